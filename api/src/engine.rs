@@ -1,0 +1,126 @@
+//! The engine as the services see it: what the product can do, in plain blocking calls.
+//!
+//! Services translate messages, jobs carry the long calls, neither knows how the work is done. Every method may block
+//! (they are called from threads made for it), every method may be called from many threads at once. Names of
+//! scenarios come as they were typed; an unknown one is `NO_SUCH_SCENARIO`. A method that fails has changed nothing,
+//! unless its documentation says otherwise.
+
+mod error;
+mod types;
+
+pub use error::EngineError;
+pub use types::{
+    Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, Flushed,
+    JournalStats, Level, Onto, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Skipped, Stage,
+    State, Status, SyncMode, VerifyReport,
+};
+
+use crate::definition::{Definition, Setting};
+use crate::points::PointSpec;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// Result of an operation of the engine.
+pub type EngineResult<T> = Result<T, EngineError>;
+
+/// Receives one item of a list that is too long to be held; `Break` ends the list early (the reader has gone).
+pub type Each<'a, T> = &'a mut (dyn FnMut(T) -> ControlFlow<()> + Send);
+
+/// How a long operation tells how far it is, and learns that it is no longer wanted.
+pub trait Progress: Send + Sync {
+    /// `done` of `total` units of `phase`, where the total is known. Cheap: call it as often as convenient.
+    fn report(&self, phase: &str, done: u64, total: Option<u64>, unit: &str);
+
+    /// A line for the log of the job.
+    fn note(&self, level: Level, text: &str);
+
+    /// Why to stop, if somebody asked. Look at it at least every 100 ms or so; return
+    /// [`EngineError::interrupted`] of it from a state that a second attempt can start from.
+    fn interrupted(&self) -> Option<Interrupt>;
+}
+
+/// Why a long operation should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// A person cancelled it: end it and leave nothing half done.
+    Cancelled,
+    /// The daemon stops: end quickly; the same call comes again after the next start.
+    Shutdown,
+}
+
+/// Everything the daemon can do for its clients.
+pub trait Engine: Send + Sync + 'static {
+    /// Defines a scenario; it is stopped. `definition` has been checked as far as texts go; what needs the disks of
+    /// the two sides is checked here (`NO_SUCH_ROOT`, `REPLICA_NOT_EMPTY`, `ROOTS_OVERLAP` behind links).
+    fn create(&self, definition: Definition) -> EngineResult<Scenario>;
+    /// All of them, by name.
+    fn list(&self) -> EngineResult<Vec<Scenario>>;
+    /// One of them.
+    fn show(&self, scenario: &str) -> EngineResult<Scenario>;
+    /// Forgets a stopped scenario and removes its journal; the replica tree stays (`NOT_STOPPED`).
+    fn delete(&self, scenario: &str) -> EngineResult<DeleteReport>;
+    /// Changes properties of a stopped scenario, all or none (`NOT_STOPPED`, `BAD_SETTING`).
+    fn set(&self, scenario: &str, settings: &[Setting]) -> EngineResult<Scenario>;
+    /// Preflight of both sides. Findings, errors among them, are a result, not a failure.
+    fn verify(&self, scenario: &str) -> EngineResult<Vec<Finding>>;
+
+    /// Starts capture and returns when synchronization has completed and replication runs. Success at once where it
+    /// runs already (`PREFLIGHT_FAILED`, `REPLICA_NOT_EMPTY`, `CANNOT_ATTACH`).
+    fn run(&self, scenario: &str, options: &RunOptions, progress: &dyn Progress) -> EngineResult<RunReport>;
+    /// Ends capture; success where it is stopped already (`CANNOT_STOP`).
+    fn stop(&self, scenario: &str) -> EngineResult<Status>;
+    /// Pauses delivery; success where it is suspended already (`CANNOT_SUSPEND`).
+    fn suspend(&self, scenario: &str) -> EngineResult<Status>;
+    /// Goes on after suspend or rewind; returns when the scenario replicates. Success where it replicates already
+    /// (`NOT_REPLICATING` for a stopped one).
+    fn resume(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<ResumeReport>;
+    /// How it stands now. Never waits for the master.
+    fn status(&self, scenario: &str) -> EngineResult<Status>;
+    /// Barrier: returns when what was done on the master before the call has reached `stage` (`NOT_REPLICATING`,
+    /// `TIMED_OUT`).
+    fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed>;
+
+    /// Sets a bookmark, now (a barrier is waited for) or at a past point (`BOOKMARK_EXISTS`, `SYNCHRONIZING`,
+    /// `NOT_REPLICATING`, `NOT_CONFIGURED` with `rewind=off`).
+    fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark>;
+    /// All bookmarks, oldest first.
+    fn list_bookmarks(&self, scenario: &str) -> EngineResult<Vec<Bookmark>>;
+    /// Removes a bookmark; what it named stays as long as retention keeps it (`NO_SUCH_BOOKMARK`).
+    fn delete_bookmark(&self, scenario: &str, name: &str) -> EngineResult<Bookmark>;
+    /// What a point means now (`NO_SUCH_BOOKMARK`, `OUTSIDE_WINDOW`, `SYNCHRONIZING`).
+    fn resolve(&self, scenario: &str, point: &PointSpec) -> EngineResult<ResolvedPoint>;
+    /// Points, newest first.
+    fn points(&self, query: &PointsQuery, each: Each<'_, Point>) -> EngineResult<()>;
+
+    /// What [`rewind`](Engine::rewind) would do now; changes nothing.
+    fn plan_rewind(
+        &self,
+        request: &RewindRequest,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<RewindPlan>;
+    /// Rewinds. Sets an automatic bookmark before it changes a tree (`TARGET_NOT_EMPTY`, `NO_SUCH_PATH`).
+    fn rewind(&self, request: &RewindRequest, progress: &dyn Progress) -> EngineResult<RewindReport>;
+    /// What differs between two points, in the order of paths.
+    fn diff(
+        &self,
+        scenario: &str,
+        from: &PointSpec,
+        to: &PointSpec,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<DiffSums>;
+
+    /// Figures of the journal.
+    fn journal_stats(&self, scenario: &str) -> EngineResult<JournalStats>;
+    /// Reads every stored byte of the journal. Damage is a result, not a failure.
+    fn journal_verify(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<VerifyReport>;
+    /// Makes the projections anew from the journal.
+    fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport>;
+
+    /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
+    fn start(&self) -> EngineResult<()>;
+    /// Ends all work so that the next start finds a clean state; at most `limit`. Later calls fail.
+    fn shutdown(&self, limit: Duration);
+}

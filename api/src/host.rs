@@ -1,0 +1,242 @@
+//! The engine of the product: scenarios with their journals, trees, masters and streams.
+//!
+//! A [`Scene`](scene::Scene) is one scenario with all that lives for it. The [`Host`] finds scenes, opens their
+//! replica sides at the start of the daemon or when they are first used, and answers for all of them what
+//! [`Engine`](crate::engine::Engine) asks. What a scenario is meant to do stands in the registry; scenes only do it.
+
+mod answers;
+mod control;
+mod error;
+mod link;
+mod local;
+mod past;
+mod rewinding;
+mod running;
+mod scene;
+mod states;
+
+use crate::daemon::EngineContext;
+use crate::definition::{Definition, Setting};
+use crate::engine::{
+    Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult,
+    Finding, Flushed, JournalStats, Level, Point, PointsQuery, Progress, RebuildReport, ResolvedPoint,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Stage, State,
+    Status, VerifyReport,
+};
+use crate::points::PointSpec;
+use crate::records::Wanted;
+use crate::store::Layout;
+use parking_lot::Mutex;
+use scene::Scene;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::codes;
+
+/// The engine.
+pub struct Host {
+    context: EngineContext,
+    layout: Layout,
+    scenes: Mutex<BTreeMap<u64, Arc<Scene>>>,
+}
+
+impl Host {
+    /// An engine at rest.
+    #[must_use]
+    pub fn new(context: EngineContext) -> Arc<Self> {
+        let layout = Layout::new(context.options.data.clone());
+        Arc::new(Host { context, layout, scenes: Mutex::default() })
+    }
+
+    /// The scene of a scenario, made if it is not there yet.
+    fn scene(&self, name: &str) -> EngineResult<Arc<Scene>> {
+        let entry = self.context.registry.get(name)?;
+        let mut scenes = self.scenes.lock();
+        if let Some(scene) = scenes.get(&entry.id) {
+            return Ok(Arc::clone(scene));
+        }
+        let scene = Scene::new(entry.clone(), self.layout.clone(), self.context.clone());
+        scenes.insert(entry.id, Arc::clone(&scene));
+        Ok(scene)
+    }
+
+    /// Scenes by id, for masters that call.
+    pub(crate) fn scene_of(&self, id: u64) -> EngineResult<Arc<Scene>> {
+        let entries = self.context.registry.list();
+        let entry = entries.iter().find(|entry| entry.id == id);
+        match entry {
+            Some(entry) => self.scene(&entry.definition.name),
+            None => Err(EngineError::new(&codes::NO_SUCH_SCENARIO, format!("no scenario has id {id}"))),
+        }
+    }
+
+    fn stopped_scene(&self, name: &str) -> EngineResult<Arc<Scene>> {
+        let scene = self.scene(name)?;
+        if self.context.registry.get(name)?.wanted != Wanted::Stopped {
+            let message = format!("scenario \"{name}\" is not stopped");
+            return Err(EngineError::new(&codes::NOT_STOPPED, message));
+        }
+        Ok(scene)
+    }
+
+    fn forget(&self, scene: &Scene) {
+        self.scenes.lock().remove(&scene.id());
+    }
+}
+
+impl Engine for Host {
+    fn create(&self, definition: Definition) -> EngineResult<Scenario> {
+        let registry = &self.context.registry;
+        let definition = registry.complete(definition)?;
+        states::check_new(&definition, self.context.options.master.is_some())?;
+        let entry = registry.create(definition)?;
+        let text = format!("scenario \"{}\" was created (id {})", entry.definition.name, entry.id);
+        self.context.activity.write(Level::Info, &entry.definition.name, None, &text);
+        Ok(states::scenario(&entry, State::Stopped))
+    }
+
+    fn list(&self) -> EngineResult<Vec<Scenario>> {
+        let entries = self.context.registry.list();
+        entries.iter().map(|entry| self.show(&entry.definition.name)).collect()
+    }
+
+    fn show(&self, scenario: &str) -> EngineResult<Scenario> {
+        let entry = self.context.registry.get(scenario)?;
+        let state = self.scene(scenario)?.status(entry.wanted).state;
+        Ok(states::scenario(&entry, state))
+    }
+
+    fn delete(&self, scenario: &str) -> EngineResult<DeleteReport> {
+        let scene = self.stopped_scene(scenario)?;
+        let bytes = scene.destroy()?;
+        self.context.registry.delete(scenario)?;
+        self.forget(&scene);
+        self.context.activity.write(
+            Level::Info,
+            scenario,
+            None,
+            &format!("scenario \"{scenario}\" was deleted"),
+        );
+        Ok(DeleteReport { journal_bytes: bytes })
+    }
+
+    fn set(&self, scenario: &str, settings: &[Setting]) -> EngineResult<Scenario> {
+        let scene = self.stopped_scene(scenario)?;
+        let definition = self.context.registry.get(scenario)?.definition.with_settings(settings)?;
+        let entry = self.context.registry.update(definition)?;
+        scene.shutdown(Duration::from_secs(10));
+        self.forget(&scene);
+        Ok(states::scenario(&entry, State::Stopped))
+    }
+
+    fn verify(&self, scenario: &str) -> EngineResult<Vec<Finding>> {
+        self.scene(scenario)?.verify()
+    }
+
+    fn run(&self, scenario: &str, options: &RunOptions, progress: &dyn Progress) -> EngineResult<RunReport> {
+        self.scene(scenario)?.run(options, progress)
+    }
+
+    fn stop(&self, scenario: &str) -> EngineResult<Status> {
+        self.scene(scenario)?.stop()
+    }
+
+    fn suspend(&self, scenario: &str) -> EngineResult<Status> {
+        self.scene(scenario)?.suspend()
+    }
+
+    fn resume(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<ResumeReport> {
+        self.scene(scenario)?.resume(progress)
+    }
+
+    fn status(&self, scenario: &str) -> EngineResult<Status> {
+        let wanted = self.context.registry.get(scenario)?.wanted;
+        Ok(self.scene(scenario)?.status(wanted))
+    }
+
+    fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
+        self.scene(scenario)?.flush(stage, timeout)
+    }
+
+    fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {
+        self.scene(scenario)?.set_bookmark(request)
+    }
+
+    fn list_bookmarks(&self, scenario: &str) -> EngineResult<Vec<Bookmark>> {
+        self.scene(scenario)?.list_bookmarks()
+    }
+
+    fn delete_bookmark(&self, scenario: &str, name: &str) -> EngineResult<Bookmark> {
+        self.scene(scenario)?.delete_bookmark(name)
+    }
+
+    fn resolve(&self, scenario: &str, point: &PointSpec) -> EngineResult<ResolvedPoint> {
+        self.scene(scenario)?.resolve(point)
+    }
+
+    fn points(&self, query: &PointsQuery, each: Each<'_, Point>) -> EngineResult<()> {
+        self.scene(&query.scenario)?.points(query, each)
+    }
+
+    fn plan_rewind(
+        &self,
+        request: &RewindRequest,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<RewindPlan> {
+        self.scene(&request.scenario)?.plan_rewind(request, progress, each)
+    }
+
+    fn rewind(&self, request: &RewindRequest, progress: &dyn Progress) -> EngineResult<RewindReport> {
+        self.scene(&request.scenario)?.rewind(request, progress)
+    }
+
+    fn diff(
+        &self,
+        scenario: &str,
+        from: &PointSpec,
+        to: &PointSpec,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<DiffSums> {
+        self.scene(scenario)?.diff(from, to, progress, each)
+    }
+
+    fn journal_stats(&self, scenario: &str) -> EngineResult<JournalStats> {
+        self.scene(scenario)?.journal_stats()
+    }
+
+    fn journal_verify(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<VerifyReport> {
+        self.scene(scenario)?.journal_verify(progress)
+    }
+
+    fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport> {
+        let scene = self.stopped_scene(scenario)?;
+        scene.journal_rebuild(progress)
+    }
+
+    fn start(&self) -> EngineResult<()> {
+        for entry in self.context.registry.list() {
+            if entry.wanted == Wanted::Stopped {
+                continue;
+            }
+            // One scenario that does not open must not keep the others from running; its status says what is wrong.
+            if let Err(error) = self.scene(&entry.definition.name).and_then(|scene| scene.start()) {
+                let name = &entry.definition.name;
+                let text = format!("cannot run again: {}", error.to_failure().message);
+                tracing::error!(scenario = %name, error = %text, "a scenario does not run");
+                self.context.activity.write(Level::Error, name, None, &text);
+            }
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self, limit: Duration) {
+        let scenes: Vec<_> = self.scenes.lock().values().cloned().collect();
+        std::thread::scope(|threads| {
+            for scene in &scenes {
+                threads.spawn(move || scene.shutdown(limit));
+            }
+        });
+    }
+}

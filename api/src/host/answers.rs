@@ -1,0 +1,153 @@
+//! Figures, verification and rebuild of a scenario's journal.
+
+use super::scene::Scene;
+use crate::engine::{
+    Damage, EngineError, EngineResult, JournalStats, Level, Progress, RebuildReport, VerifyReport,
+};
+use journal::log::SegmentInfo;
+use journal::{Lsn, Space, Timestamp};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::codes;
+
+/// Damaged places in a report.
+const DAMAGE_MAX: usize = 200;
+
+fn bytes_below(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+            Ok(meta) => {
+                use std::os::unix::fs::MetadataExt;
+                meta.blocks() * 512
+            }
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+impl Scene {
+    fn kept_directories(&self) -> Vec<std::path::PathBuf> {
+        let roots = self.definition().roots;
+        let kept = |root: &crate::definition::Root| {
+            let replica = root.replica.as_ref()?;
+            let mut name = std::ffi::OsString::from(".");
+            name.push(replica.file_name()?);
+            name.push(".rewind");
+            Some(replica.parent()?.join(name))
+        };
+        roots.iter().filter_map(kept).collect()
+    }
+
+    /// See [`crate::engine::Engine::journal_stats`].
+    pub(super) fn journal_stats(&self) -> EngineResult<JournalStats> {
+        let replica = self.replica()?;
+        let journal = replica.journal();
+        let (redo, undo) = (journal.redo().segments(), journal.undo().segments());
+        let bytes = |segments: &[SegmentInfo]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        let controls = journal.controls();
+        let (oldest, _) = journal.window();
+        let time = |lsn: Lsn| -> Timestamp {
+            let row = journal.tables().get(Space::Points, &lsn.to_key()).ok().flatten();
+            let row = row.and_then(|row| {
+                journal::state::rows::read::<journal::state::PointRow>(Space::Points, &row).ok()
+            });
+            row.map_or(Timestamp(0), |row| row.time)
+        };
+        let newest = journal.journaled();
+        let definition = self.definition();
+        let free = journal.set().disk().free_bytes(journal.directory()).unwrap_or(0);
+        Ok(JournalStats {
+            oldest: (controls.first_point != 0).then(|| (oldest, time(oldest))),
+            newest: (newest != Lsn::ZERO).then(|| (newest, journal.journaled_time())),
+            redo_segments: redo.len() as u64,
+            redo_bytes: bytes(&redo),
+            undo_segments: undo.len() as u64,
+            undo_bytes: bytes(&undo),
+            kept_bytes: self.kept_directories().iter().map(|path| bytes_below(path)).sum(),
+            tables_bytes: bytes_below(&self.layout.tables(self.name())),
+            bookmarks: controls.bookmarks.len() as u64,
+            pins: controls.pins.len() as u64,
+            free_bytes: free,
+            max_bytes: definition.journal_bytes_max,
+            retention: definition.retention,
+        })
+    }
+
+    /// See [`crate::engine::Engine::journal_verify`].
+    pub(super) fn journal_verify(&self, progress: &dyn Progress) -> EngineResult<VerifyReport> {
+        let began = Instant::now();
+        // A journal that does not open is exactly what somebody wants to verify.
+        let report = match self.replica() {
+            Ok(replica) => replica.journal().set().verify(&mut |at| {
+                progress.report("verify", at.bytes_done, Some(at.bytes_total), "bytes");
+            }),
+            Err(_) => {
+                let disk = journal::disk::OsDisk;
+                journal::log::verify(&disk, &self.layout.journal(self.name()), &mut |at| {
+                    progress.report("verify", at.bytes_done, Some(at.bytes_total), "bytes");
+                })
+            }
+        }?;
+        let damage = report.damages.iter().take(DAMAGE_MAX).map(|damage| Damage {
+            file: damage.path.clone(),
+            offset: damage.offset,
+            what: damage.what.to_string(),
+        });
+        Ok(VerifyReport {
+            segments: report.segments,
+            records: report.records,
+            bytes: report.payload_bytes,
+            damage: damage.collect(),
+            elapsed: began.elapsed(),
+        })
+    }
+
+    /// See [`crate::engine::Engine::journal_rebuild`].
+    pub(super) fn journal_rebuild(self: &Arc<Self>, progress: &dyn Progress) -> EngineResult<RebuildReport> {
+        let _turning = self.turning.lock();
+        let began = Instant::now();
+        progress.report("rebuild", 0, None, "captures");
+        self.close_replica();
+        let tables = self.layout.tables(self.name());
+        if tables.exists() {
+            std::fs::remove_dir_all(&tables).map_err(|error| EngineError::io("remove", &tables, error))?;
+        }
+        let replica = self.replica()?;
+        let captures = replica.journal().journaled().captured;
+        self.note(Level::Info, "the projections were rebuilt from the journal");
+        Ok(RebuildReport { captures, rows: 0, elapsed: began.elapsed() })
+    }
+
+    /// Removes all of a stopped scenario but the replica tree. Bytes given back.
+    pub(super) fn destroy(self: &Arc<Self>) -> EngineResult<u64> {
+        let _turning = self.turning.lock();
+        self.shutdown(Duration::from_secs(20));
+        let spool = self.context.options.master.as_ref().map(|options| options.spool.join(self.name()));
+        let name = self.name();
+        let mut places = vec![
+            self.layout.journal(name),
+            self.layout.tables(name),
+            self.layout.index(name),
+            self.layout.cookies(name),
+        ];
+        places.extend(self.kept_directories());
+        places.extend(spool);
+        let mut bytes = 0;
+        for place in places {
+            bytes += bytes_below(&place);
+            match std::fs::remove_dir_all(&place) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(
+                        EngineError::new(&codes::IO, format!("remove {}", place.display())).caused_by(error)
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,110 @@
+//! The replica side of a scenario as streams see it.
+
+use super::scene::Scene;
+use crate::definition::{AutoResync, Definition};
+use crate::engine::Level;
+use crate::records::Wanted;
+use journal::Lsn;
+use journal::controls::Synchronized;
+use replication::ingest::Ingest;
+use replication::os_tree::OsTree;
+use replication::replica::{Namespace, Replica};
+use replication::stream::{MasterHandle, ReplicaLink, Terms};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use wire::stream::{
+    Definition as WireDefinition, Failed, Hello, MasterStatus, NamespacePage, Reason, Refused,
+    RootDefinition, Synchronization,
+};
+
+/// The link of one scene.
+pub(crate) struct Link {
+    scene: Arc<Scene>,
+    replica: Arc<Replica<OsTree>>,
+    namespace: Namespace<OsTree>,
+}
+
+impl Link {
+    pub(super) fn new(scene: Arc<Scene>, replica: Arc<Replica<OsTree>>) -> Self {
+        let roots = scene.definition().roots.len() as u16;
+        let namespace = Namespace::new(Arc::clone(&replica), roots);
+        Link { scene, replica, namespace }
+    }
+}
+
+/// A definition as a master needs it.
+pub(super) fn to_wire(id: u64, definition: &Definition) -> WireDefinition {
+    let roots = definition.roots.iter().enumerate().map(|(number, root)| RootDefinition {
+        root: journal::RootNo(number as u16),
+        path: root.master.as_os_str().as_bytes().to_vec(),
+    });
+    WireDefinition {
+        scenario: id,
+        name: definition.name.clone(),
+        roots: roots.collect(),
+        excludes: definition.excludes.clone(),
+        auto_resync: match definition.auto_resync {
+            AutoResync::Ask => wire::stream::AutoResync::Ask,
+            AutoResync::Always => wire::stream::AutoResync::Always,
+            AutoResync::Never => wire::stream::AutoResync::Never,
+        },
+        spool_bytes_max: Some(definition.spool_bytes_max),
+        settings: Vec::new(),
+    }
+}
+
+impl ReplicaLink for Link {
+    fn ingest(&self) -> Arc<dyn Ingest> {
+        Arc::clone(&self.replica) as Arc<dyn Ingest>
+    }
+
+    fn terms(&self, hello: &Hello) -> Result<Terms, Refused> {
+        let definition = self.scene.definition();
+        if let Some(master) = &definition.master
+            && *master != hello.host
+        {
+            let text =
+                format!("the master of scenario \"{}\" is {master}, not {}", definition.name, hello.host);
+            return Err(Refused { reason: Reason::NotAuthorized, text });
+        }
+        let wanted = self.scene.wanted();
+        Ok(Terms {
+            synchronization: match self.replica.journal().synchronized() {
+                Synchronized::Never => Synchronization::Never,
+                Synchronized::First => Synchronization::Begun,
+                Synchronized::Again | Synchronized::Completed => Synchronization::Completed,
+            },
+            suspended: wanted == Wanted::Suspended,
+            // A `run` under way gives the command itself.
+            running: wanted != Wanted::Stopped && !self.scene.is_starting(),
+            definition: to_wire(self.scene.id(), &definition),
+        })
+    }
+
+    fn attached(&self, host: &str, master: Arc<dyn MasterHandle>) {
+        self.scene.note(Level::Info, &format!("master {host} is connected"));
+        self.scene.set_master(Some(master));
+    }
+
+    fn detached(&self, why: &str) {
+        self.scene.set_master(None);
+        self.scene.note(Level::Warning, &format!("connection to the master ended: {why}"));
+    }
+
+    fn status(&self, status: &MasterStatus) {
+        self.scene.set_master_status(status.clone());
+    }
+
+    fn refused(&self, refused: &Refused) {
+        self.scene.set_refused(refused);
+        self.scene.note(Level::Error, &format!("a master was refused: {}", refused.text));
+    }
+
+    fn applied(&self) -> Lsn {
+        self.replica.journal().applied()
+    }
+
+    fn namespace(&self, after: &[u8]) -> Result<NamespacePage, Failed> {
+        self.namespace.page(after)
+    }
+}

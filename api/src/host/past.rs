@@ -1,0 +1,304 @@
+//! Points, bookmarks, differences: what needs only the replica.
+
+use super::error;
+use super::running::master_path;
+use super::scene::Scene;
+use crate::engine::{
+    Bookmark, BookmarkRequest, Change, Counts, DiffSums, Each, EngineError, EngineResult, Interrupt, Point,
+    PointKind, PointsQuery, Progress, ResolvedPoint, State,
+};
+use crate::points::{PointSpec, TimeSpec};
+use journal::controls::{Controls, Synchronized};
+use journal::record::Control;
+use journal::state::rows;
+use journal::state::{PointKind as RowKind, PointRow};
+use journal::{Lsn, Provenance, Space, Timestamp};
+use replication::os_tree::OsTree;
+use replication::replica::Replica;
+use restore::{Difference, Entry, Monitor, Phase, Points, Scope};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::codes;
+
+/// Progress of a job, as restore reports it.
+pub(super) struct Watch<'p>(pub &'p dyn Progress);
+
+impl Monitor for Watch<'_> {
+    fn progress(&self, phase: Phase, done: u64, total: Option<u64>) {
+        let (word, unit) = match phase {
+            Phase::Compare => ("compare", "rows"),
+            Phase::Rewind => ("rewind", "changes"),
+            Phase::Extract => ("extract", "objects"),
+        };
+        self.0.report(word, done, total, unit);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.interrupted().is_some()
+    }
+}
+
+/// What restore says of a call that may have been interrupted.
+pub(super) fn failed(progress: &dyn Progress, cause: restore::RestoreError) -> EngineError {
+    match (&cause, progress.interrupted()) {
+        (restore::RestoreError::Cancelled, Some(interrupt)) => EngineError::interrupted(interrupt),
+        (restore::RestoreError::Cancelled, None) => EngineError::interrupted(Interrupt::Cancelled),
+        _ => error::restore(cause),
+    }
+}
+
+fn kind_of(kind: RowKind) -> PointKind {
+    match kind {
+        RowKind::Created => PointKind::Created,
+        RowKind::Modified => PointKind::Modified,
+        RowKind::Renamed => PointKind::Renamed,
+        RowKind::Removed => PointKind::Removed,
+        RowKind::Attributes => PointKind::Attributes,
+        RowKind::Marker => PointKind::Marker,
+    }
+}
+
+impl Scene {
+    fn synchronized(&self, replica: &Replica<OsTree>) -> EngineResult<()> {
+        if replica.journal().with_controls(|controls| controls.first_point) != 0 {
+            return Ok(());
+        }
+        let (code, words) = match replica.journal().synchronized() {
+            Synchronized::Never => {
+                (&codes::NOT_REPLICATING, "has not been synchronized: there is no point yet")
+            }
+            _ => (&codes::SYNCHRONIZING, "is being synchronized: there is no point before it has completed"),
+        };
+        Err(EngineError::new(code, format!("scenario \"{}\" {words}", self.name())))
+    }
+
+    /// See [`crate::engine::Engine::resolve`].
+    pub(super) fn resolve(&self, point: &PointSpec) -> EngineResult<ResolvedPoint> {
+        let replica = self.replica()?;
+        self.synchronized(&replica)?;
+        let journal = replica.journal();
+        let points = Points::of(journal);
+        let found = match point {
+            PointSpec::Bookmark(name) => Points::bookmark(&journal.controls(), name).map_err(|_| {
+                let message = format!("scenario \"{}\" has no bookmark \"{name}\"", self.name());
+                EngineError::new(&codes::NO_SUCH_BOOKMARK, message)
+            })?,
+            PointSpec::Lsn(lsn) => points.at(*lsn).map_err(|_| self.outside(*lsn, &replica))?,
+            PointSpec::Time(time) => points.at_time(*time).map_err(error::restore)?,
+            PointSpec::Ago(ago) => {
+                points.at_time(before(journal.journaled_time(), *ago)).map_err(error::restore)?
+            }
+            PointSpec::Now => points.at(self.newest(&replica)).map_err(error::restore)?,
+        };
+        Ok(ResolvedPoint { lsn: found.lsn, time: found.time, class: found.class })
+    }
+
+    /// The newest point of the captured stream that the tree has seen.
+    fn newest(&self, replica: &Replica<OsTree>) -> Lsn {
+        Lsn::captured(replica.journal().applied().captured)
+    }
+
+    fn outside(&self, lsn: Lsn, replica: &Replica<OsTree>) -> EngineError {
+        let (oldest, _) = replica.journal().window();
+        let newest = replica.journal().applied();
+        let message = format!("LSN {lsn} of scenario \"{}\" is no point that can be read", self.name());
+        EngineError::new(&codes::OUTSIDE_WINDOW, message)
+            .because(format!("The window goes from {oldest} to {newest}."))
+    }
+
+    /// See [`crate::engine::Engine::set_bookmark`].
+    pub(super) fn set_bookmark(&self, request: &BookmarkRequest) -> EngineResult<Bookmark> {
+        let definition = self.definition();
+        if !definition.rewind {
+            let message = format!("scenario \"{}\" keeps no rewind points (rewind=off)", self.name());
+            return Err(EngineError::new(&codes::NOT_CONFIGURED, message));
+        }
+        let replica = self.replica()?;
+        let (lsn, time, class) = match &request.at {
+            Some(point) => {
+                let resolved = self.resolve(point)?;
+                (resolved.lsn, resolved.time, resolved.class)
+            }
+            None => {
+                let state = self.state();
+                match state {
+                    State::Replicating | State::Detached => {}
+                    State::Synchronizing => {
+                        let message = format!("scenario \"{}\" is being synchronized", self.name());
+                        return Err(EngineError::new(&codes::SYNCHRONIZING, message));
+                    }
+                    _ => return Err(EngineError::not_replicating(self.name(), state)),
+                }
+                let give_up = Instant::now() + request.timeout;
+                let flushed = self.barrier(request.timeout)?;
+                let left = give_up.saturating_duration_since(Instant::now());
+                if !replica.journal().wait_journaled(flushed.lsn, left) {
+                    return Err(EngineError::new(
+                        &codes::TIMED_OUT,
+                        "the barrier of the bookmark was not journaled in time",
+                    ));
+                }
+                (flushed.lsn, flushed.time, flushed.class)
+            }
+        };
+        let set = replica.journal().set_bookmark(&request.name, lsn, class, false, time)?;
+        Ok(Bookmark { name: request.name.clone(), lsn: set.lsn(), time, class, automatic: false })
+    }
+
+    /// See [`crate::engine::Engine::list_bookmarks`].
+    pub(super) fn list_bookmarks(&self) -> EngineResult<Vec<Bookmark>> {
+        let controls = self.replica()?.journal().controls();
+        let mut list: Vec<_> = bookmarks(&controls).collect();
+        list.sort_by(|a, b| (a.lsn, &a.name).cmp(&(b.lsn, &b.name)));
+        Ok(list)
+    }
+
+    /// See [`crate::engine::Engine::delete_bookmark`].
+    pub(super) fn delete_bookmark(&self, name: &str) -> EngineResult<Bookmark> {
+        let replica = self.replica()?;
+        let found = bookmarks(&replica.journal().controls()).find(|bookmark| bookmark.name == name);
+        let found = found.ok_or_else(|| {
+            let message = format!("scenario \"{}\" has no bookmark \"{name}\"", self.name());
+            EngineError::new(&codes::NO_SUCH_BOOKMARK, message)
+        })?;
+        replica.journal().control(Control::BookmarkDeleted { name: name.to_owned() })?;
+        Ok(found)
+    }
+
+    /// See [`crate::engine::Engine::points`].
+    pub(super) fn points(&self, query: &PointsQuery, each: Each<'_, Point>) -> EngineResult<()> {
+        let replica = self.replica()?;
+        self.synchronized(&replica)?;
+        let journal = replica.journal();
+        let now = journal.journaled_time();
+        let at = |time: &TimeSpec| match time {
+            TimeSpec::At(time) => *time,
+            TimeSpec::Ago(ago) => before(now, *ago),
+        };
+        let (since, until) = (query.since.as_ref().map(at), query.until.as_ref().map(at));
+        let controls = journal.controls();
+        let mut marks: Vec<Bookmark> = bookmarks(&controls).collect();
+        marks.sort_by_key(|bookmark| bookmark.lsn);
+        let mut left = query.limit.unwrap_or(u64::MAX);
+        let mut give = |point: Point, each: Each<'_, Point>| {
+            let fits = since.is_none_or(|since| point.time >= since)
+                && until.is_none_or(|until| point.time <= until);
+            if !fits || left == 0 {
+                return if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            }
+            left -= 1;
+            each(point)
+        };
+        let (oldest, _) = journal.window();
+        let to = Lsn::MAX.to_key();
+        for row in journal.tables().range(Space::Points, &oldest.to_key(), &to).rev() {
+            let (key, value) = row?;
+            let Some(lsn) = Lsn::from_key(&key) else { continue };
+            let row: PointRow = rows::read(Space::Points, &value)?;
+            while let Some(mark) = marks.pop_if(|mark| mark.lsn >= lsn) {
+                if mark.lsn == lsn
+                    && wants(query, PointKind::Bookmark, None, self)
+                    && give(bookmark_point(&mark), each).is_break()
+                {
+                    return Ok(());
+                }
+            }
+            if since.is_some_and(|since| row.time < since) && !lsn.is_local() {
+                return Ok(());
+            }
+            let kind = kind_of(row.kind);
+            if wants(query, kind, Some(&row), self) && give(self.point(lsn, row, kind), each).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn point(&self, lsn: Lsn, row: PointRow, kind: PointKind) -> Point {
+        let definition = self.definition();
+        let place = |path: &[u8]| master_path(&definition, row.root, path);
+        Point {
+            lsn,
+            time: row.time,
+            kind,
+            path: (kind != PointKind::Marker).then(|| place(&row.path)),
+            from: row.from.as_deref().map(place),
+            bytes: row.bytes,
+            provenance: row.provenance,
+            note: None,
+        }
+    }
+
+    /// See [`crate::engine::Engine::diff`].
+    pub(super) fn diff(
+        &self,
+        from: &PointSpec,
+        to: &PointSpec,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<DiffSums> {
+        let (from, to) = (self.resolve(from)?.lsn, self.resolve(to)?.lsn);
+        let replica = self.replica()?;
+        let (old, new) = (replica.view(from)?, replica.view(to)?);
+        let watch = Watch(progress);
+        let difference = Difference::between(&old, &new, &watch).map_err(|cause| failed(progress, cause))?;
+        let mut counts = Counts::default();
+        difference
+            .list(&Scope::all(), &watch, &mut |entry| {
+                let change = self.change(entry);
+                counts.add(&change);
+                each(change)
+            })
+            .map_err(|cause| failed(progress, cause))?;
+        Ok(DiffSums { from, to, counts })
+    }
+
+    /// A difference for people.
+    pub(super) fn change(&self, entry: Entry) -> Change {
+        let definition = self.definition();
+        Change {
+            kind: kind_of(entry.kind),
+            path: master_path(&definition, entry.root, &entry.path),
+            from: entry.from.map(|from| master_path(&definition, entry.root, &from)),
+            bytes: entry.bytes,
+        }
+    }
+}
+
+fn before(now: Timestamp, ago: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX)))
+}
+
+fn bookmarks(controls: &Controls) -> impl Iterator<Item = Bookmark> + '_ {
+    controls.bookmarks.iter().map(|(name, bookmark)| Bookmark {
+        name: name.clone(),
+        lsn: bookmark.lsn(),
+        time: bookmark.time,
+        class: bookmark.class,
+        automatic: bookmark.automatic,
+    })
+}
+
+fn bookmark_point(mark: &Bookmark) -> Point {
+    Point {
+        lsn: mark.lsn,
+        time: mark.time,
+        kind: PointKind::Bookmark,
+        path: None,
+        from: None,
+        bytes: 0,
+        provenance: if mark.lsn.is_local() { Provenance::Local } else { Provenance::Derived },
+        note: Some(mark.name.clone()),
+    }
+}
+
+fn wants(query: &PointsQuery, kind: PointKind, row: Option<&PointRow>, scene: &Scene) -> bool {
+    if !query.kinds.is_empty() && !query.kinds.contains(&kind) {
+        return false;
+    }
+    let Some(globs) = &query.paths else { return true };
+    let Some(row) = row.filter(|_| kind != PointKind::Marker) else { return false };
+    let root = master_path(&scene.definition(), row.root, b"");
+    globs.matches(&root, &row.path) || row.from.as_ref().is_some_and(|from| globs.matches(&root, from))
+}

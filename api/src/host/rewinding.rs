@@ -1,0 +1,269 @@
+//! Rewind and return.
+
+use super::control::Control;
+use super::error;
+use super::past::{Watch, failed};
+use super::scene::Scene;
+use crate::engine::{
+    Change, Counts, Each, EngineError, EngineResult, Level, Onto, Progress, ResolvedPoint, ResumeReport,
+    RewindPlan, RewindReport, RewindRequest, Skipped, State,
+};
+use crate::records::Wanted;
+use journal::journal::{Clock, SystemClock};
+use journal::{Lsn, RootNo};
+use replication::os_tree::OsTree;
+use restore::{ExtractOptions, PathFilter, RewindOptions, return_to_capture, rewind_replica};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::codes;
+use wire::stream::Command;
+
+impl Scene {
+    fn filters(&self, paths: &[PathBuf]) -> EngineResult<Vec<PathFilter>> {
+        let definition = self.definition();
+        let roots = || definition.roots.iter().enumerate();
+        paths
+            .iter()
+            .map(|path| {
+                let found = roots().find_map(|(number, root)| {
+                    let below = path.strip_prefix(&root.master).ok()?;
+                    PathFilter::new(RootNo(number as u16), below.as_os_str().as_bytes())
+                });
+                found.ok_or_else(|| {
+                    let message =
+                        format!("{} is not below a root of scenario \"{}\"", path.display(), self.name());
+                    EngineError::new(&codes::NO_SUCH_PATH, message)
+                })
+            })
+            .collect()
+    }
+
+    /// See [`crate::engine::Engine::plan_rewind`].
+    pub(super) fn plan_rewind(
+        &self,
+        request: &RewindRequest,
+        progress: &dyn Progress,
+        each: Each<'_, Change>,
+    ) -> EngineResult<RewindPlan> {
+        let to = self.resolve(&request.to)?;
+        let filters = self.filters(&request.paths)?;
+        let replica = self.replica()?;
+        let watch = Watch(progress);
+        let from = replica.journal().applied();
+        let mut counts = Counts::default();
+        let mut warnings = Vec::new();
+        match &request.onto {
+            Onto::Master => return Err(self.onto_master_unavailable()),
+            Onto::Directory(directory) => {
+                self.check_directory(directory, request.again)?;
+                warnings.push(format!(
+                    "the whole tree as of LSN {} is written to {}",
+                    to.lsn,
+                    directory.display()
+                ));
+            }
+            Onto::Replica => {
+                let (now, then) = (replica.view(from)?, replica.view(to.lsn)?);
+                let plan = restore::RewindPlan::new(&now, &then, &filters, &watch)
+                    .map_err(|cause| failed(progress, cause))?;
+                plan.list(&watch, &mut |entry| {
+                    let change = self.change(entry);
+                    counts.add(&change);
+                    each(change)
+                })
+                .map_err(|cause| failed(progress, cause))?;
+                warnings.extend(
+                    plan.notes().iter().map(|note| format!("{:?}: {}", note.kind, lossy(&note.path))),
+                );
+                if replica.status().detached.is_none() {
+                    warnings
+                        .push("the replica stops following the master until `scenario resume`".to_owned());
+                }
+            }
+        }
+        Ok(RewindPlan { to, from, counts, warnings })
+    }
+
+    fn onto_master_unavailable(&self) -> EngineError {
+        EngineError::new(&codes::NOT_AVAILABLE, "rewinding onto the master is not available in this version")
+            .advise("Rewind onto a directory (--onto DIR) and copy from there.")
+    }
+
+    fn check_directory(&self, directory: &Path, again: bool) -> EngineResult<()> {
+        if again {
+            return Ok(());
+        }
+        match std::fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => {
+                let message = format!("{} is not empty", directory.display());
+                Err(EngineError::new(&codes::TARGET_NOT_EMPTY, message))
+            }
+            Ok(false) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(EngineError::io("read", directory, error)),
+        }
+    }
+
+    /// See [`crate::engine::Engine::rewind`].
+    pub(super) fn rewind(
+        &self,
+        request: &RewindRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<RewindReport> {
+        let began = Instant::now();
+        let to = self.resolve(&request.to)?;
+        let filters = self.filters(&request.paths)?;
+        let report = match &request.onto {
+            Onto::Master => return Err(self.onto_master_unavailable()),
+            Onto::Directory(directory) => {
+                self.extract(to, directory, filters, request.again, progress, began)?
+            }
+            Onto::Replica => self.rewind_onto_replica(to, filters, progress, began)?,
+        };
+        self.note(Level::Info, &format!("Rewind process is completed successfully (to LSN {}).", to.lsn));
+        Ok(report)
+    }
+
+    fn rewind_onto_replica(
+        &self,
+        to: ResolvedPoint,
+        paths: Vec<PathFilter>,
+        progress: &dyn Progress,
+        began: Instant,
+    ) -> EngineResult<RewindReport> {
+        let _turning = self.turning.lock();
+        let replica = self.replica()?;
+        if self.state() == State::Synchronizing {
+            let message = format!("scenario \"{}\" is being synchronized", self.name());
+            return Err(EngineError::new(&codes::SYNCHRONIZING, message));
+        }
+        let options = RewindOptions { paths, now: SystemClock.now(), before: None };
+        let control = Control(Arc::clone(&replica));
+        let report = rewind_replica(&control, to.lsn, &options, &Watch(progress))
+            .map_err(|cause| failed(progress, cause))?;
+        Ok(RewindReport {
+            to,
+            before: Some(report.before),
+            files_changed: report.files_changed,
+            bytes_written: report.bytes_written,
+            elapsed: began.elapsed(),
+            skipped: Vec::new(),
+            skipped_count: 0,
+        })
+    }
+
+    fn extract(
+        &self,
+        to: ResolvedPoint,
+        directory: &Path,
+        paths: Vec<PathFilter>,
+        again: bool,
+        progress: &dyn Progress,
+        began: Instant,
+    ) -> EngineResult<RewindReport> {
+        self.check_directory(directory, again)?;
+        self.check_outside(directory)?;
+        std::fs::create_dir_all(directory).map_err(|error| EngineError::io("create", directory, error))?;
+        let target =
+            OsTree::open_target(directory).map_err(|error| EngineError::io("open", directory, error))?;
+        let replica = self.replica()?;
+        let view = replica.view(to.lsn)?;
+        let definition = self.definition();
+        let masters: Vec<(RootNo, &Path)> = definition
+            .roots
+            .iter()
+            .enumerate()
+            .map(|(number, root)| (RootNo(number as u16), root.master.as_path()))
+            .collect();
+        let options = ExtractOptions {
+            roots: restore::layout(&masters),
+            paths,
+            directory: directory.to_owned(),
+            token: format!("{}-{}-{}", self.id(), to.lsn.captured, to.lsn.local),
+            again,
+            writers: 2,
+        };
+        let report = restore::extract(&view, &target, &options, &Watch(progress))
+            .map_err(|cause| failed(progress, cause))?;
+        let skipped = report.skipped.iter().map(|skipped| Skipped {
+            path: directory.join(OsStr::from_bytes(&skipped.path)),
+            what: skipped.what,
+            error: std::io::Error::from_raw_os_error(skipped.errno).to_string(),
+        });
+        Ok(RewindReport {
+            to,
+            before: None,
+            files_changed: report.files,
+            bytes_written: report.bytes_written,
+            elapsed: began.elapsed(),
+            skipped: skipped.collect(),
+            skipped_count: report.skipped_count,
+        })
+    }
+
+    /// A target inside a tree we own, or around one, would be captured, or destroyed, by ourselves.
+    fn check_outside(&self, directory: &Path) -> EngineResult<()> {
+        let definition = self.definition();
+        let target =
+            std::path::absolute(directory).map_err(|error| EngineError::io("find", directory, error))?;
+        let ours = definition
+            .roots
+            .iter()
+            .flat_map(|root| std::iter::once(root.master.clone()).chain(root.replica.clone()));
+        for tree in ours.chain(std::iter::once(self.layout.data().to_owned())) {
+            if target.starts_with(&tree) || tree.starts_with(&target) {
+                let message = format!("{} and {} overlap", target.display(), tree.display());
+                return Err(EngineError::new(&codes::ROOTS_OVERLAP, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`crate::engine::Engine::resume`].
+    pub(super) fn resume(self: &Arc<Self>, progress: &dyn Progress) -> EngineResult<ResumeReport> {
+        let _turning = self.turning.lock();
+        let began = Instant::now();
+        let wanted = self.wanted();
+        let replica = self.replica()?;
+        let before = replica.journal().applied();
+        let mut report = ResumeReport::default();
+        if replica.status().detached.is_some() {
+            let control = Control(Arc::clone(&replica));
+            let returned = return_to_capture(&control, &Watch(progress)).map_err(error::restore)?;
+            report.files_returned = returned.files_changed;
+            self.note(
+                Level::Info,
+                &format!("the replica is back at LSN {} and follows the master", returned.captured),
+            );
+        } else if wanted == Wanted::Stopped {
+            return Err(EngineError::not_replicating(self.name(), State::Stopped));
+        }
+        if wanted == Wanted::Suspended {
+            self.tell(Command::Resume, "resume delivery")?;
+            self.context.registry.want(self.name(), Wanted::Running)?;
+            self.note(Level::Info, "scenario was resumed");
+        }
+        let target = replica.journal().journaled();
+        while !replica.journal().wait_applied(target, Duration::from_millis(100)) {
+            let done = replica.journal().applied().captured;
+            progress.report("apply", done, Some(target.captured), "captures");
+            if let Some(interrupt) = progress.interrupted() {
+                return Err(EngineError::interrupted(interrupt));
+            }
+            if let Some(replication::replica::Halt::Stopped(cause)) = replica.status().halt {
+                return Err(EngineError::new(&codes::DRIFT, format!("apply has stopped: {cause}")));
+            }
+        }
+        report.captures_applied = target.captured.saturating_sub(before.captured);
+        report.lsn = Lsn::captured(replica.journal().applied().captured);
+        report.elapsed = began.elapsed();
+        Ok(report)
+    }
+}
+
+fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

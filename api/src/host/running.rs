@@ -1,0 +1,325 @@
+//! Run, stop, suspend, flush: what needs the master.
+
+use super::error;
+use super::scene::Scene;
+use crate::definition::Definition;
+use crate::engine::{
+    EngineError, EngineResult, Finding, Flushed, Level, Progress, RunOptions, RunReport, Skipped, Stage,
+    State, Status,
+};
+use crate::records::Wanted;
+use journal::controls::Synchronized;
+use journal::{Class, Lsn, SkippedWhat};
+use replication::stream::{LinkError, Ticket};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::codes;
+use wire::stream::{AgentState, Command, Outcome, SyncMode as WireMode};
+
+/// How often a long call looks at progress and at whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Paths of skipped objects in a report.
+const SKIPPED_MAX: usize = 200;
+
+struct Starting<'s>(&'s Scene);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.set_starting(false);
+    }
+}
+
+/// The path of something below a root, on the master.
+pub(super) fn master_path(definition: &Definition, root: journal::RootNo, path: &[u8]) -> PathBuf {
+    let base = definition.roots.get(usize::from(root.0)).map(|root| root.master.clone()).unwrap_or_default();
+    if path.is_empty() { base } else { base.join(OsStr::from_bytes(path)) }
+}
+
+impl Scene {
+    /// See [`crate::engine::Engine::run`].
+    pub(super) fn run(
+        self: &Arc<Self>,
+        options: &RunOptions,
+        progress: &dyn Progress,
+    ) -> EngineResult<RunReport> {
+        let _turning = self.turning.lock();
+        let began = Instant::now();
+        if self.wanted() != Wanted::Stopped
+            && matches!(self.state(), State::Replicating | State::Suspended | State::Detached)
+        {
+            return Ok(RunReport {
+                ran_already: true,
+                lsn: self.replica()?.journal().applied(),
+                ..RunReport::default()
+            });
+        }
+        let findings = self.verify()?;
+        if let Some(worst) = findings.iter().find(|finding| finding.level == Level::Error) {
+            let message = format!("scenario \"{}\" cannot run: {}", self.name(), worst.text);
+            return Err(EngineError::new(&codes::PREFLIGHT_FAILED, message));
+        }
+        self.set_starting(true);
+        let _starting = Starting(self);
+        let replica = self.replica()?;
+        if replica.status().detached.is_some() {
+            let message = format!("scenario \"{}\" is detached: resume it first", self.name());
+            return Err(EngineError::new(&codes::NOT_REPLICATING, message));
+        }
+        self.connect()?;
+        let master = self.master(true)?;
+        let first = replica.journal().synchronized() != Synchronized::Completed;
+        let command = Command::Run {
+            mode: match options.sync {
+                crate::engine::SyncMode::File => WireMode::File,
+                crate::engine::SyncMode::Block => WireMode::Block,
+            },
+            ignore_same: options.ignore_same,
+            skip: options.skip_sync,
+            definition: super::link::to_wire(self.id(), &self.definition()),
+        };
+        self.note(Level::Info, "synchronization starts");
+        // From here on a crash leads to a restart that goes on.
+        self.context.registry.want(self.name(), Wanted::Running)?;
+        let ticket = master.send(command).map_err(|error| self.unanswered("start capture", &error))?;
+        if let Err(error) = self.wait_run(&ticket, progress) {
+            self.context.registry.want(self.name(), Wanted::Stopped)?;
+            return Err(error);
+        }
+        let lsn = self.settle(&replica, progress)?;
+        self.synchronized_now();
+        let report = self.run_report(first, lsn, began.elapsed());
+        self.note(
+            Level::Info,
+            &format!("All modifications during synchronization are replicated (LSN {lsn})"),
+        );
+        Ok(report)
+    }
+
+    fn wait_run(&self, ticket: &Ticket, progress: &dyn Progress) -> EngineResult<()> {
+        loop {
+            match ticket.wait(LOOK_EVERY) {
+                Ok(_) => return Ok(()),
+                Err(LinkError::TimedOut) => {}
+                Err(error) => return Err(self.unanswered("start capture", &error)),
+            }
+            if let Some(status) = self.master_status() {
+                let total = (status.files.1 != 0).then_some(status.files.1);
+                progress.report("synchronize", status.files.0, total, "files");
+            }
+            if let Some(interrupt) = progress.interrupted() {
+                return Err(EngineError::interrupted(interrupt));
+            }
+        }
+    }
+
+    /// Waits until what the synchronization sent is in the tree.
+    fn settle(
+        &self,
+        replica: &Arc<replication::replica::Replica<replication::os_tree::OsTree>>,
+        progress: &dyn Progress,
+    ) -> EngineResult<Lsn> {
+        let journal = replica.journal();
+        loop {
+            let target = journal.journaled();
+            if journal.synchronized() == Synchronized::Completed && journal.applied() >= target {
+                return Ok(target);
+            }
+            let done = journal.applied().captured;
+            progress.report("apply", done, Some(target.captured), "captures");
+            if let Some(interrupt) = progress.interrupted() {
+                return Err(EngineError::interrupted(interrupt));
+            }
+            if let Some(replication::replica::Halt::Stopped(cause)) = replica.status().halt {
+                return Err(EngineError::new(&codes::DRIFT, format!("apply has stopped: {cause}")));
+            }
+            journal.wait_applied(target, LOOK_EVERY);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn run_report(&self, first: bool, lsn: Lsn, elapsed: Duration) -> RunReport {
+        let status = self.master_status();
+        let (skipped, skipped_count) = self.skipped();
+        RunReport {
+            ran_already: false,
+            synchronized: true,
+            files: status.as_ref().map_or(0, |status| status.files.0),
+            directories: 0,
+            bytes: status.as_ref().map_or(0, |status| if first { status.bytes.0 } else { 0 }),
+            bytes_sent: status.as_ref().map_or(0, |status| status.bytes.0),
+            removed: 0,
+            lsn,
+            elapsed,
+            skipped,
+            skipped_count,
+        }
+    }
+
+    fn skipped(&self) -> (Vec<Skipped>, u64) {
+        let Ok(replica) = self.replica() else { return (Vec::new(), 0) };
+        let controls = replica.journal().controls();
+        let definition = self.definition();
+        let what = |what: SkippedWhat| match what {
+            SkippedWhat::Node => "node",
+            SkippedWhat::Content => "content",
+            SkippedWhat::Xattrs => "xattrs",
+            SkippedWhat::MountPoint => "mount point",
+        };
+        let list = controls.skipped.iter().take(SKIPPED_MAX).map(|((root, path), (kind, errno))| Skipped {
+            path: master_path(&definition, *root, path),
+            what: what(*kind),
+            error: std::io::Error::from_raw_os_error(*errno).to_string(),
+        });
+        (list.collect(), controls.skipped.len() as u64)
+    }
+
+    pub(super) fn unanswered(&self, doing: &str, link: &LinkError) -> EngineError {
+        error::link(&format!("{doing} of scenario \"{}\"", self.name()), &codes::INTERNAL, link)
+    }
+
+    /// See [`crate::engine::Engine::stop`].
+    pub(super) fn stop(self: &Arc<Self>) -> EngineResult<Status> {
+        let _turning = self.turning.lock();
+        let running = self.master_status().is_some_and(|status| status.agent != AgentState::Stopped);
+        if self.wanted() == Wanted::Stopped && !running {
+            return Ok(self.status(Wanted::Stopped));
+        }
+        if let Ok(master) = self.master(false) {
+            let stopped = master.send(Command::Stop).and_then(|ticket| ticket.wait(Duration::from_secs(60)));
+            if let Err(error) = stopped {
+                return Err(error::link("stop capture", &codes::CANNOT_STOP, &error));
+            }
+        }
+        self.context.registry.want(self.name(), Wanted::Stopped)?;
+        self.note(Level::Info, "scenario was stopped");
+        Ok(self.status(Wanted::Stopped))
+    }
+
+    /// See [`crate::engine::Engine::suspend`].
+    pub(super) fn suspend(self: &Arc<Self>) -> EngineResult<Status> {
+        let _turning = self.turning.lock();
+        if self.wanted() == Wanted::Suspended {
+            return Ok(self.status(Wanted::Suspended));
+        }
+        let state = self.state();
+        if state != State::Replicating && state != State::Detached {
+            let message =
+                format!("scenario \"{}\" cannot be suspended (state: {})", self.name(), state.word());
+            return Err(EngineError::new(&codes::CANNOT_SUSPEND, message));
+        }
+        self.tell(Command::Suspend, "suspend delivery")?;
+        self.context.registry.want(self.name(), Wanted::Suspended)?;
+        self.note(Level::Info, "scenario was suspended");
+        Ok(self.status(Wanted::Suspended))
+    }
+
+    pub(super) fn tell(&self, command: Command, doing: &str) -> EngineResult<Outcome> {
+        let ticket = self.master(true)?.send(command).map_err(|error| self.unanswered(doing, &error))?;
+        ticket.wait(Duration::from_secs(60)).map_err(|error| self.unanswered(doing, &error))
+    }
+
+    /// A barrier through the stream, as far as it is journaled.
+    pub(super) fn barrier(&self, timeout: Duration) -> EngineResult<Flushed> {
+        let give_up = Instant::now() + timeout;
+        let cookie = random_cookie();
+        let ticket = self
+            .master(true)?
+            .send(Command::Barrier { cookie, class: Class::Fuzzy })
+            .map_err(|error| self.unanswered("flush", &error))?;
+        let outcome = ticket
+            .wait(give_up.saturating_duration_since(Instant::now()))
+            .map_err(|error| self.unanswered("flush", &error))?;
+        match outcome {
+            Outcome::Barrier { lsn, class, time } => Ok(Flushed { lsn, time, class }),
+            _ => Err(EngineError::new(&codes::INTERNAL, "the master answered something else to a barrier")),
+        }
+    }
+
+    /// See [`crate::engine::Engine::flush`].
+    pub(super) fn flush(&self, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
+        let state = self.state();
+        if state != State::Replicating {
+            return Err(EngineError::not_replicating(self.name(), state));
+        }
+        let give_up = Instant::now() + timeout;
+        let flushed = self.barrier(timeout)?;
+        let replica = self.replica()?;
+        let left = give_up.saturating_duration_since(Instant::now());
+        let reached = match stage {
+            Stage::Captured => true,
+            Stage::Journaled => replica.journal().wait_journaled(flushed.lsn, left),
+            Stage::Applied => replica.journal().wait_applied(flushed.lsn, left),
+        };
+        if reached {
+            return Ok(flushed);
+        }
+        let message =
+            format!("flush of scenario \"{}\" reached LSN {} only as captured", self.name(), flushed.lsn);
+        let error = EngineError::new(&codes::TIMED_OUT, message);
+        Err(match self.status(self.wanted()).cause {
+            Some(cause) => error.because(cause),
+            None => error,
+        })
+    }
+
+    /// See [`crate::engine::Engine::verify`].
+    pub(super) fn verify(self: &Arc<Self>) -> EngineResult<Vec<Finding>> {
+        let definition = self.definition();
+        let mut findings = Vec::new();
+        let error = |level, side, check, text: String, path: Option<PathBuf>| Finding {
+            level,
+            side,
+            check,
+            text,
+            path,
+        };
+        if self.context.options.master.is_some() {
+            for root in &definition.roots {
+                if let Err(cause) = std::fs::read_dir(&root.master) {
+                    let text = format!("root {} cannot be read: {cause}", root.master.display());
+                    findings.push(error(Level::Error, "master", "root", text, Some(root.master.clone())));
+                }
+            }
+        }
+        let privileged = rustix::process::geteuid().is_root();
+        if !privileged {
+            let text =
+                "the daemon is not root: owners and devices are journaled but cannot be set on the replica";
+            findings.push(error(Level::Warning, "replica", "privilege", text.to_owned(), None));
+        }
+        for root in &definition.roots {
+            let Some(replica) = &root.replica else { continue };
+            let parent = replica.parent().unwrap_or(replica);
+            let open = std::fs::metadata(parent).is_ok_and(|meta| {
+                use std::os::unix::fs::MetadataExt;
+                meta.mode() & 0o077 != 0
+            });
+            if open {
+                let text = format!(
+                    "the directory above replica root {} is open to others; make it mode 0700",
+                    replica.display()
+                );
+                findings.push(error(Level::Warning, "replica", "privacy", text, Some(parent.to_owned())));
+            }
+        }
+        if let Err(cause) = self.replica() {
+            findings.push(error(
+                Level::Error,
+                "replica",
+                "journal",
+                cause.to_failure().message.to_string(),
+                None,
+            ));
+        }
+        Ok(findings)
+    }
+}
+
+/// A number nobody else uses at this time.
+fn random_cookie() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,233 @@
+//! What stands in the server journal: one frozen layout a kind.
+//!
+//! A kind is a type (high byte) and a version (low byte). Layouts are bincode of the structs here, bounded and without
+//! trailing bytes; requests and results of jobs are protobuf messages inside, which grow without a new version. A
+//! changed struct becomes a new version beside the old one, never a changed old one. Golden bytes in the tests hold
+//! that.
+
+use crate::definition::Definition;
+use crate::engine::EngineError;
+use crate::server_journal::RecordKind;
+use bincode::{Decode, Encode, config};
+use journal::Timestamp;
+use wire::codes;
+
+/// Longest record in bytes.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Longest text of a line in the log, in bytes.
+pub const LOG_TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// What a scenario should be doing, across restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Wanted {
+    /// Nothing.
+    #[default]
+    Stopped,
+    /// Replicate.
+    Running,
+    /// Hold delivery back.
+    Suspended,
+}
+
+/// A scenario was defined.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScenarioCreated {
+    /// Never used twice.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Complete.
+    pub definition: Definition,
+}
+
+/// A scenario has another definition.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScenarioUpdated {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Complete.
+    pub definition: Definition,
+}
+
+/// A scenario is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScenarioDeleted {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Somebody wants a scenario to be in another state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StateWanted {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// What for.
+    pub wanted: Wanted,
+}
+
+/// A job was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JobSubmitted {
+    /// Never used twice.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Number of `JobKind` in the API.
+    pub kind: i32,
+    /// Scenario it works on.
+    pub scenario: String,
+    /// No other exclusive job of the scenario beside it.
+    pub exclusive: bool,
+    /// The request, protobuf, enough to start it again.
+    pub request: Vec<u8>,
+    /// Given by the client; may be empty.
+    pub idempotency_key: String,
+}
+
+/// A job began, again perhaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JobStarted {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Somebody asked a job to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JobCancelRequested {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// A job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JobFinished {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Number of `Outcome` in the API.
+    pub outcome: i32,
+    /// Protobuf `Result`; empty if there is none.
+    pub result: Vec<u8>,
+    /// Protobuf `Error`; empty if there is none.
+    pub error: Vec<u8>,
+}
+
+/// A line of the activity log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LogWritten {
+    /// When.
+    pub time: Timestamp,
+    /// Number of `Level` in the API.
+    pub level: i32,
+    /// Scenario it is about; may be empty.
+    pub scenario: String,
+    /// Job it is about, 0 if none.
+    pub job: u64,
+    /// At most [`LOG_TEXT_BYTES_MAX`] bytes.
+    pub text: String,
+}
+
+/// One record of the server journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Record {
+    /// A scenario was defined.
+    ScenarioCreated(ScenarioCreated),
+    /// A scenario has another definition.
+    ScenarioUpdated(ScenarioUpdated),
+    /// A scenario is gone.
+    ScenarioDeleted(ScenarioDeleted),
+    /// Somebody wants a scenario to be in another state.
+    StateWanted(StateWanted),
+    /// A job was accepted.
+    JobSubmitted(JobSubmitted),
+    /// A job began.
+    JobStarted(JobStarted),
+    /// Somebody asked a job to cancel.
+    JobCancelRequested(JobCancelRequested),
+    /// A job ended.
+    JobFinished(JobFinished),
+    /// A line of the activity log.
+    LogWritten(LogWritten),
+}
+
+/// Ties each variant to its number, in both directions.
+macro_rules! kinds {
+    ($($variant:ident = $number:literal),* $(,)?) => {
+        impl Record {
+            /// Type and version.
+            #[must_use]
+            pub const fn kind(&self) -> RecordKind {
+                match self { $(Record::$variant(_) => RecordKind($number)),* }
+            }
+
+            /// The bytes of the record.
+            ///
+            /// # Errors
+            /// `BAD_PARAMETERS` if it is too large.
+            pub fn encode(&self) -> Result<Vec<u8>, EngineError> {
+                let bytes = match self {
+                    $(Record::$variant(record) => bincode::encode_to_vec(record, config::standard())),*
+                };
+                match bytes {
+                    Ok(bytes) if bytes.len() <= BYTES_MAX => Ok(bytes),
+                    Ok(bytes) => Err(EngineError::new(
+                        &codes::BAD_PARAMETERS,
+                        format!("a record of {} bytes is too large for the server journal", bytes.len()),
+                    )),
+                    Err(error) => Err(EngineError::new(
+                        &codes::BAD_PARAMETERS, "a record cannot be encoded").caused_by(error)),
+                }
+            }
+
+            /// From kind and bytes.
+            ///
+            /// # Errors
+            /// `DAMAGED` for bytes that are none, `NEWER_FORMAT` for kinds not known here.
+            pub fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Self, EngineError> {
+                match kind.0 {
+                    $($number => decode_exactly(bytes).map(Record::$variant),)*
+                    other => Err(EngineError::new(
+                        &codes::NEWER_FORMAT,
+                        format!("the server journal holds a record of kind {other:#06x}"),
+                    )),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    ScenarioCreated = 0x0101,
+    ScenarioUpdated = 0x0201,
+    ScenarioDeleted = 0x0301,
+    StateWanted = 0x0401,
+    JobSubmitted = 0x1101,
+    JobStarted = 0x1201,
+    JobCancelRequested = 0x1301,
+    JobFinished = 0x1401,
+    LogWritten = 0x2101,
+}
+
+/// Decodes a value that fills the bytes to the last; the limit keeps a hostile length from being allocated.
+fn decode_exactly<T: Decode<()>>(bytes: &[u8]) -> Result<T, EngineError> {
+    let damaged = || EngineError::new(&codes::DAMAGED, "a record of the server journal does not decode");
+    let (value, used) = bincode::decode_from_slice(bytes, config::standard().with_limit::<BYTES_MAX>())
+        .map_err(|error| damaged().caused_by(error))?;
+    if used == bytes.len() { Ok(value) } else { Err(damaged()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Layouts are frozen: golden bytes. Hostile bytes are refused.
+
+use super::*;
+use crate::definition::Root;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check(record: Record, golden: &str) {
+    let bytes = record.encode().unwrap();
+    assert_eq!(hex(&bytes), golden, "{record:?}");
+    assert_eq!(Record::decode(record.kind(), &bytes).unwrap(), record);
+    for end in 0..bytes.len() {
+        assert!(Record::decode(record.kind(), &bytes[..end]).is_err(), "cut at {end}");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    assert!(Record::decode(record.kind(), &longer).is_err(), "a byte too many");
+}
+
+fn definition() -> Definition {
+    let mut definition = Definition::new(
+        "docs",
+        vec![Root { master: "/srv/docs".into(), replica: Some("/replica/docs".into()) }],
+    );
+    definition.excludes.push("*.tmp".into());
+    definition
+}
+
+#[test]
+fn golden_bytes() {
+    let time = Timestamp(1_000_000_000);
+    check(
+        Record::ScenarioCreated(ScenarioCreated { id: 7, time, definition: definition() }),
+        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000",
+    );
+    check(Record::ScenarioDeleted(ScenarioDeleted { id: 7, time }), "07fc00943577");
+    check(Record::StateWanted(StateWanted { id: 7, time, wanted: Wanted::Suspended }), "07fc0094357702");
+    check(
+        Record::JobSubmitted(JobSubmitted {
+            id: 300,
+            time,
+            kind: 3,
+            scenario: "docs".into(),
+            exclusive: true,
+            request: vec![1, 2],
+            idempotency_key: "k".into(),
+        }),
+        "fb2c01fc009435770604646f637301020102016b",
+    );
+    check(Record::JobStarted(JobStarted { id: 1, time }), "01fc00943577");
+    check(Record::JobCancelRequested(JobCancelRequested { id: 1, time }), "01fc00943577");
+    check(
+        Record::JobFinished(JobFinished { id: 1, time, outcome: 1, result: vec![9], error: vec![] }),
+        "01fc0094357702010900",
+    );
+    check(
+        Record::LogWritten(LogWritten { time, level: 1, scenario: "d".into(), job: 0, text: "t".into() }),
+        "fc00943577020164000174",
+    );
+}
+
+#[test]
+fn strangers() {
+    assert_eq!(Record::decode(RecordKind(0xffff), &[]).unwrap_err().code().id, "RW1035");
+    // A length of four thousand million where twelve bytes are.
+    let hostile = [1, 2, 0xfc, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0];
+    assert_eq!(Record::decode(RecordKind(0x1401), &hostile).unwrap_err().code().id, "RW1017");
+}
+
+#[test]
+fn too_large() {
+    let record = Record::LogWritten(LogWritten {
+        time: Timestamp(0),
+        level: 1,
+        scenario: String::new(),
+        job: 0,
+        text: "x".repeat(BYTES_MAX),
+    });
+    assert_eq!(record.encode().unwrap_err().code().id, "RW0468");
+}

@@ -1,0 +1,141 @@
+//! Where the replica side of a scenario lives on disk, and opening it.
+//!
+//! `DIR/journal/NAME` holds the truth, `DIR/projections/tables/NAME` what can be thrown away. Roots are made with
+//! everything above them private (mode 0700) where nothing is there yet.
+
+use crate::definition::Definition;
+use crate::engine::EngineError;
+use journal::disk::OsDisk;
+use journal::journal::{Journal, SystemClock, TablesFactory};
+use journal::log::LogOptions;
+use journal::retention::RetentionPolicy;
+use journal::tables::LsmTables;
+use journal::{JournalError, Tables};
+use replication::os_tree::OsTree;
+use replication::replica::{Replica, ReplicaOptions};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Directories of a daemon.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    data: PathBuf,
+}
+
+impl Layout {
+    /// Everything below `data`.
+    #[must_use]
+    pub fn new(data: PathBuf) -> Self {
+        Layout { data }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The server journal.
+    #[must_use]
+    pub fn server_journal(&self) -> PathBuf {
+        self.data.join("journal").join("server")
+    }
+
+    /// The journal of a scenario.
+    #[must_use]
+    pub fn journal(&self, scenario: &str) -> PathBuf {
+        self.data.join("journal").join(scenario)
+    }
+
+    /// Tables of a scenario.
+    #[must_use]
+    pub fn tables(&self, scenario: &str) -> PathBuf {
+        self.data.join("projections").join("tables").join(scenario)
+    }
+
+    /// Projections of jobs.
+    #[must_use]
+    pub fn jobs(&self) -> PathBuf {
+        self.data.join("projections").join("jobs")
+    }
+
+    /// The master's index of a scenario.
+    #[must_use]
+    pub fn index(&self, scenario: &str) -> PathBuf {
+        self.data.join("projections").join("index").join(scenario)
+    }
+
+    /// The master's spool of a scenario.
+    #[must_use]
+    pub fn spool(&self, scenario: &str) -> PathBuf {
+        self.data.join("spool").join(scenario)
+    }
+
+    /// Where barrier cookies of a scenario are made.
+    #[must_use]
+    pub fn cookies(&self, scenario: &str) -> PathBuf {
+        self.data.join("cookies").join(scenario)
+    }
+
+    /// Replica roots nobody named.
+    #[must_use]
+    pub fn replicas(&self) -> PathBuf {
+        self.data.join("replica")
+    }
+}
+
+/// Makes a directory and what is missing above it, private.
+///
+/// # Errors
+/// `IO`.
+pub fn make_private(path: &Path) -> Result<(), EngineError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| EngineError::io("create", path, error))
+}
+
+struct LsmFactory(PathBuf);
+
+impl TablesFactory for LsmFactory {
+    fn tables(&self, fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
+        let failed = |operation| {
+            let path = self.0.clone();
+            move |source| JournalError::File { operation, path, source }
+        };
+        if fresh && self.0.exists() {
+            std::fs::remove_dir_all(&self.0).map_err(failed("remove"))?;
+        }
+        std::fs::create_dir_all(&self.0).map_err(failed("create"))?;
+        Ok(Arc::new(LsmTables::open(&self.0)?))
+    }
+}
+
+/// Opens journal, tables and tree of a scenario and brings them together.
+///
+/// # Errors
+/// `DATA_IN_USE`, `DAMAGED`, `DRIFT`, `IO`.
+pub fn open_replica(
+    layout: &Layout,
+    definition: &Definition,
+    free_bytes_min: u64,
+) -> Result<Arc<Replica<OsTree>>, EngineError> {
+    let mut roots = Vec::with_capacity(definition.roots.len());
+    for root in &definition.roots {
+        let path = root.replica.clone().unwrap_or_default();
+        make_private(&path)?;
+        roots.push(path);
+    }
+    let directory = layout.journal(&definition.name);
+    make_private(&directory)?;
+    let factory = LsmFactory(layout.tables(&definition.name));
+    let clock = Arc::new(SystemClock);
+    let opened = Journal::open(Arc::new(OsDisk), &directory, LogOptions::default(), &factory, clock)?;
+    let tree = OsTree::open(roots)
+        .map_err(|error| EngineError::io("open the replica roots of", &directory, error))?;
+    let retention = RetentionPolicy { keep: definition.retention, bytes_max: definition.journal_bytes_max };
+    let options = ReplicaOptions { free_bytes_min, retention: Some(retention), ..ReplicaOptions::default() };
+    Ok(Replica::start(opened, Arc::new(tree), options)?)
+}

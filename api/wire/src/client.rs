@@ -1,0 +1,123 @@
+//! A connection to a daemon and what goes wrong with it.
+//!
+//! Whoever uses TLS installs a rustls provider first (`rustls::crypto::aws_lc_rs::default_provider`).
+
+use crate::codes;
+use crate::endpoint::{Endpoint, SocketName};
+use crate::failure::Failure;
+use crate::v1::jobs_client::JobsClient;
+use crate::v1::journal_client::JournalClient;
+use crate::v1::scenarios_client::ScenariosClient;
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Target, Identity, Uri};
+
+/// Longest message either side takes. Lists are streams, so none comes near.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pings on an idle connection: a peer that vanished is noticed within twice this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Files with certificates, all PEM.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Authority that signed the daemon's certificate.
+    pub ca: Option<PathBuf>,
+    /// Our certificate (chain).
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// The services of one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Scenarios.
+    pub scenarios: ScenariosClient<Channel>,
+    /// History.
+    pub journal: JournalClient<Channel>,
+    /// Jobs and log.
+    pub jobs: JobsClient<Channel>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`codes::UNREACHABLE`], [`codes::NOT_PERMITTED`] (socket of another user), [`codes::BAD_CERTIFICATE`], or
+    /// [`codes::IO`] for certificate files that cannot be read.
+    pub async fn connect(endpoint: &Endpoint, tls: &TlsFiles) -> Result<Self, Failure> {
+        let channel = match endpoint {
+            Endpoint::Unix(path) => connect_unix(path).await,
+            Endpoint::Http(url) => target(url)?.connect().await,
+            Endpoint::Https(url) => secure(target(url)?, tls)?.connect().await,
+        };
+        let channel = channel.map_err(|error| {
+            let mut failure = Failure::from_transport(&error)
+                .unwrap_or_else(|| Failure::new(&codes::UNREACHABLE, crate::failure::chain(&error)));
+            failure.message = format!("cannot connect to {endpoint}: {}", failure.message).into();
+            failure
+        })?;
+        Ok(Client::over(channel))
+    }
+
+    /// The services behind an open channel.
+    #[must_use]
+    pub fn over(channel: Channel) -> Self {
+        Client {
+            scenarios: ScenariosClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            journal: JournalClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            jobs: JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        }
+    }
+}
+
+fn target(url: &str) -> Result<Target, Failure> {
+    let target = Target::from_shared(url.to_owned())
+        .map_err(|error| Failure::new(&codes::USAGE, format!("{url}: {error}")))?;
+    Ok(target
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
+}
+
+fn secure(target: Target, tls: &TlsFiles) -> Result<Target, Failure> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Failure::new(&codes::IO, format!("read {}: {error}", path.display())))
+    };
+    let mut config = ClientTlsConfig::new();
+    if let Some(ca) = &tls.ca {
+        config = config.ca_certificate(Certificate::from_pem(read(ca)?));
+    }
+    match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => config = config.identity(Identity::from_pem(read(cert)?, read(key)?)),
+        (None, None) => {}
+        _ => return Err(Failure::new(&codes::USAGE, "--cert and --key belong together")),
+    }
+    target
+        .tls_config(config)
+        .map_err(|error| Failure::new(&codes::BAD_CERTIFICATE, crate::failure::chain(&error)))
+}
+
+async fn connect_unix(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path: Arc<Path> = path.into();
+    // The authority is not used, but HTTP wants one.
+    Target::from_static("http://localhost")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let path = Arc::clone(&path);
+            async move {
+                let name = SocketName::new(&path)?;
+                tokio::net::UnixStream::connect(name.path()).await.map(TokioIo::new)
+            }
+        }))
+        .await
+}

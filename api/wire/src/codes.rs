@@ -1,0 +1,343 @@
+//! The catalogue of errors: the one place where a code gets its meaning, its exit status and its gRPC status.
+//!
+//! RW0457 to RW0472 keep the meaning their numbers have had for decades; our own begin at RW1001. A code is stable:
+//! its number is never given to something else. `docs/errors.md` shows this table to people and a test compares the
+//! two. A code is here only if something can raise it.
+
+use tonic::Code as Grpc;
+
+/// Exit status of the command line (the table in the documentation of `restorectl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// Done, but something was skipped and is listed.
+    Incomplete = 3,
+    /// No such scenario, bookmark, path ...
+    NotFound = 4,
+    /// Refused in the present state.
+    Refused = 5,
+    /// Not authenticated or not permitted.
+    NotPermitted = 6,
+    /// Timed out.
+    TimedOut = 7,
+    /// Data is damaged or differs.
+    Differs = 8,
+    /// Cancelled.
+    Cancelled = 130,
+}
+
+impl Exit {
+    /// Every exit status there is.
+    pub const ALL: [Exit; 10] = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Incomplete,
+        Exit::NotFound,
+        Exit::Refused,
+        Exit::NotPermitted,
+        Exit::TimedOut,
+        Exit::Differs,
+        Exit::Cancelled,
+    ];
+
+    /// The number a process exits with.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Inverse of [`Exit::number`].
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Exit::ALL.into_iter().find(|exit| exit.number() == number)
+    }
+}
+
+/// One entry of the catalogue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Code {
+    /// `RW` and four digits.
+    pub id: &'static str,
+    /// Part of the product that raises it: `scenario`, `journal`, `rewind`, `job`, `api`, `daemon`, `client`.
+    pub module: &'static str,
+    /// What happened, in a few words.
+    pub title: &'static str,
+    /// Why it happens.
+    pub reason: &'static str,
+    /// What to do.
+    pub action: &'static str,
+    /// Exit status of a command that ends with it.
+    pub exit: Exit,
+    /// Status of a call that ends with it.
+    pub grpc: Grpc,
+}
+
+/// Defines the constants and the list of them in one go, so that none can be left out of the list.
+macro_rules! catalogue {
+    ($($(#[$doc:meta])* $name:ident = $id:literal $module:literal $exit:ident $grpc:ident
+        $title:literal reason $reason:literal action $action:literal;)*) => {
+        $($(#[$doc])* pub const $name: Code = Code {
+            id: $id, module: $module, title: $title, reason: $reason, action: $action,
+            exit: Exit::$exit, grpc: Grpc::$grpc,
+        };)*
+        /// Every code, in the order of their numbers.
+        pub static CATALOGUE: &[&Code] = &[$(&$name),*];
+    };
+}
+
+catalogue! {
+    /// The scenario cannot be suspended now.
+    CANNOT_SUSPEND = "RW0457" "scenario" Refused FailedPrecondition
+        "the scenario cannot be suspended"
+        reason "Only a scenario that replicates can be suspended."
+        action "Look at `restorectl scenario status`; run the scenario first, or wait until synchronization has completed.";
+    /// The peer may not do this.
+    NOT_PERMITTED = "RW0459" "api" NotPermitted PermissionDenied
+        "insufficient credentials"
+        reason "The daemon does not accept this user or this certificate for the call."
+        action "Run the command as root or as the user of the daemon, or present a client certificate the daemon's configuration names.";
+    /// The other side of the scenario cannot be reached.
+    CANNOT_ATTACH = "RW0463" "scenario" Failed Unavailable
+        "could not attach to the scenario"
+        reason "The daemon on the master is not running, is not connected, or the network between the two sides is down."
+        action "Start rewindd on the master, check its log and the network, then try again.";
+    /// The scenario does not stop.
+    CANNOT_STOP = "RW0464" "scenario" Failed Internal
+        "the scenario could not be stopped"
+        reason "Capture or apply did not come to an end."
+        action "Look at `restorectl log --scenario NAME` and at the daemon's log, then try again.";
+    /// Needs a scenario that replicates.
+    NOT_REPLICATING = "RW0465" "scenario" Refused FailedPrecondition
+        "the scenario is not in replication state"
+        reason "The operation needs a scenario that replicates; this one is stopped, suspended, detached, synchronizing or in trouble."
+        action "Look at `restorectl scenario status NAME`; use `scenario run` or `scenario resume`, or wait, then try again.";
+    /// Not supported on that host.
+    NOT_SUPPORTED_THERE = "RW0467" "scenario" Usage Unimplemented
+        "the operation is not supported on this master or replica"
+        reason "The host named is not one this daemon serves, or its system lacks what the operation needs."
+        action "Check the host's name in `--master`, and what `restorectl scenario verify NAME` says about both sides.";
+    /// A request that makes no sense.
+    BAD_PARAMETERS = "RW0468" "api" Usage InvalidArgument
+        "bad parameters"
+        reason "A request holds a value that is missing, malformed or too large."
+        action "Correct the request; if restorectl made it, the two programs differ in version: install the same version on both sides.";
+    /// Took too long.
+    TIMED_OUT = "RW0469" "api" TimedOut DeadlineExceeded
+        "the operation timed out"
+        reason "It did not finish within the time allowed, 180 s unless `--timeout` says otherwise."
+        action "Find out what is slow (`restorectl scenario status NAME`, the daemon's log), then try again or raise `--timeout`.";
+    /// Another job holds the scenario.
+    BUSY = "RW0470" "job" Refused FailedPrecondition
+        "another job is attached to the scenario"
+        reason "Only one job that changes a scenario may be active at a time."
+        action "Wait for the job (`restorectl job wait ID`) or cancel it, then try again.";
+    /// The scenario is not configured for it.
+    NOT_CONFIGURED = "RW0471" "scenario" Refused FailedPrecondition
+        "the scenario is not configured for this"
+        reason "The operation needs a property the scenario does not have, such as `rewind=on`."
+        action "Stop the scenario, set the property with `restorectl scenario set NAME KEY=VALUE`, run it again.";
+    /// Unclassified.
+    INTERNAL = "RW0472" "daemon" Failed Internal
+        "general error"
+        reason "Something failed that has no code of its own."
+        action "Look at the daemon's log; report it if it comes again.";
+
+    /// No daemon behind the endpoint.
+    UNREACHABLE = "RW1001" "client" Failed Unavailable
+        "the daemon cannot be reached"
+        reason "Nothing answers at the endpoint."
+        action "Start rewindd, or name its endpoint with `--endpoint` or REWIND_ENDPOINT.";
+    /// Unknown scenario.
+    NO_SUCH_SCENARIO = "RW1002" "scenario" NotFound NotFound
+        "no such scenario"
+        reason "No scenario has this name."
+        action "`restorectl scenario list` shows those there are.";
+    /// Name is taken.
+    SCENARIO_EXISTS = "RW1003" "scenario" Refused AlreadyExists
+        "the scenario exists"
+        reason "Names of scenarios are unique."
+        action "Choose another name, or delete the scenario that has it.";
+    /// Unknown bookmark.
+    NO_SUCH_BOOKMARK = "RW1004" "journal" NotFound NotFound
+        "no such bookmark"
+        reason "No bookmark of the scenario has this name."
+        action "`restorectl bookmark list SCENARIO` shows those there are.";
+    /// Name is taken.
+    BOOKMARK_EXISTS = "RW1005" "journal" Refused AlreadyExists
+        "the bookmark exists"
+        reason "Names of bookmarks are unique within a scenario."
+        action "Choose another name, or delete the bookmark that has it.";
+    /// Unknown job.
+    NO_SUCH_JOB = "RW1006" "job" NotFound NotFound
+        "no such job"
+        reason "No job has this number, or it is so old that it was forgotten."
+        action "`restorectl job list` shows those there are.";
+    /// Not a point.
+    BAD_POINT = "RW1007" "journal" Usage InvalidArgument
+        "the point is not understood"
+        reason "A point is a bookmark's name, `bookmark:NAME`, `lsn:N`, `lsn:N.k`, `time:RFC3339`, a time ago such as `-10m`, or `now`."
+        action "Write the point in one of these forms; `restorectl points SCENARIO` lists points.";
+    /// Not in the window.
+    OUTSIDE_WINDOW = "RW1008" "journal" NotFound OutOfRange
+        "the point is outside the window"
+        reason "The point lies before the first synchronization completed, before what retention has kept, or in the future."
+        action "`restorectl journal stats SCENARIO` shows the window; choose a point within it.";
+    /// Not built yet.
+    NOT_AVAILABLE = "RW1009" "api" Usage Unimplemented
+        "not available in this version"
+        reason "The type, mode or form of point is known, but this version cannot do it."
+        action "Choose another one, or a later version.";
+    /// The root is not there.
+    NO_SUCH_ROOT = "RW1010" "scenario" NotFound NotFound
+        "the root does not exist"
+        reason "A root must be an existing directory on the master, and no symbolic link."
+        action "Create the directory or correct the path.";
+    /// Roots overlap.
+    ROOTS_OVERLAP = "RW1011" "scenario" Usage InvalidArgument
+        "roots overlap"
+        reason "Two roots are equal or one lies inside the other, so that a change would be captured twice or a capture would feed itself."
+        action "Choose roots apart from one another, and replica directories outside of every root.";
+    /// Something is in the replica root.
+    REPLICA_NOT_EMPTY = "RW1012" "scenario" Refused FailedPrecondition
+        "the replica root is not empty"
+        reason "Synchronization would overwrite what lies there."
+        action "Choose an empty directory, or allow it with `--adopt`, which records undo for all it changes.";
+    /// Not a name.
+    BAD_NAME = "RW1013" "api" Usage InvalidArgument
+        "the name cannot be used"
+        reason "A scenario's name has 1 to 64 letters, digits, `-`, `_` or `.` and begins with a letter or digit; a bookmark's has 1 to 200 bytes without `:`, `/` or control characters and does not begin with `-`."
+        action "Choose another name.";
+    /// Unknown key or bad value.
+    BAD_SETTING = "RW1014" "scenario" Usage InvalidArgument
+        "the setting is not understood"
+        reason "The key is unknown, cannot be changed after creation, or the value does not suit it."
+        action "`restorectl scenario show NAME` shows keys and values; sizes are written `50GiB`, durations `7d`.";
+    /// Only while stopped.
+    NOT_STOPPED = "RW1015" "scenario" Refused FailedPrecondition
+        "the scenario is not stopped"
+        reason "A scenario is changed or deleted only while it is stopped."
+        action "Stop it with `restorectl scenario stop NAME` first.";
+    /// No points yet.
+    SYNCHRONIZING = "RW1016" "scenario" Refused FailedPrecondition
+        "synchronization has not completed"
+        reason "Rewind points and bookmarks exist only from the end of the first synchronization."
+        action "Wait until `restorectl scenario status NAME` shows `replicating`.";
+    /// Rot.
+    DAMAGED = "RW1017" "journal" Differs DataLoss
+        "the journal is damaged"
+        reason "Stored bytes are not what was written: the disk or something that writes to it is at fault."
+        action "Check the disk; `restorectl journal verify SCENARIO` names each damaged place. Points behind the damage may still be read.";
+    /// No room.
+    DISK_FULL = "RW1018" "daemon" Failed ResourceExhausted
+        "the disk is full"
+        reason "A file system the daemon writes to has no room left."
+        action "Make room; the scenario goes on by itself.";
+    /// Two daemons.
+    DATA_IN_USE = "RW1019" "daemon" Refused FailedPrecondition
+        "the data directory is in use"
+        reason "Another daemon runs on it."
+        action "Stop the other daemon, or choose another directory.";
+    /// Configuration.
+    BAD_CONFIG = "RW1020" "daemon" Usage InvalidArgument
+        "the configuration is not valid"
+        reason "The file cannot be read, holds a key that is unknown, or a value that does not suit its key."
+        action "Correct the line named; `config.example.toml` documents every key; `rewindd --config FILE --check` checks.";
+    /// Certificates.
+    BAD_CERTIFICATE = "RW1021" "api" NotPermitted Unauthenticated
+        "no trust between client and daemon"
+        reason "A certificate is missing, expired, for another name, or signed by an authority the other side does not trust."
+        action "Check `--ca`, `--cert` and `--key`, the dates of the certificates, and the host name in the endpoint.";
+    /// Would be open to all.
+    OPEN_LISTENER = "RW1022" "daemon" Usage FailedPrecondition
+        "listening there without TLS and authentication is refused"
+        reason "Anybody who reaches the address could change and read every protected tree."
+        action "Configure `[tls]` with certificate, key and the authority of clients, or listen on loopback or a Unix socket.";
+    /// The tree was changed behind our back.
+    DRIFT = "RW1023" "journal" Differs DataLoss
+        "the replica tree is not as the journal says"
+        reason "Something other than Rewind changed the replica tree."
+        action "Find out who wrote there; `restorectl scenario stop` and `run` synchronize again and keep undo of what is replaced.";
+    /// The system refused.
+    IO = "RW1024" "daemon" Failed Internal
+        "reading or writing failed"
+        reason "The operating system refused an operation on a file."
+        action "The message names file and cause; correct it and try again.";
+    /// Somebody asked for it.
+    CANCELLED = "RW1025" "job" Cancelled Cancelled
+        "cancelled"
+        reason "The job was asked to cancel and did."
+        action "Start it again if it is still wanted; nothing is half done.";
+    /// Nobody there to ask.
+    NOT_CONFIRMED = "RW1026" "client" Usage FailedPrecondition
+        "not confirmed"
+        reason "The command changes or removes data, and there was no terminal to ask on, or the answer was no."
+        action "Look at the plan (`--dry-run`), then give `--yes`.";
+    /// Which one?
+    WHICH_SCENARIO = "RW1027" "client" Usage InvalidArgument
+        "which scenario?"
+        reason "The scenario may be left out only where there is exactly one."
+        action "Name the scenario; `restorectl scenario list` shows them.";
+    /// Wrong usage.
+    USAGE = "RW1028" "client" Usage InvalidArgument
+        "wrong usage"
+        reason "An option or argument is unknown, missing or malformed."
+        action "`restorectl help` and `restorectl help COMMAND` show how it is used.";
+    /// Preflight found errors.
+    PREFLIGHT_FAILED = "RW1029" "scenario" Refused FailedPrecondition
+        "the scenario does not pass verification"
+        reason "The checks made before every start found errors."
+        action "`restorectl scenario verify NAME` lists them; correct them and try again.";
+    /// No such code.
+    NO_SUCH_CODE = "RW1030" "client" NotFound NotFound
+        "no such error code"
+        reason "The catalogue of this version has no such code."
+        action "`restorectl explain` without a code lists them all.";
+    /// Bounded.
+    TOO_MANY = "RW1031" "api" Refused ResourceExhausted
+        "too much at once"
+        reason "The daemon already works on as many requests or jobs as it may hold."
+        action "Try again when some have finished.";
+    /// No such path.
+    NO_SUCH_PATH = "RW1032" "rewind" NotFound NotFound
+        "no such path"
+        reason "The path lies in no root of the scenario, or exists neither now nor at the point."
+        action "Give an absolute path of the master below one of the roots; `restorectl points SCENARIO --path GLOB` shows what there was.";
+    /// Somebody's files are there.
+    TARGET_NOT_EMPTY = "RW1033" "rewind" Refused FailedPrecondition
+        "the target directory is not empty"
+        reason "A rewind into a directory does not overwrite what lies there."
+        action "Choose an empty directory or one that does not exist.";
+    /// Comparison failed.
+    DIFFERS = "RW1034" "client" Differs DataLoss
+        "trees that should be equal differ"
+        reason "A comparison of every byte and all metadata found differences; they are listed."
+        action "Keep the directory and report it: this should not happen.";
+    /// Written by a newer program.
+    NEWER_FORMAT = "RW1035" "journal" Failed FailedPrecondition
+        "the journal was written by a newer version"
+        reason "A record has a format version this program does not know."
+        action "Run the version that wrote it, or a later one.";
+    /// fsync failed.
+    POISONED = "RW1036" "journal" Failed Internal
+        "the journal takes no more writes"
+        reason "An fsync failed: what the disk holds since the last success is not known, so nothing more is acknowledged."
+        action "Check the disk, then restart the daemon: it recovers from what is known to be durable.";
+}
+
+/// The entry with this id, in any case, with or without `RW`.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Code> {
+    let upper = id.trim().to_ascii_uppercase();
+    let digits = upper.strip_prefix("RW").unwrap_or(&upper);
+    CATALOGUE.iter().copied().find(|code| code.id.strip_prefix("RW") == Some(digits))
+}
+
+#[cfg(test)]
+mod tests;

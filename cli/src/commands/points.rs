@@ -1,0 +1,108 @@
+//! `points`.
+
+use crate::context::Context;
+use crate::output::{local_time, lsn_text, path_text};
+use crate::{Outcome, json};
+use clap::ValueEnum;
+use wire::units::format_size;
+use wire::{Exit, v1};
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the scenario
+    scenario: String,
+    /// Only what touches these paths: on the whole path if it begins with `/`, else on the path below the root
+    #[arg(long, value_name = "GLOB", default_value = "", hide_default_value = true)]
+    path: String,
+    /// Only this kind; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    kinds: Vec<Kind>,
+    /// Not older: RFC 3339, or a time ago such as -10m
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    since: String,
+    /// Not younger
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    until: String,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Created,
+    Modified,
+    Renamed,
+    Removed,
+    Attributes,
+    Bookmark,
+    Marker,
+}
+
+impl From<Kind> for v1::PointKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Created => v1::PointKind::Created,
+            Kind::Modified => v1::PointKind::Modified,
+            Kind::Renamed => v1::PointKind::Renamed,
+            Kind::Removed => v1::PointKind::Removed,
+            Kind::Attributes => v1::PointKind::Attributes,
+            Kind::Bookmark => v1::PointKind::Bookmark,
+            Kind::Marker => v1::PointKind::Marker,
+        }
+    }
+}
+
+/// One point as a line; the list may be too long for a table, whose widths are known at its end.
+fn line(point: &v1::Point) -> String {
+    let mut what = match (point.path.is_empty(), point.from.is_empty()) {
+        (true, _) => point.note.clone(),
+        (false, true) => path_text(&point.path),
+        (false, false) => format!("{} -> {}", path_text(&point.from), path_text(&point.path)),
+    };
+    if point.bytes > 0 {
+        what.push_str(&format!("  ({})", format_size(point.bytes)));
+    }
+    format!(
+        "{:>10}  {}  {:<10}  {what}",
+        lsn_text(point.lsn.as_ref()),
+        local_time(point.time.as_ref()),
+        point.kind().word()
+    )
+}
+
+/// Lists points, newest first.
+///
+/// # Errors
+/// Those of the daemon.
+pub async fn run(args: Args, context: &Context) -> Outcome {
+    let request = v1::ListPointsRequest {
+        scenario: args.scenario,
+        path: args.path,
+        kinds: args.kinds.into_iter().map(|kind| v1::PointKind::from(kind).into()).collect(),
+        since: args.since,
+        until: args.until,
+        limit: args.limit,
+    };
+    let mut client = context.client().await?;
+    let mut stream = context.call(client.journal.list_points(request)).await?;
+    while let Some(point) = context.next(&mut stream).await? {
+        if !(context.out.object(&json::point(&point)) && context.out.data(&line(&point))) {
+            break;
+        }
+    }
+    Ok(Exit::Done)
+}

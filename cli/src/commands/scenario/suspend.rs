@@ -1,0 +1,18 @@
+//! `scenario suspend`.
+
+use super::{Name, render_status};
+use crate::context::Context;
+use crate::{Outcome, json};
+use wire::Exit;
+
+/// Pauses delivery.
+///
+/// # Errors
+/// Those of the daemon.
+pub async fn run(name: Name, context: &Context) -> Outcome {
+    let mut client = context.client().await?;
+    let status = context.call(client.scenarios.suspend(name.message())).await?;
+    context.out.object(&json::status(&status));
+    context.out.data(&render_status(&status));
+    Ok(Exit::Done)
+}

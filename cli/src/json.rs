@@ -1,0 +1,373 @@
+//! Messages as JSON: the keys of the contract.
+
+use crate::output::{lsn_text, utc_time};
+use serde_json::{Map, Value, json};
+use wire::convert::duration_from_wire;
+use wire::v1;
+
+/// Adds `name`, and `name_base64` where the bytes are not UTF-8. Nothing for an empty path: then it is null.
+pub fn put_path(map: &mut Map<String, Value>, name: &str, path: &[u8]) {
+    let value = if path.is_empty() { Value::Null } else { String::from_utf8_lossy(path).into_owned().into() };
+    map.insert(name.to_owned(), value);
+    if std::str::from_utf8(path).is_err() {
+        map.insert(format!("{name}_base64"), base64(path).into());
+    }
+}
+
+/// Standard base64 with padding.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let value = (group >> (18 - 6 * digit)) & 63;
+            let letter = ALPHABET.get(value as usize).copied().unwrap_or(b'=');
+            text.push(if digit <= chunk.len() { letter.into() } else { '=' });
+        }
+    }
+    text
+}
+
+fn lsn(lsn: Option<&v1::Lsn>) -> Value {
+    lsn.map_or(Value::Null, |lsn| lsn_text(Some(lsn)).into())
+}
+
+fn seconds(duration: Option<&prost_types::Duration>) -> Value {
+    duration.and_then(duration_from_wire).map_or(Value::Null, |duration| duration.as_secs_f64().into())
+}
+
+/// Null for an empty text.
+fn text(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// A scenario.
+#[must_use]
+pub fn scenario(scenario: &v1::Scenario) -> Value {
+    let definition = scenario.definition.clone().unwrap_or_default();
+    let roots: Vec<Value> = definition
+        .roots
+        .iter()
+        .map(|root| {
+            let mut map = Map::new();
+            put_path(&mut map, "path", &root.master_path);
+            put_path(&mut map, "replica_path", &root.replica_path);
+            map.into()
+        })
+        .collect();
+    json!({
+        "name": definition.name,
+        "id": scenario.id,
+        "state": scenario.state().word(),
+        "type": definition.r#type().word(),
+        "master": text(&definition.master),
+        "roots": roots,
+        "exclude": definition.excludes,
+        "capture": definition.capture().word(),
+        "rewind": definition.rewind(),
+        "retention_seconds": seconds(definition.retention.as_ref()),
+        "journal_max": definition.journal_max_bytes(),
+        "spool_max": definition.spool_max_bytes(),
+        "auto_resync": definition.auto_resync().word(),
+        "adopt": definition.adopt,
+        "created": utc_time(scenario.created.as_ref()),
+    })
+}
+
+/// The state of a scenario.
+#[must_use]
+pub fn status(status: &v1::Status) -> Value {
+    let proof = status.last_proof.as_ref().map(|proof| {
+        json!({ "lsn": lsn(proof.lsn.as_ref()), "equal": proof.equal, "at": utc_time(proof.at.as_ref()) })
+    });
+    json!({
+        "name": status.name,
+        "id": status.id,
+        "state": status.state().word(),
+        "cause": text(&status.cause),
+        "captured_lsn": lsn(status.captured.as_ref()),
+        "journaled_lsn": lsn(status.journaled.as_ref()),
+        "applied_lsn": lsn(status.applied.as_ref()),
+        "lag_seconds": seconds(status.lag.as_ref()),
+        "spool_bytes": status.spool_bytes,
+        "gaps_open": status.gaps_open,
+        "skipped": status.skipped,
+        "last_proof": proof,
+    })
+}
+
+/// A preflight.
+#[must_use]
+pub fn preflight(name: &str, preflight: &v1::Preflight) -> Value {
+    let findings: Vec<Value> = preflight
+        .findings
+        .iter()
+        .map(|finding| {
+            let mut map = object(json!({
+                "level": finding.level().word(),
+                "side": finding.side,
+                "check": finding.check,
+                "text": finding.text,
+            }));
+            put_path(&mut map, "path", &finding.path);
+            map.into()
+        })
+        .collect();
+    json!({ "name": name, "passed": preflight.passed, "findings": findings })
+}
+
+/// A barrier.
+#[must_use]
+pub fn flushed(flushed: &v1::FlushResponse) -> Value {
+    json!({
+        "lsn": lsn(flushed.lsn.as_ref()),
+        "time": utc_time(flushed.time.as_ref()),
+        "class": flushed.class().word(),
+    })
+}
+
+/// A bookmark.
+#[must_use]
+pub fn bookmark(bookmark: &v1::Bookmark) -> Value {
+    json!({
+        "name": bookmark.name,
+        "lsn": lsn(bookmark.lsn.as_ref()),
+        "time": utc_time(bookmark.time.as_ref()),
+        "class": bookmark.class().word(),
+        "automatic": bookmark.automatic,
+    })
+}
+
+/// A point.
+#[must_use]
+pub fn point(point: &v1::Point) -> Value {
+    let mut map = object(json!({
+        "lsn": lsn(point.lsn.as_ref()),
+        "time": utc_time(point.time.as_ref()),
+        "kind": point.kind().word(),
+    }));
+    put_path(&mut map, "path", &point.path);
+    put_path(&mut map, "from", &point.from);
+    map.insert("bytes".into(), point.bytes.into());
+    map.insert("provenance".into(), point.provenance().word().into());
+    map.insert("note".into(), text(&point.note));
+    map.into()
+}
+
+/// A difference.
+#[must_use]
+pub fn change(change: &v1::Change) -> Value {
+    let mut map = object(json!({ "kind": change.kind().word() }));
+    put_path(&mut map, "path", &change.path);
+    put_path(&mut map, "from", &change.from);
+    map.insert("bytes".into(), change.bytes.into());
+    map.into()
+}
+
+/// Sums of differences.
+#[must_use]
+pub fn counts(counts: Option<&v1::Counts>) -> Map<String, Value> {
+    let counts = counts.cloned().unwrap_or_default();
+    object(json!({
+        "created": counts.created,
+        "modified": counts.modified,
+        "renamed": counts.renamed,
+        "removed": counts.removed,
+        "attributes": counts.attributes,
+        "bytes": counts.bytes,
+    }))
+}
+
+/// What a rewind would do, without its changes.
+#[must_use]
+pub fn plan(plan: &v1::RewindPlan) -> Map<String, Value> {
+    let mut map = object(json!({
+        "to_lsn": lsn(plan.to.as_ref()),
+        "to_time": utc_time(plan.to_time.as_ref()),
+        "to_class": plan.to_class().word(),
+        "from_lsn": lsn(plan.from.as_ref()),
+    }));
+    map.extend(counts(plan.counts.as_ref()));
+    map.insert("warnings".into(), plan.warnings.clone().into());
+    map
+}
+
+/// Figures of a journal.
+#[must_use]
+pub fn stats(stats: &v1::JournalStats) -> Value {
+    json!({
+        "scenario": stats.scenario,
+        "oldest_lsn": lsn(stats.oldest.as_ref()),
+        "oldest_time": utc_time(stats.oldest_time.as_ref()),
+        "newest_lsn": lsn(stats.newest.as_ref()),
+        "newest_time": utc_time(stats.newest_time.as_ref()),
+        "redo_segments": stats.redo_segments,
+        "redo_bytes": stats.redo_bytes,
+        "undo_segments": stats.undo_segments,
+        "undo_bytes": stats.undo_bytes,
+        "kept_bytes": stats.kept_bytes,
+        "tables_bytes": stats.tables_bytes,
+        "bookmarks": stats.bookmarks,
+        "pins": stats.pins,
+        "free_bytes": stats.free_bytes,
+        "max_bytes": stats.max_bytes,
+        "retention_seconds": seconds(stats.retention.as_ref()),
+    })
+}
+
+/// A line of the log.
+#[must_use]
+pub fn log_line(line: &v1::LogLine) -> Value {
+    json!({
+        "time": utc_time(line.time.as_ref()),
+        "scenario": text(&line.scenario),
+        "job": text(&line.job),
+        "level": line.level().word(),
+        "text": line.text,
+    })
+}
+
+/// Progress of a job.
+#[must_use]
+pub fn progress(job: &v1::Job) -> Value {
+    let progress = job.progress.clone().unwrap_or_default();
+    json!({
+        "job": job.id,
+        "kind": job.kind().word(),
+        "scenario": job.scenario,
+        "state": job.state().word(),
+        "phase": text(&progress.phase),
+        "done": progress.done,
+        "total": progress.total,
+        "unit": text(&progress.unit),
+    })
+}
+
+fn skipped(list: &[v1::Skipped]) -> Vec<Value> {
+    list.iter()
+        .map(|skipped| {
+            let mut map = Map::new();
+            put_path(&mut map, "path", &skipped.path);
+            map.insert("what".into(), skipped.what.clone().into());
+            map.insert("error".into(), skipped.error.clone().into());
+            map.into()
+        })
+        .collect()
+}
+
+/// What a job came to.
+#[must_use]
+pub fn result(result: &v1::Result) -> Map<String, Value> {
+    use v1::result::Report;
+    object(match &result.report {
+        None => Value::Null,
+        Some(Report::Run(report)) => json!({
+            "ran_already": report.ran_already,
+            "synchronized": report.synchronized,
+            "files": report.files,
+            "directories": report.directories,
+            "bytes": report.bytes,
+            "bytes_sent": report.bytes_sent,
+            "removed": report.removed,
+            "lsn": lsn(report.lsn.as_ref()),
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
+            "skipped": skipped(&report.skipped),
+            "skipped_count": report.skipped_count,
+        }),
+        Some(Report::Resume(report)) => json!({
+            "files_returned": report.files_returned,
+            "captures_applied": report.captures_applied,
+            "lsn": lsn(report.lsn.as_ref()),
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
+        }),
+        Some(Report::Rewind(report)) => json!({
+            "to_lsn": lsn(report.to.as_ref()),
+            "to_time": utc_time(report.to_time.as_ref()),
+            "before": text(&report.before),
+            "files_changed": report.files_changed,
+            "bytes_written": report.bytes_written,
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
+            "skipped": skipped(&report.skipped),
+            "skipped_count": report.skipped_count,
+        }),
+        Some(Report::Verify(report)) => {
+            let damage = |damage: &v1::Damage| {
+                let mut map = Map::new();
+                put_path(&mut map, "file", &damage.file);
+                map.insert("offset".into(), damage.offset.into());
+                map.insert("what".into(), damage.what.clone().into());
+                Value::from(map)
+            };
+            json!({
+                "segments": report.segments,
+                "records": report.records,
+                "bytes": report.bytes,
+                "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+                "elapsed_seconds": seconds(report.elapsed.as_ref()),
+            })
+        }
+        Some(Report::Rebuild(report)) => json!({
+            "captures": report.captures,
+            "rows": report.rows,
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
+        }),
+    })
+}
+
+fn job_error(error: &v1::Error) -> Value {
+    json!({
+        "code": error.code,
+        "message": error.message,
+        "reason": error.reason,
+        "action": error.action,
+        "module": error.module,
+    })
+}
+
+/// A job with all there is to it.
+#[must_use]
+pub fn job(job: &v1::Job) -> Value {
+    json!({
+        "id": job.id,
+        "kind": job.kind().word(),
+        "scenario": job.scenario,
+        "state": job.state().word(),
+        "outcome": text(job.outcome().word()),
+        "cancelling": job.cancelling,
+        "created": utc_time(job.created.as_ref()),
+        "started": utc_time(job.started.as_ref()),
+        "finished": utc_time(job.finished.as_ref()),
+        "progress": job.progress.as_ref().map(|_| progress(job)),
+        "result": job.result.as_ref().map(result),
+        "error": job.error.as_ref().map(job_error),
+        "idempotency_key": text(&job.idempotency_key),
+    })
+}
+
+/// What an action says that was a job: the job's number, its result, and its error if the result is one.
+#[must_use]
+pub fn finished_job(job: &v1::Job) -> Value {
+    let mut map = object(json!({
+        "job": job.id,
+        "scenario": job.scenario,
+        "state": if job.outcome() == v1::Outcome::Succeeded { "done" } else { job.outcome().word() },
+    }));
+    map.extend(job.result.as_ref().map(result).unwrap_or_default());
+    if let Some(error) = &job.error {
+        map.insert("error".into(), job_error(error));
+    }
+    map.into()
+}
+
+#[cfg(test)]
+mod tests;

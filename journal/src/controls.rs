@@ -1,0 +1,204 @@
+//! What the journal says about itself: bookmarks, pins, gaps, synchronization, detachment.
+//!
+//! A [`Controls`] is folded from control records and markers in the order of the redo stream. Folding is idempotent
+//! from any earlier place on: the last record about a thing decides, so a snapshot of it may be brought up to date by
+//! reading again what it already holds.
+
+use crate::event::{Capture, Class, Event, GapCause, Marker, Provenance, SkippedWhat};
+use crate::id::{NodeId, RootNo};
+use crate::log::RecordAt;
+use crate::lsn::Lsn;
+use crate::meta::Timestamp;
+use crate::record::Control;
+use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
+
+/// A rewind point with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Bookmark {
+    captured: u64,
+    local: u64,
+    /// How consistent it is.
+    pub class: Class,
+    /// Set by the system before something destructive.
+    pub automatic: bool,
+    /// The master's clock at the point.
+    pub time: Timestamp,
+}
+
+impl Bookmark {
+    /// The point it names.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        Lsn { captured: self.captured, local: self.local }
+    }
+}
+
+/// A point that must stay readable.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Pin {
+    captured: u64,
+    local: u64,
+    /// Who needs it.
+    pub why: String,
+}
+
+impl Pin {
+    /// The point it keeps.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        Lsn { captured: self.captured, local: self.local }
+    }
+}
+
+/// An interval in which capture may have missed something.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Gap {
+    /// The LSN that opened it.
+    pub opened: u64,
+    /// Root and path of the subtree.
+    pub root: RootNo,
+    /// Path below the root; empty for all of it.
+    pub path: Vec<u8>,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// How far the first synchronization has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Synchronized {
+    /// It has not begun.
+    #[default]
+    Never,
+    /// The first one runs, or was interrupted: there is no rewind point yet.
+    First,
+    /// A later one runs; earlier points hold.
+    Again,
+    /// "All modifications during synchronization are replicated."
+    Completed,
+}
+
+/// Paths remembered of what was skipped; more are counted.
+const SKIPPED_MAX: usize = 1000;
+
+/// What the journal says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Controls {
+    /// By name.
+    pub bookmarks: BTreeMap<String, Bookmark>,
+    /// By id.
+    pub pins: BTreeMap<u64, Pin>,
+    /// Open gaps by id.
+    pub gaps: BTreeMap<u64, Gap>,
+    /// Why the replica tree does not follow the capture.
+    pub detached: Option<String>,
+    /// Synchronization.
+    pub synchronized: Synchronized,
+    /// LSN of the first completed synchronization, 0 for none: the oldest rewind point there can be.
+    pub first_point: u64,
+    /// What could not be kept: root and path to what and why, at most [`SKIPPED_MAX`].
+    pub skipped: BTreeMap<(RootNo, Vec<u8>), (SkippedWhat, i32)>,
+    /// Changes of the replica tree that were not ours, since they were last seen to.
+    pub drift: Vec<(String, String, Timestamp)>,
+    horizon: (u64, u64),
+    next_pin: u64,
+    next_node: u64,
+    upto: RecordAt,
+}
+
+impl Controls {
+    /// The oldest point that is promised.
+    #[must_use]
+    pub fn horizon(&self) -> Lsn {
+        let horizon = Lsn { captured: self.horizon.0, local: self.horizon.1 };
+        horizon.max(Lsn::captured(self.first_point))
+    }
+
+    /// The id the next pin gets.
+    #[must_use]
+    pub fn next_pin(&self) -> u64 {
+        self.next_pin
+    }
+
+    /// The last record folded in; folding it again, and all after it, brings these controls up to date.
+    #[must_use]
+    pub fn upto(&self) -> RecordAt {
+        self.upto
+    }
+
+    /// The least node id that no capture has created.
+    #[must_use]
+    pub fn next_node(&self) -> NodeId {
+        NodeId(self.next_node.max(NodeId::FIRST_FREE.0))
+    }
+
+    /// Takes a control record from its place.
+    pub fn control(&mut self, control: &Control, at: RecordAt) {
+        self.upto = at;
+        match control.clone() {
+            Control::BookmarkSet { name, captured, local, class, automatic, time } => {
+                self.bookmarks.insert(name, Bookmark { captured, local, class, automatic, time });
+            }
+            Control::BookmarkDeleted { name } => {
+                self.bookmarks.remove(&name);
+            }
+            Control::Pinned { pin, captured, local, why } => {
+                self.next_pin = self.next_pin.max(pin + 1);
+                self.pins.insert(pin, Pin { captured, local, why });
+            }
+            Control::Unpinned { pin } => {
+                self.pins.remove(&pin);
+            }
+            Control::Detached { why } => self.detached = Some(why),
+            Control::Attached => self.detached = None,
+            Control::Drift { object, what, time } => {
+                let drift = (object, what, time);
+                if self.drift.len() < SKIPPED_MAX && !self.drift.contains(&drift) {
+                    self.drift.push(drift);
+                }
+            }
+            Control::DriftCleared => self.drift.clear(),
+            Control::Horizon { captured, local } => self.horizon = self.horizon.max((captured, local)),
+            Control::Server { .. } => {}
+        }
+    }
+
+    /// Takes the markers of a capture that is complete with the record at this place.
+    pub fn capture(&mut self, capture: &Capture, at: RecordAt) {
+        self.upto = at;
+        for event in &capture.events {
+            if let Event::Create { node, .. } = event
+                && capture.provenance != Provenance::Local
+            {
+                self.next_node = self.next_node.max(node.0.saturating_add(1));
+            }
+            let Event::Mark(marker) = event else { continue };
+            match marker.clone() {
+                Marker::Barrier { .. } => {}
+                Marker::SynchronizationStarted { first } => {
+                    self.synchronized = if first { Synchronized::First } else { Synchronized::Again };
+                }
+                Marker::SynchronizationCompleted { .. } => {
+                    if self.first_point == 0 {
+                        self.first_point = capture.lsn.captured;
+                    }
+                    self.synchronized = Synchronized::Completed;
+                }
+                Marker::GapOpened { gap, root, path, cause } => {
+                    self.gaps.insert(gap, Gap { opened: capture.lsn.captured, root, path, cause });
+                }
+                Marker::GapClosed { gap } => {
+                    self.gaps.remove(&gap);
+                }
+                Marker::Skipped { root, path, what, errno } => {
+                    if self.skipped.len() < SKIPPED_MAX {
+                        self.skipped.insert((root, path), (what, errno));
+                    }
+                }
+                Marker::Unskipped { root, path } => {
+                    self.skipped.remove(&(root, path));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Events: the vocabulary of the journal.
+//!
+//! A [`Capture`] is an atomic group: no view, point or cursor ever stops inside it. Its events are in a valid serial
+//! order, each addressed by identity, never by path. Directories need not be attached while a capture is under way:
+//! a node may be parked in the kept area of its root and placed later in the same capture, which is how swaps and
+//! cycles of names are expressed.
+
+use crate::id::{Edge, NodeId, Origin, RootNo};
+use crate::lsn::Lsn;
+use crate::meta::{Attributes, Meta, Timestamp, Xattrs};
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+/// How a change was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Provenance {
+    /// Owned write path: every write, in program order.
+    Exact,
+    /// Notified, then re-read and compared.
+    Derived,
+    /// Found by a rescan: when it happened is not known.
+    Rescan,
+    /// First synchronization: no rewind point exists yet, no undo is kept and payloads are not journaled.
+    Synchronization,
+    /// Done by the replica to its own tree: rewind, restore, return.
+    Local,
+}
+
+/// How consistent a point is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Class {
+    /// Anything else.
+    Fuzzy,
+    /// Exact capture, program order.
+    Crash,
+    /// The application was quiesced.
+    Application,
+}
+
+/// First 16 bytes of the BLAKE3 hash of an extent's bytes.
+pub type BlockHash = [u8; 16];
+
+/// Bytes of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// In memory; always what a new event carries. In a frame they follow the header.
+    Inline(Bytes),
+    /// In the journal, at this place of the redo log; read with `Journal::read_payload`.
+    Stored(PayloadAt),
+    /// Never journaled (first synchronization); only their hash and length are known here.
+    External { hash: BlockHash, bytes: u32 },
+}
+
+impl Payload {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Payload::Inline(bytes) => bytes.len() as u64,
+            Payload::Stored(at) => u64::from(at.bytes),
+            Payload::External { bytes, .. } => u64::from(*bytes),
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Place of payload bytes within one stream of segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PayloadAt {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Offset of the first byte in the segment file.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u32,
+    /// CRC-32C of the bytes.
+    pub crc: u32,
+}
+
+/// One part of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A new node under its first name. `meta.size` is 0 for files: writes and resizes follow.
+    Create { node: NodeId, at: Edge, meta: Meta, origin: Option<Origin>, parent_mtime: Option<Timestamp> },
+    /// One more name for a file.
+    Link { node: NodeId, at: Edge, parent_mtime: Option<Timestamp> },
+    /// The name is gone. The last name of a node, or a directory with all it holds, moves to the kept area.
+    Remove { node: NodeId, at: Edge, parent_mtime: Option<Timestamp> },
+    /// The node keeps everything but this name. `from` or `to` may lie in the kept area (parking, reviving).
+    /// `to` is free: what it replaced was removed by an earlier event of the capture.
+    Rename {
+        node: NodeId,
+        from: Edge,
+        to: Edge,
+        from_parent_mtime: Option<Timestamp>,
+        to_parent_mtime: Option<Timestamp>,
+    },
+    /// Bytes of a file, at most [`WRITE_BYTES_MAX`] of them. Grows the file if they end behind its end.
+    /// `before` is the hash of the bytes in the same range before (cut at the end of the file), where known.
+    Write { node: NodeId, offset: u64, data: Payload, before: Option<BlockHash> },
+    /// A range reads as zeros from now on and is a hole if the file system can. Does not change the size.
+    Punch { node: NodeId, offset: u64, bytes: u64 },
+    /// The file is cut or grown (with a hole) to this size.
+    Resize { node: NodeId, size: u64 },
+    /// Owner, permissions, times as they stand at the end of the capture.
+    SetAttributes { node: NodeId, attributes: Attributes },
+    /// The whole set of extended attributes.
+    SetXattrs { node: NodeId, xattrs: Xattrs },
+    /// Says something about the stream; changes no tree.
+    Mark(Marker),
+}
+
+/// Longest payload of one write event.
+pub const WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// What a marker says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Marker {
+    /// Everything noticed on the master before it is in the stream before it.
+    Barrier { cookie: u64, class: Class },
+    /// The first synchronization, or a later one, begins.
+    SynchronizationStarted { first: bool },
+    /// "All modifications during synchronization are replicated": from here on every LSN is a rewind point.
+    SynchronizationCompleted { files: u64, directories: u64, bytes: u64 },
+    /// Capture may have missed something from here on, within the subtree (path relative to the root, empty: all).
+    GapOpened { gap: u64, root: RootNo, path: Vec<u8>, cause: GapCause },
+    /// The gap was rescanned; the tree is again as captured.
+    GapClosed { gap: u64 },
+    /// Something on the master could not be kept, and why (`errno`). Path relative to its root.
+    Skipped { root: RootNo, path: Vec<u8>, what: SkippedWhat, errno: i32 },
+    /// What was skipped before is kept again, or gone.
+    Unskipped { root: RootNo, path: Vec<u8> },
+}
+
+/// Why capture may have missed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum GapCause {
+    /// The kernel's queue overflowed.
+    QueueOverflow,
+    /// No more directories can be watched.
+    WatchLimit,
+    /// A watch was lost (moved, unmounted).
+    WatchLost,
+    /// The agent was not running.
+    AgentDown,
+    /// The spool reached its limit.
+    SpoolFull,
+    /// The scenario was stopped.
+    Stopped,
+}
+
+/// What of a node was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum SkippedWhat {
+    /// The node itself.
+    Node,
+    /// Its bytes.
+    Content,
+    /// Its extended attributes.
+    Xattrs,
+    /// What is mounted on it.
+    MountPoint,
+}
+
+/// One reconciled change as seen on the master, or done by the replica: becomes one LSN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Its place in history.
+    pub lsn: Lsn,
+    /// The master's clock when it was captured, non-decreasing over LSNs.
+    pub time: Timestamp,
+    /// How it was seen.
+    pub provenance: Provenance,
+    /// Root the change lies in.
+    pub root: RootNo,
+    /// For people and for search: path relative to the root of what changed; ids are what counts.
+    pub path: Vec<u8>,
+    /// Its events, in a valid serial order.
+    pub events: Vec<Event>,
+}

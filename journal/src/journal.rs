@@ -1,0 +1,567 @@
+//! One journal: two streams, tables, controls, and the order between them.
+//!
+//! Division of labour. [`Journal::submit`] makes captures durable and says so (ingest acknowledges then). Apply takes
+//! them through [`crate::state::Transition`], appends undo with [`Journal::undo`], publishes rows with
+//! [`Journal::publish`], touches the tree, and reports with [`Journal::note_applied`]. The journal itself never
+//! touches a tree.
+//!
+//! Three positions matter and are kept apart. `journaled`: redo is durable up to here. *published* (the head row of the
+//! tables): rows are those after this LSN; undo up to here is durable. `applied`: the tree has been touched up to here;
+//! what views may show. The durable cursor follows behind `applied`, as a record of the undo stream.
+
+mod open;
+mod order;
+
+pub use open::{Opened, TablesFactory};
+pub use order::Ordered;
+
+use crate::controls::{Bookmark, Controls, Synchronized};
+use crate::error::JournalError;
+use crate::event::{Capture, Class, PayloadAt};
+use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt, StoredRecord, Stream};
+use crate::lsn::Lsn;
+use crate::meta::Timestamp;
+use crate::record::{Applied, BodyError, Control, RedoRecord, UndoRecord};
+use crate::state::rows;
+use crate::tables::{Put, Space, Tables};
+use crate::view::UndoBytes;
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// Now, in nanoseconds since 1970.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Head row of the tables: what they hold. Committed with every batch.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct TablesHead {
+    pub(crate) version: u32,
+    pub(crate) journal: [u8; 16],
+    /// Rows are those after this LSN.
+    pub(crate) published: (u64, u64),
+    /// No earlier record of the redo stream is needed to go on.
+    pub(crate) redo: RecordAt,
+    /// No earlier record of the undo stream is needed to go on.
+    pub(crate) undo: RecordAt,
+    /// The durable cursor when this was written, and its place in the redo stream.
+    pub(crate) cursor: (u64, u64),
+    pub(crate) cursor_redo: RecordAt,
+}
+
+pub(crate) const HEAD_KEY: &[u8] = b"head";
+pub(crate) const CONTROLS_KEY: &[u8] = b"controls";
+
+struct Heads {
+    journaled: Lsn,
+    time: Timestamp,
+    applied: Lsn,
+    cursor: Lsn,
+    cursor_redo: RecordAt,
+}
+
+/// A journal, open.
+pub struct Journal {
+    directory: PathBuf,
+    /// Dropped first: it writes what was submitted, and the set then notes how far that is durable.
+    group: GroupCommit,
+    set: LogSet,
+    redo: Arc<Log>,
+    undo: Arc<Log>,
+    tables: Arc<dyn Tables>,
+    clock: Arc<dyn Clock>,
+    controls: Arc<RwLock<Controls>>,
+    heads: Mutex<Heads>,
+    moved: Condvar,
+    /// Held from the first append to the undo stream to its commit: what one thread takes back must not be another's.
+    undo_turn: Mutex<()>,
+    /// Points readers hold, by number. Its lock is held while the horizon moves and while a point is pinned.
+    leases: Mutex<Leases>,
+}
+
+#[derive(Default)]
+struct Leases {
+    held: std::collections::BTreeMap<u64, Lsn>,
+    next: u64,
+}
+
+/// A point that stays readable as long as this lives.
+pub struct Lease {
+    journal: Arc<Journal>,
+    number: u64,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.journal.leases.lock().held.remove(&self.number);
+    }
+}
+
+/// The window stands still as long as this lives.
+pub(crate) struct WindowLock<'j>(parking_lot::MutexGuard<'j, Leases>);
+
+impl WindowLock<'_> {
+    /// The oldest point a reader holds.
+    pub(crate) fn least_lease(&self) -> Option<Lsn> {
+        self.0.held.values().min().copied()
+    }
+}
+
+/// A capture that is durable, with where it lies.
+#[derive(Clone, Debug)]
+pub struct Durable {
+    /// The part.
+    pub part: Part,
+    /// Places of the payloads of its write events.
+    pub places: Vec<PayloadAt>,
+    /// Where its record begins.
+    pub at: RecordAt,
+}
+
+impl Journal {
+    /// The directory it lives in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The id made when it was created.
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.set.journal_id()
+    }
+
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> &Arc<dyn Tables> {
+        &self.tables
+    }
+
+    /// The undo stream.
+    #[must_use]
+    pub fn undo(&self) -> &Arc<Log> {
+        &self.undo
+    }
+
+    /// Runs `append` on the undo stream and commits what it appended; takes it back if it fails.
+    ///
+    /// # Errors
+    /// Those of `append` and of the commit.
+    pub fn write_undo<R>(
+        &self,
+        append: impl FnOnce(&Log) -> Result<R, JournalError>,
+    ) -> Result<R, JournalError> {
+        let _turn = self.undo_turn.lock();
+        match append(&self.undo) {
+            Ok(result) => {
+                self.undo.commit()?;
+                Ok(result)
+            }
+            Err(error) => {
+                self.undo.rollback()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The redo stream.
+    #[must_use]
+    pub fn redo(&self) -> &Arc<Log> {
+        &self.redo
+    }
+
+    /// Segments, lock, retention.
+    #[must_use]
+    pub fn set(&self) -> &LogSet {
+        &self.set
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Last captured LSN whose redo is durable.
+    #[must_use]
+    pub fn journaled(&self) -> Lsn {
+        self.heads.lock().journaled
+    }
+
+    /// The master's clock at the last journaled LSN.
+    #[must_use]
+    pub fn journaled_time(&self) -> Timestamp {
+        self.heads.lock().time
+    }
+
+    /// Last LSN the tree has been touched for.
+    #[must_use]
+    pub fn applied(&self) -> Lsn {
+        self.heads.lock().applied
+    }
+
+    /// The durable cursor.
+    #[must_use]
+    pub fn cursor(&self) -> Lsn {
+        self.heads.lock().cursor
+    }
+
+    /// What the journal says about itself, as of now.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        self.controls.read().clone()
+    }
+
+    /// Reads a part of the controls without copying them.
+    pub fn with_controls<R>(&self, read: impl FnOnce(&Controls) -> R) -> R {
+        read(&self.controls.read())
+    }
+
+    /// Makes parts durable, in order, then calls `done` (on the writer's thread) with what is now durable. Many
+    /// submissions share one fsync. Blocks while the writer's queue is full.
+    pub fn submit(
+        self: &Arc<Self>,
+        parts: Vec<Part>,
+        done: impl FnOnce(Result<Vec<Durable>, JournalError>) + Send + 'static,
+    ) {
+        let now = self.clock.now();
+        let drafts: Result<Vec<_>, BodyError> =
+            parts.iter().map(|part| RedoRecord::Part(part.clone()).to_draft(now)).collect();
+        let drafts = match drafts {
+            Ok(drafts) => drafts,
+            Err(error) => return done(Err(self.bad_body("redo", RecordAt::default(), error))),
+        };
+        let journal = Arc::clone(self);
+        self.group.submit_with(drafts, move |appended| match appended {
+            Err(error) => done(Err(error)),
+            Ok(appended) => {
+                let durable: Vec<Durable> = parts
+                    .into_iter()
+                    .zip(appended)
+                    .map(|(part, appended)| Durable { part, places: appended.payloads, at: appended.at })
+                    .collect();
+                journal.note_journaled(&durable);
+                // Whoever is told may close the journal at once: nothing here may still hold it.
+                drop(journal);
+                done(Ok(durable));
+            }
+        });
+    }
+
+    fn note_journaled(&self, durable: &[Durable]) {
+        for one in durable.iter().filter(|one| one.part.last) {
+            self.controls.write().capture(&one.part.capture, one.at);
+            let capture = &one.part.capture;
+            let mut heads = self.heads.lock();
+            if !capture.lsn.is_local() {
+                heads.journaled = heads.journaled.max(capture.lsn);
+                heads.time = heads.time.max(capture.time);
+            }
+        }
+        self.moved.notify_all();
+    }
+
+    /// Makes a control record durable and folds it in.
+    ///
+    /// # Errors
+    /// As the log.
+    pub fn control(&self, control: Control) -> Result<(), JournalError> {
+        let draft = RedoRecord::Control(control.clone())
+            .to_draft(self.clock.now())
+            .map_err(|error| self.bad_body("redo", RecordAt::default(), error))?;
+        let (send, receive) = crossbeam_channel::bounded(1);
+        let controls = Arc::clone(&self.controls);
+        // Folded on the writer's thread, so that all records are folded in the order of the stream.
+        self.group.submit_with(vec![draft], move |appended| {
+            let folded = appended.map(|appended| {
+                if let Some(appended) = appended.first() {
+                    controls.write().control(&control, appended.at);
+                }
+            });
+            drop(send.send(folded));
+        });
+        receive.recv().unwrap_or_else(|_| Err(JournalError::Poisoned { path: self.directory.clone() }))
+    }
+
+    /// Names a point.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken, `OutsideWindow`, and as the log.
+    pub fn set_bookmark(
+        &self,
+        name: &str,
+        lsn: Lsn,
+        class: Class,
+        automatic: bool,
+        time: Timestamp,
+    ) -> Result<Bookmark, JournalError> {
+        self.check_window(lsn)?;
+        if self.controls.read().bookmarks.contains_key(name) {
+            return Err(JournalError::Exists { what: "bookmark", name: name.to_owned() });
+        }
+        let (captured, local) = (lsn.captured, lsn.local);
+        self.control(Control::BookmarkSet {
+            name: name.to_owned(),
+            captured,
+            local,
+            class,
+            automatic,
+            time,
+        })?;
+        let bookmark = self.controls.read().bookmarks.get(name).cloned();
+        bookmark.ok_or_else(|| JournalError::NotFound { what: "bookmark", name: name.to_owned() })
+    }
+
+    /// Keeps a point readable until the pin is released.
+    ///
+    /// # Errors
+    /// `OutsideWindow`, and as the log.
+    pub fn pin(&self, lsn: Lsn, why: &str) -> Result<u64, JournalError> {
+        let leases = self.leases.lock();
+        self.check_window(lsn)?;
+        drop(leases);
+        // The lease holds the point until the pin is durable.
+        let lease = self.lease_number(lsn)?;
+        let pin = self.controls.read().next_pin();
+        let pinned = Control::Pinned { pin, captured: lsn.captured, local: lsn.local, why: why.to_owned() };
+        let outcome = self.control(pinned);
+        self.leases.lock().held.remove(&lease);
+        outcome.map(|()| pin)
+    }
+
+    /// Keeps a point readable as long as the lease lives; not across a restart.
+    ///
+    /// # Errors
+    /// `OutsideWindow`.
+    pub fn lease(self: &Arc<Self>, lsn: Lsn) -> Result<Lease, JournalError> {
+        let number = self.lease_number(lsn)?;
+        Ok(Lease { journal: Arc::clone(self), number })
+    }
+
+    fn lease_number(&self, lsn: Lsn) -> Result<u64, JournalError> {
+        let mut leases = self.leases.lock();
+        self.check_window(lsn)?;
+        let number = leases.next;
+        leases.next += 1;
+        leases.held.insert(number, lsn);
+        Ok(number)
+    }
+
+    pub(crate) fn window_lock(&self) -> WindowLock<'_> {
+        WindowLock(self.leases.lock())
+    }
+
+    /// The oldest and the newest point that can be read or named.
+    #[must_use]
+    pub fn window(&self) -> (Lsn, Lsn) {
+        (self.controls.read().horizon(), self.journaled().max(self.applied()))
+    }
+
+    /// Refuses a point that retention has dropped or that nobody has minted.
+    ///
+    /// # Errors
+    /// `OutsideWindow`.
+    pub fn check_window(&self, lsn: Lsn) -> Result<(), JournalError> {
+        let (oldest, newest) = self.window();
+        let started = self.controls.read().first_point != 0;
+        let known = lsn <= newest && (!lsn.is_local() || self.is_minted(lsn));
+        if started && lsn >= oldest && known {
+            Ok(())
+        } else {
+            Err(JournalError::OutsideWindow { lsn, oldest, newest })
+        }
+    }
+
+    fn is_minted(&self, lsn: Lsn) -> bool {
+        matches!(self.tables.get(Space::Points, &lsn.to_key()), Ok(Some(_)))
+    }
+
+    /// Commits rows of a batch, with the head row that says so. `last` is its last LSN; `redo` the place from which
+    /// the next capture is to be read.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn publish(&self, mut puts: Vec<Put>, last: Lsn, redo: RecordAt) -> Result<(), JournalError> {
+        let (cursor, cursor_redo) = {
+            let heads = self.heads.lock();
+            (heads.cursor, heads.cursor_redo)
+        };
+        let head = TablesHead {
+            version: rows::TABLES_VERSION,
+            journal: self.id(),
+            published: (last.captured, last.local),
+            redo,
+            undo: self.undo.end(),
+            cursor: (cursor.captured, cursor.local),
+            cursor_redo,
+        };
+        puts.push((Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&head))));
+        self.tables.commit(puts)
+    }
+
+    /// The tree has been touched up to `lsn`.
+    pub fn note_applied(&self, lsn: Lsn) {
+        let mut heads = self.heads.lock();
+        heads.applied = heads.applied.max(lsn);
+        self.moved.notify_all();
+    }
+
+    /// Moves the durable cursor: call after the tree was synced. `inodes` are those of nodes created since.
+    ///
+    /// # Errors
+    /// As the log and the tables.
+    pub fn advance_cursor(
+        &self,
+        lsn: Lsn,
+        redo: RecordAt,
+        inodes: &[(crate::id::NodeId, u64)],
+    ) -> Result<(), JournalError> {
+        const INODES_MAX: usize = 100_000;
+        let now = self.clock.now();
+        let _turn = self.undo_turn.lock();
+        let mut rest = inodes;
+        loop {
+            let (some, more) = rest.split_at(rest.len().min(INODES_MAX));
+            let applied = Applied {
+                captured: lsn.captured,
+                local: lsn.local,
+                redo,
+                inodes: some.to_vec(),
+                more: !more.is_empty(),
+            };
+            self.undo.append(&UndoRecord::applied_draft(&applied, now))?;
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        self.undo.commit()?;
+        let mut heads = self.heads.lock();
+        heads.cursor = heads.cursor.max(lsn);
+        heads.cursor_redo = redo;
+        Ok(())
+    }
+
+    /// Waits until the tree has been touched up to `lsn`; false if `timeout` passed first.
+    pub fn wait_applied(&self, lsn: Lsn, timeout: Duration) -> bool {
+        self.wait(timeout, |heads| heads.applied >= lsn)
+    }
+
+    /// Waits until redo is durable up to `lsn`; false if `timeout` passed first.
+    pub fn wait_journaled(&self, lsn: Lsn, timeout: Duration) -> bool {
+        self.wait(timeout, |heads| heads.journaled >= lsn)
+    }
+
+    fn wait(&self, timeout: Duration, reached: impl Fn(&Heads) -> bool) -> bool {
+        let give_up = Instant::now() + timeout;
+        let mut heads = self.heads.lock();
+        while !reached(&heads) {
+            if self.moved.wait_until(&mut heads, give_up).timed_out() {
+                return reached(&heads);
+            }
+        }
+        true
+    }
+
+    /// Completed captures with `after < lsn <= upto`, in the order of LSNs, reading the redo stream from `from`.
+    /// Payloads are [`crate::Payload::Stored`].
+    #[must_use]
+    pub fn captures(&self, from: RecordAt, after: Lsn, upto: Lsn) -> Ordered {
+        Ordered::new(&self.redo, from, after, upto)
+    }
+
+    /// The same without local captures.
+    #[must_use]
+    pub fn captured(&self, from: RecordAt, after: Lsn, upto: Lsn) -> Ordered {
+        Ordered::captured(&self.redo, from, after, upto)
+    }
+
+    /// The durable cursor's place in the redo stream.
+    #[must_use]
+    pub fn cursor_redo(&self) -> RecordAt {
+        self.heads.lock().cursor_redo
+    }
+
+    /// Whether rewind points exist: the first synchronization has completed and no other is under way.
+    #[must_use]
+    pub fn synchronized(&self) -> Synchronized {
+        self.controls.read().synchronized
+    }
+
+    /// Saves the controls beside the tables so that the next start need not read the whole stream.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn save_controls(&self) -> Result<(), JournalError> {
+        let row = rows::write(&self.controls());
+        self.tables.commit(vec![(Space::Heads, CONTROLS_KEY.to_vec(), Some(row))])
+    }
+
+    pub(crate) fn bad_body(&self, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
+        bad_body(&self.directory, stream, at, error)
+    }
+}
+
+fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
+    let suffix = if stream == "redo" { Stream::Redo } else { Stream::Undo };
+    JournalError::Damaged {
+        path: directory.join(suffix.file_name(at.segment)),
+        offset: at.offset,
+        what: error.0,
+    }
+}
+
+/// Decodes a record of the redo stream.
+pub(crate) fn redo_record(directory: &Path, record: &StoredRecord) -> Result<RedoRecord, JournalError> {
+    RedoRecord::from_stored(record).map_err(|error| bad_body(directory, "redo", record.at, error))
+}
+
+/// Decodes a record of the undo stream.
+pub(crate) fn undo_record(directory: &Path, record: &StoredRecord) -> Result<UndoRecord, JournalError> {
+    UndoRecord::from_stored(record).map_err(|error| bad_body(directory, "undo", record.at, error))
+}
+
+/// Reads payloads for views and for apply.
+pub struct Payloads {
+    /// The redo stream.
+    pub redo: Arc<Log>,
+    /// The undo stream.
+    pub undo: Arc<Log>,
+}
+
+impl UndoBytes for Payloads {
+    fn undo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        self.undo.read_payload(at)
+    }
+
+    fn redo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        self.redo.read_payload(at)
+    }
+}
+
+/// A completed capture with where its first record begins.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The capture; all its parts.
+    pub capture: Capture,
+    /// Where the first of its records begins.
+    pub at: RecordAt,
+    /// Places of payloads that are in memory.
+    pub places: Vec<PayloadAt>,
+}

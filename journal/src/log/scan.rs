@@ -1,0 +1,204 @@
+//! Walking the frames of a segment file, one after the other or across damage.
+//!
+//! Lengths come from headers that match their checksum, are within the limits and within the file before anything is
+//! allocated for them. Payload bytes are stepped over; whoever wants them checked asks.
+
+use super::codec::Take;
+use super::frame::{
+    Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKey, TABLE_ENTRY_BYTES,
+};
+use super::types::RecordAt;
+use crate::disk::DiskFile;
+use crate::event::PayloadAt;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// A frame that matches all its checksums, but for those of its payload bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) at: RecordAt,
+    /// Offset of what follows it.
+    pub(super) next: u64,
+    pub(super) header: FrameHeader,
+    pub(super) head: Bytes,
+    pub(super) payloads: Vec<PayloadAt>,
+}
+
+/// Result of one step.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Frame(Frame),
+    /// The limit is reached.
+    End,
+    /// What stands at the scanner's offset is not a whole frame.
+    Bad(&'static str),
+}
+
+/// A cursor over the frames of a segment.
+pub(super) struct Scanner {
+    file: Arc<dyn DiskFile>,
+    key: FrameKey,
+    segment: u64,
+    /// Offset of the next frame.
+    pub(super) offset: u64,
+    /// No byte at or behind it is looked at.
+    pub(super) limit: u64,
+    /// Chain value in front of the next frame; `None` if not known.
+    pub(super) chain: Option<Chain>,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+impl Scanner {
+    pub(super) fn new(file: Arc<dyn DiskFile>, key: FrameKey, at: RecordAt, limit: u64) -> Self {
+        let (window, window_start) = (Vec::new(), 0);
+        Scanner {
+            file,
+            key,
+            segment: at.segment,
+            offset: at.offset,
+            limit,
+            chain: None,
+            window,
+            window_start,
+        }
+    }
+
+    /// `count` bytes at `offset`, or `None` if they do not lie below the limit or the file is shorter.
+    fn bytes(&mut self, offset: u64, count: usize) -> io::Result<Option<&[u8]>> {
+        match offset.checked_add(count as u64) {
+            Some(end) if end <= self.limit => {}
+            _ => return Ok(None),
+        }
+        let inside = |start: u64, length: usize| {
+            offset >= start && offset.saturating_add(count as u64) <= start.saturating_add(length as u64)
+        };
+        if !inside(self.window_start, self.window.len()) {
+            let room = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
+            self.window.resize(count.max(WINDOW_BYTES).min(room), 0);
+            self.window_start = offset;
+            let read = self.file.read_at(&mut self.window, offset).inspect_err(|_| self.window.clear())?;
+            self.window.truncate(read);
+        }
+        let from = usize::try_from(offset - self.window_start).unwrap_or(usize::MAX);
+        Ok(self.window.get(from..).and_then(|rest| rest.get(..count)))
+    }
+
+    /// The header at `offset`, checked.
+    fn header(&mut self, offset: u64) -> io::Result<Result<FrameHeader, &'static str>> {
+        let (key, at) = (self.key, RecordAt { segment: self.segment, offset });
+        let Some(bytes) = self.bytes(offset, FRAME_HEADER_BYTES)? else {
+            return Ok(Err("the file ends within the header of a frame"));
+        };
+        Ok(match bytes.first_chunk::<FRAME_HEADER_BYTES>() {
+            Some(bytes) => FrameHeader::decode(bytes, key, at),
+            None => Err("the file ends within the header of a frame"),
+        })
+    }
+
+    /// Takes the next frame and moves behind it; stays where it is unless there is one.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        if self.offset >= self.limit {
+            return Ok(Step::End);
+        }
+        let offset = self.offset;
+        let header = match self.header(offset)? {
+            Ok(header) => header,
+            Err(what) => return Ok(Step::Bad(what)),
+        };
+        let end = match offset.checked_add(header.frame_bytes()) {
+            Some(end) if end <= self.limit => end,
+            _ => return Ok(Step::Bad("the file ends within a frame")),
+        };
+        let (chain, at) = (self.chain, RecordAt { segment: self.segment, offset });
+        let body_at = offset + FRAME_HEADER_BYTES as u64;
+        let Some(body) = self.bytes(body_at, header.body_bytes())? else {
+            return Ok(Step::Bad("the file ends within a frame"));
+        };
+        if let Err(what) = header.check_body(chain.as_ref(), body) {
+            return Ok(Step::Bad(what));
+        }
+        let (table, head) = body.split_at(header.payload_count as usize * TABLE_ENTRY_BYTES);
+        let head = Bytes::copy_from_slice(head);
+        let Some(payloads) = payload_places(table, at.segment, body_at + header.body_bytes() as u64, &header)
+        else {
+            return Ok(Step::Bad("the payload table does not add up"));
+        };
+        self.offset = end;
+        self.chain = Some(header.chain);
+        Ok(Step::Frame(Frame { at, next: end, header, head, payloads }))
+    }
+
+    /// Whether the payload bytes and the padding of a frame are what was written; else the offset where they are not.
+    pub(super) fn check_payloads(&mut self, frame: &Frame) -> io::Result<Result<(), (u64, &'static str)>> {
+        for payload in &frame.payloads {
+            if !payload_matches(&*self.file, payload)? {
+                return Ok(Err((payload.offset, "a payload does not match its checksum")));
+            }
+        }
+        let padding_at = frame.at.offset + frame.header.bare_bytes();
+        let padding = usize::try_from(frame.next - padding_at).unwrap_or(0);
+        match self.bytes(padding_at, padding)? {
+            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(Ok(())),
+            _ => Ok(Err((padding_at, "the padding of a frame is not zero"))),
+        }
+    }
+
+    /// Moves to the next place where a whole header stands, searching from `from` on; `None` if there is none below
+    /// the limit. The chain in front of it is then unknown.
+    pub(super) fn search(&mut self, from: u64) -> io::Result<Option<FrameHeader>> {
+        let mut offset = from.next_multiple_of(FRAME_ALIGN);
+        while offset.saturating_add(FRAME_HEADER_BYTES as u64) <= self.limit {
+            let stretch = usize::try_from(self.limit - offset).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+            let Some(bytes) = self.bytes(offset, stretch)? else { return Ok(None) };
+            let candidate =
+                bytes.chunks(FRAME_ALIGN as usize).position(|chunk| chunk.starts_with(&FRAME_MAGIC));
+            let Some(candidate) = candidate else {
+                offset += stretch as u64;
+                offset -= offset % FRAME_ALIGN;
+                continue;
+            };
+            offset += candidate as u64 * FRAME_ALIGN;
+            if let Ok(header) = self.header(offset)? {
+                self.offset = offset;
+                self.chain = None;
+                return Ok(Some(header));
+            }
+            offset += FRAME_ALIGN;
+        }
+        Ok(None)
+    }
+}
+
+/// Places of the payloads a table lists; `None` if their lengths are not those the header says in sum.
+fn payload_places(table: &[u8], segment: u64, from: u64, header: &FrameHeader) -> Option<Vec<PayloadAt>> {
+    let mut take = Take(table);
+    let mut places = Vec::with_capacity(header.payload_count as usize);
+    let mut done = 0_u64;
+    for _ in 0..header.payload_count {
+        let (bytes, crc) = (take.u32()?, take.u32()?);
+        places.push(PayloadAt { segment, offset: from + done, bytes, crc });
+        done += u64::from(bytes);
+    }
+    (done == u64::from(header.payload_bytes)).then_some(places)
+}
+
+/// Whether the bytes of a payload match its checksum. The place must have come from a checked table.
+pub(super) fn payload_matches(file: &dyn DiskFile, at: &PayloadAt) -> io::Result<bool> {
+    let mut buffer = vec![0; (at.bytes as usize).min(4 * WINDOW_BYTES)];
+    let (mut crc, mut done) = (0, 0_u64);
+    while done < u64::from(at.bytes) {
+        let want = usize::try_from(u64::from(at.bytes) - done).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(part) = buffer.get_mut(..want) else { return Ok(false) };
+        if file.read_at(part, at.offset + done)? != want {
+            return Ok(false);
+        }
+        crc = crc32c::crc32c_append(crc, part);
+        done += want as u64;
+    }
+    Ok(crc == at.crc)
+}

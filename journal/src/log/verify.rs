@@ -1,0 +1,286 @@
+//! Reading everything to find damage.
+//!
+//! Works beside a writer: it looks only at what is sealed or known durable, which never changes. Behind a damaged
+//! frame it goes on at the next whole header, so that one report names every damaged place, and so that a torn tail
+//! is told from rot by the same rules as in `recover`.
+
+use super::frame::FrameType;
+use super::manifest::{self, FileEntry, Manifest, SegmentEntry};
+use super::recover::{Expected, Walk, open_named, read_header, recover};
+use super::scan::{Frame, Scanner, Step};
+use super::segment::FIRST_FRAME;
+use super::set::{Ends, refuse_orphans};
+use super::types::{RecordAt, Stream};
+use crate::disk::{Disk, DiskFile};
+use crate::error::JournalError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// More damaged places than this are not listed.
+const DAMAGES_MAX: usize = 1000;
+
+/// A place that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Offset in it, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+/// How far verification has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Bytes of finished files.
+    pub bytes_done: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+}
+
+/// What verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Segments read.
+    pub segments: u64,
+    /// Committed records found whole.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// Bytes behind the last commit of the live segments: unfinished work, no damage. Not looked at where the
+    /// journal is open.
+    pub tail_bytes: u64,
+    /// Damaged places, at most a thousand.
+    pub damages: Vec<Damage>,
+}
+
+impl VerifyReport {
+    /// Whether everything is as it was written.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damages.is_empty()
+    }
+
+    fn damage(&mut self, path: &Path, offset: u64, what: &'static str) {
+        let damage = Damage { path: path.to_owned(), offset, what };
+        if self.damages.len() < DAMAGES_MAX && !self.damages.contains(&damage) {
+            self.damages.push(damage);
+        }
+    }
+
+    /// Takes damage into the report; passes on what is no damage.
+    fn absorb(&mut self, error: JournalError) -> Result<(), JournalError> {
+        match error {
+            JournalError::Damaged { path, offset, what } => {
+                self.damage(&path, offset, what);
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+}
+
+/// Reads all of the journal in `directory`, open or not, and compares it with its checksums.
+///
+/// # Errors
+/// Only if reading was impossible (`NotFound` if there is no journal); damage is in the report.
+pub fn verify(
+    disk: &dyn Disk,
+    directory: &Path,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport, JournalError> {
+    match manifest::load(disk, directory) {
+        Ok(Some(manifest)) => verify_manifest(disk, directory, &manifest, None, progress),
+        Ok(None) => {
+            let mut report = VerifyReport::default();
+            match refuse_orphans(disk, directory) {
+                // A crash may have come before the first manifest: then there was nothing yet.
+                Ok(()) => {
+                    Err(JournalError::NotFound { what: "journal", name: directory.display().to_string() })
+                }
+                Err(error) => report.absorb(error).map(|()| report),
+            }
+        }
+        Err(error) => {
+            let mut report = VerifyReport::default();
+            report.absorb(error)?;
+            Ok(report)
+        }
+    }
+}
+
+/// Verifies what a manifest names. `ends` are the committed ends of a journal that is open: what is behind them is the
+/// writer's, who may be writing, or cutting, at this moment.
+pub(super) fn verify_manifest(
+    disk: &dyn Disk,
+    directory: &Path,
+    manifest: &Manifest,
+    ends: Option<Ends>,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport, JournalError> {
+    let mut report = VerifyReport::default();
+    let all = Stream::ALL.into_iter().flat_map(|stream| manifest.segments(stream));
+    let bytes_total = all.map(|entry| entry.bytes).chain(manifest.files.iter().map(|file| file.bytes)).sum();
+    let mut done = VerifyProgress { bytes_done: 0, bytes_total };
+    for (index, stream) in Stream::ALL.into_iter().enumerate() {
+        let end = ends.and_then(|ends| ends.get(index).copied());
+        let mut previous = None;
+        for entry in manifest.segments(stream) {
+            let path = directory.join(stream.file_name(entry.number));
+            let (identity, number) = (manifest.identity, entry.number);
+            let expected = Expected { path, identity, stream, number, previous };
+            if let Err(error) = segment(disk, &expected, entry, end, &mut report)
+                && !(is_gone(disk, &expected.path) && is_dropped(disk, directory, stream, number)?)
+            {
+                report.absorb(error)?;
+            }
+            previous = entry.sealed.then_some(entry.chain);
+            done.bytes_done += entry.bytes;
+            progress(done);
+        }
+    }
+    for file in &manifest.files {
+        if let Err(error) = owned(disk, directory, file, &mut report) {
+            report.absorb(error)?;
+        }
+        done.bytes_done += file.bytes;
+        progress(done);
+    }
+    Ok(report)
+}
+
+fn is_gone(disk: &dyn Disk, path: &Path) -> bool {
+    disk.open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Whether retention has dropped the segment since the manifest was read.
+fn is_dropped(disk: &dyn Disk, directory: &Path, stream: Stream, number: u64) -> Result<bool, JournalError> {
+    let now = manifest::load(disk, directory)?;
+    Ok(now.is_some_and(|manifest| manifest.segment(stream, number).is_none()))
+}
+
+fn segment(
+    disk: &dyn Disk,
+    expected: &Expected,
+    entry: &SegmentEntry,
+    end: Option<RecordAt>,
+    report: &mut VerifyReport,
+) -> Result<(), JournalError> {
+    let file = open_named(disk, &expected.path)?;
+    report.segments += 1;
+    let length = file.len().map_err(|source| expected.unreadable(source))?;
+    if entry.sealed {
+        if length != entry.bytes {
+            let what = "the file is not as long as the manifest says";
+            report.damage(&expected.path, length.min(entry.bytes), what);
+        }
+        return frames(&file, expected, Some(entry), length.min(entry.bytes), report);
+    }
+    if let Some(end) = end {
+        // The segment may have become live after the end was taken.
+        let limit = if end.segment == entry.number { end.offset } else { entry.bytes };
+        return frames(&file, expected, None, limit, report);
+    }
+    let known = RecordAt { segment: entry.number, offset: entry.bytes };
+    match recover(&file, expected, known) {
+        Ok(recovered) => {
+            report.tail_bytes += recovered.tail_bytes;
+            frames(&file, expected, None, recovered.end, report)
+        }
+        Err(error) => {
+            report.absorb(error)?;
+            frames(&file, expected, None, entry.bytes.min(length), report)
+        }
+    }
+}
+
+/// Checks all frames in front of `limit`, with their payloads; all of it must be whole.
+fn frames(
+    file: &Arc<dyn DiskFile>,
+    expected: &Expected,
+    sealed: Option<&SegmentEntry>,
+    limit: u64,
+    report: &mut VerifyReport,
+) -> Result<(), JournalError> {
+    let unreadable = |source| expected.unreadable(source);
+    let header = read_header(&**file, expected)?;
+    let start = RecordAt { segment: expected.number, offset: FIRST_FRAME };
+    let mut scanner = Scanner::new(file.clone(), header.key(), start, limit);
+    let mut walk = Walk::new(&header, RecordAt::default());
+    scanner.chain = Some(walk.chain);
+    let mut whole = true;
+    loop {
+        let offset = scanner.offset;
+        match scanner.step().map_err(unreadable)? {
+            Step::End => break,
+            Step::Bad(what) => {
+                whole = false;
+                report.damage(&expected.path, offset, what);
+                walk.lose_batch();
+                if scanner.search(offset + 1).map_err(unreadable)?.is_none() {
+                    break;
+                }
+            }
+            Step::Frame(frame) => {
+                check_payloads(&mut scanner, &frame, expected, report)?;
+                // Behind damage the bookkeeping of batches and footer has nothing to hold on to.
+                let fits = walk.take(frame);
+                if let (true, Err(what)) = (whole, fits) {
+                    report.damage(&expected.path, offset, what);
+                }
+            }
+        }
+    }
+    if let Some(entry) = sealed.filter(|_| whole) {
+        let found = (walk.footer_at, walk.chain, walk.footer.summary);
+        if found != (Some(entry.footer), entry.chain, entry.summary) {
+            report.damage(&expected.path, entry.footer, "the segment is not the one the manifest names");
+        }
+    }
+    Ok(())
+}
+
+fn check_payloads(
+    scanner: &mut Scanner,
+    frame: &Frame,
+    expected: &Expected,
+    report: &mut VerifyReport,
+) -> Result<(), JournalError> {
+    match scanner.check_payloads(frame).map_err(|source| expected.unreadable(source))? {
+        Err((offset, what)) => report.damage(&expected.path, offset, what),
+        Ok(()) if frame.header.frame == FrameType::Record => {
+            report.records += 1;
+            report.payload_bytes += u64::from(frame.header.payload_bytes);
+        }
+        Ok(()) => {}
+    }
+    Ok(())
+}
+
+/// Checks a file of the owner against the hash in the manifest.
+fn owned(
+    disk: &dyn Disk,
+    directory: &Path,
+    entry: &FileEntry,
+    report: &mut VerifyReport,
+) -> Result<(), JournalError> {
+    let path = directory.join(&entry.name);
+    let file = open_named(disk, &path)?;
+    let mut hasher = blake3::Hasher::new();
+    let (mut buffer, mut offset) = (vec![0; 1 << 18], 0_u64);
+    loop {
+        let read = file.read_at(&mut buffer, offset);
+        let read =
+            read.map_err(|source| JournalError::File { operation: "read", path: path.clone(), source })?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(buffer.get(..read).unwrap_or_default());
+        offset += read as u64;
+    }
+    if offset != entry.bytes || super::frame::shorten(&hasher.finalize()) != entry.hash {
+        report.damage(&path, 0, "the file does not match its hash");
+    }
+    Ok(())
+}

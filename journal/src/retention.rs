@@ -1,0 +1,296 @@
+//! Retention: how the journal gives space back, and what it never gives up.
+//!
+//! The horizon is the oldest point that is promised. It moves by whole sealed undo segments, oldest first: as far as
+//! time allows, further if the journal is over its budget, and never beyond a pin, a lease of a reader, the durable
+//! cursor or what a detached replica needs to return. If the budget asks for more than those allow, that is said
+//! ([`Retained::over_budget`]) and nothing is dropped against them.
+//!
+//! Order, so that a crash at any place only leaves more than needed: the new horizon is journaled; a checkpoint is
+//! written; the manifest names it and forgets the segments in one step; then rows behind the horizon are removed from
+//! the tables. A view or a pin is refused behind the journaled horizon under the same lock that moves it.
+//!
+//! Undo refers to redo only within one batch of apply, so a redo segment stays as long as the distance of one batch
+//! behind the horizon.
+
+use crate::checkpoint;
+use crate::error::JournalError;
+use crate::id::NodeId;
+use crate::journal::{Journal, WindowLock};
+use crate::log::{Retire, SegmentInfo};
+use crate::lsn::Lsn;
+use crate::meta::Timestamp;
+use crate::record::Control;
+use crate::state::State;
+use crate::state::rows::{self, Change};
+use crate::tables::{Put, Space};
+use std::time::Duration;
+
+/// What a scenario promises to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// How long points are kept.
+    pub keep: Duration,
+    /// Bytes of segments before older ones go sooner.
+    pub bytes_max: u64,
+}
+
+/// What a run of retention came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// The oldest point promised now.
+    pub horizon: Lsn,
+    /// Bytes given back.
+    pub freed: u64,
+    /// Bytes of segments left.
+    pub bytes: u64,
+    /// The budget asks for more than pins allow.
+    pub over_budget: bool,
+}
+
+/// Captured LSNs between undo and the redo it may refer to: the greatest batch of apply, and some.
+const REFERENCE_MAX: u64 = 4096;
+
+/// Rows removed at a time.
+const PRUNE_ROWS: usize = 5000;
+
+impl Journal {
+    /// Moves the horizon as far as the policy asks and pins allow, and gives back the segments behind it.
+    ///
+    /// # Errors
+    /// As log, checkpoint and manifest; whatever was done before stays valid.
+    pub fn retain(&self, policy: RetentionPolicy, now: Timestamp) -> Result<Retained, JournalError> {
+        let undo = self.undo().segments();
+        let redo = self.redo().segments();
+        let bytes = |segments: &[SegmentInfo]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        let total = bytes(&undo) + bytes(&redo);
+        let (wanted, for_budget) = wanted_horizon(&undo, &redo, total, policy, now);
+        let limit = self.horizon_limit(&self.window_lock());
+        let target = wanted.max(for_budget).min(limit);
+        let over_budget = for_budget > limit;
+        let before = self.with_controls(crate::controls::Controls::horizon);
+        let mut report = Retained { horizon: before, freed: 0, bytes: total, over_budget };
+        if target > before && self.with_controls(|controls| controls.first_point != 0) {
+            if !self.move_horizon(target)? {
+                return Ok(report);
+            }
+            report.horizon = target;
+        }
+        report.freed = self.drop_segments(report.horizon, &redo, &undo)?;
+        report.bytes = total.saturating_sub(report.freed);
+        Ok(report)
+    }
+
+    /// The newest LSN the horizon may have now.
+    fn horizon_limit(&self, window: &WindowLock<'_>) -> Lsn {
+        let pins = self.with_controls(|controls| controls.pins.values().map(crate::controls::Pin::lsn).min());
+        let detached = self.with_controls(|controls| controls.detached.is_some());
+        let cursor = self.cursor();
+        // Return from a detached state leads to the captured half.
+        let here = if detached || cursor.is_local() { Lsn::captured(cursor.captured) } else { cursor };
+        [pins, window.least_lease()].into_iter().flatten().fold(here, Lsn::min)
+    }
+
+    /// Journals a new horizon unless somebody took an older point meanwhile.
+    fn move_horizon(&self, target: Lsn) -> Result<bool, JournalError> {
+        let window = self.window_lock();
+        if target > self.horizon_limit(&window) {
+            return Ok(false);
+        }
+        self.control(Control::Horizon { captured: target.captured, local: target.local })?;
+        Ok(true)
+    }
+
+    fn drop_segments(
+        &self,
+        horizon: Lsn,
+        redo: &[SegmentInfo],
+        undo: &[SegmentInfo],
+    ) -> Result<u64, JournalError> {
+        let old_undo = first_kept(undo, |segment| segment.lsn_last.is_none_or(|last| last <= horizon));
+        let reach = Lsn::captured(horizon.captured.saturating_sub(REFERENCE_MAX));
+        let old_redo = first_kept(redo, |segment| segment.lsn_last.is_none_or(|last| last < reach));
+        let nothing = undo.first().is_none_or(|first| old_undo <= first.number)
+            && redo.first().is_none_or(|first| old_redo <= first.number);
+        if nothing {
+            return Ok(0);
+        }
+        let frozen = self.tables().frozen();
+        let named = self.set().files();
+        let number =
+            |entry: &crate::log::FileEntry| entry.name.split('.').next().and_then(|n| n.parse::<u64>().ok());
+        let last = named.iter().filter_map(number).max().unwrap_or(0);
+        let name = format!("{:08}.checkpoint", last + 1);
+        let controls = self.controls();
+        let folded = controls.upto().segment;
+        let entry = checkpoint::write(&**self.set().disk(), self.directory(), &name, &*frozen, controls)?;
+        // Segments the checkpoint itself needs to go on stay, whatever the horizon says.
+        let head = frozen.get(Space::Heads, crate::journal::HEAD_KEY)?;
+        let head: crate::journal::TablesHead = match head {
+            Some(head) => rows::read(Space::Heads, &head)?,
+            None => return Ok(0),
+        };
+        let retire = Retire {
+            redo_before: old_redo.min(head.redo.segment).min(head.cursor_redo.segment).min(folded),
+            undo_before: old_undo.min(head.undo.segment),
+            note: None,
+            files: Some(vec![entry]),
+        };
+        // The tables go on without the dropped segments only with controls that do not need them.
+        self.save_controls()?;
+        self.tables().persist()?;
+        self.set().retire(retire)
+    }
+
+    /// Some of the nodes in kept areas that no promised point shows any more. Their owner removes them from the tree
+    /// and calls [`Journal::forget_kept`], before [`Journal::prune`] forgets that they are.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn dead(&self, horizon: Lsn) -> Result<Vec<NodeId>, JournalError> {
+        let tables = self.tables();
+        let mut dead = std::collections::BTreeSet::new();
+        for row in tables.range(Space::Changes, &[], &rows::change_key(horizon, u32::MAX)).take(PRUNE_ROWS) {
+            let (key, value) = row?;
+            let Change::Name(edge) = rows::read(Space::Changes, &value)? else { continue };
+            if let Some(value) =
+                tables.get(Space::NameUndo, &rows::name_undo_key(&edge, change_lsn(&key)?))?
+                && let Some(node) = rows::read::<Option<NodeId>>(Space::NameUndo, &value)?
+                && self.is_dead(node, horizon)?
+            {
+                dead.insert(node);
+            }
+        }
+        Ok(dead.into_iter().collect())
+    }
+
+    /// Removes rows of history behind the horizon, some thousand at a time. True: there are more.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn prune(&self, horizon: Lsn) -> Result<bool, JournalError> {
+        let tables = self.tables();
+        let mut puts: Vec<Put> = Vec::new();
+        let mut count = 0;
+        for row in tables.range(Space::Changes, &[], &rows::change_key(horizon, u32::MAX)).take(PRUNE_ROWS) {
+            let (key, value) = row?;
+            let lsn = change_lsn(&key)?;
+            match rows::read(Space::Changes, &value)? {
+                Change::Name(edge) => puts.push((Space::NameUndo, rows::name_undo_key(&edge, lsn), None)),
+                Change::Node(node) => puts.push((Space::NodeUndo, rows::node_undo_key(node, lsn), None)),
+                Change::Data(node) => self.prune_data(node, lsn, &mut puts)?,
+            }
+            puts.push((Space::Changes, key, None));
+            count += 1;
+        }
+        let mut points = 0;
+        for row in tables.range(Space::Points, &[], &horizon.to_key()).take(PRUNE_ROWS) {
+            puts.push((Space::Points, row?.0, None));
+            points += 1;
+        }
+        tables.commit(puts)?;
+        Ok(count == PRUNE_ROWS || points == PRUNE_ROWS)
+    }
+
+    fn prune_data(&self, node: NodeId, lsn: Lsn, puts: &mut Vec<Put>) -> Result<(), JournalError> {
+        let mut chunk = 0;
+        loop {
+            // The next chunk with undo at or after this LSN; then exactly this LSN in it.
+            let from = rows::data_undo_key(node, chunk, lsn, 0);
+            let end = rows::data_chunk_key(NodeId(node.0 + 1), 0);
+            let Some(row) = self.tables().range(Space::DataUndo, &from, &end).next() else { return Ok(()) };
+            let (_, found, _, _) = rows::parse_data_undo_key(&row?.0)?;
+            let low = rows::data_undo_key(node, found, lsn, 0);
+            let high = rows::data_undo_key(node, found, lsn, u32::MAX);
+            for row in self.tables().range(Space::DataUndo, &low, &high) {
+                puts.push((Space::DataUndo, row?.0, None));
+            }
+            match found.checked_add(1) {
+                Some(next) => chunk = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn is_dead(&self, node: NodeId, horizon: Lsn) -> Result<bool, JournalError> {
+        let row = State::node(&**self.tables(), node)?;
+        let since = row.and_then(|row| row.kept_since);
+        Ok(since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon))
+    }
+
+    /// Removes the rows of a kept node that is no longer in the tree, and of all it held.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn forget_kept(&self, node: NodeId) -> Result<(), JournalError> {
+        let tables = self.tables();
+        let mut todo = vec![(node, None)];
+        let mut puts = Vec::new();
+        while let Some((node, edge)) = todo.pop() {
+            let links = State::links(&**tables, node)?;
+            for row in tables.range(Space::Names, &node.to_key(), &crate::tables::prefix_end(&node.to_key()))
+            {
+                let (key, value) = row?;
+                let child = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: "names" })?;
+                todo.push((child, Some(rows::edge_of_name_key(&key)?)));
+            }
+            let gone = |link: &crate::id::Edge| edge.as_ref().is_none_or(|edge| edge == link);
+            if links.iter().all(gone) {
+                puts.push((Space::Nodes, node.to_key().to_vec(), None));
+            }
+            for link in links.iter().filter(|link| gone(link)) {
+                puts.push((Space::Names, rows::name_key(link), None));
+                puts.push((Space::Links, rows::link_key(node, link), None));
+            }
+            if puts.len() > PRUNE_ROWS {
+                tables.commit(std::mem::take(&mut puts))?;
+            }
+        }
+        tables.commit(puts)
+    }
+}
+
+fn change_lsn(key: &[u8]) -> Result<Lsn, JournalError> {
+    key.get(..16).and_then(Lsn::from_key).ok_or(JournalError::BadRow { space: Space::Changes.name() })
+}
+
+/// The LSN to which time alone, and the LSN to which the budget would move the horizon.
+fn wanted_horizon(
+    undo: &[SegmentInfo],
+    redo: &[SegmentInfo],
+    total: u64,
+    policy: RetentionPolicy,
+    now: Timestamp,
+) -> (Lsn, Lsn) {
+    let keep = i64::try_from(policy.keep.as_nanos()).unwrap_or(i64::MAX);
+    let cutoff = Timestamp(now.0.saturating_sub(keep));
+    let sealed = || undo.iter().filter(|segment| segment.sealed);
+    let by_time = sealed()
+        .take_while(|segment| segment.time_last.is_none_or(|last| last < cutoff))
+        .filter_map(|segment| segment.lsn_last)
+        .max();
+    let mut left = total;
+    let mut by_budget = Lsn::ZERO;
+    for segment in sealed() {
+        if left <= policy.bytes_max {
+            break;
+        }
+        by_budget = by_budget.max(segment.lsn_last.unwrap_or_default());
+        let with_it =
+            redo.iter().filter(|redo| redo.sealed && redo.lsn_last.is_some_and(|last| last <= by_budget));
+        let kept = segment_bytes_behind(undo, by_budget) + with_it.map(|redo| redo.bytes).sum::<u64>();
+        left = total.saturating_sub(kept);
+    }
+    (by_time.unwrap_or_default(), by_budget)
+}
+
+fn segment_bytes_behind(undo: &[SegmentInfo], horizon: Lsn) -> u64 {
+    let behind =
+        undo.iter().filter(|segment| segment.sealed && segment.lsn_last.is_none_or(|last| last <= horizon));
+    behind.map(|segment| segment.bytes).sum()
+}
+
+/// Number of the first segment that is not sealed and old.
+fn first_kept(segments: &[SegmentInfo], old: impl Fn(&SegmentInfo) -> bool) -> u64 {
+    let first = segments.iter().find(|segment| !segment.sealed || !old(segment));
+    first.map_or(0, |segment| segment.number)
+}

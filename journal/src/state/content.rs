@@ -1,0 +1,312 @@
+//! What captures replace in files: undo of overlapping writes.
+//!
+//! Rules, for one capture that changes bytes `a..b` of a file:
+//! - Bytes at or behind the size the file had when the capture began need no undo: the size in the metadata undo
+//!   already hides them from every earlier view.
+//! - A byte changed twice by one capture needs undo once, for its value when the capture began. `touched` holds the
+//!   ranges already recorded.
+//! - Where an earlier capture of the same batch wrote the byte, the tree does not hold that value yet (nothing of the
+//!   batch has touched it). Its redo does, and undo refers to it. `written` holds who wrote what in this batch.
+//! - Elsewhere the tree holds the value. Pages that are equal before and after are left out, and so are not put into
+//!   `touched`: a later write of the same capture may still change them.
+
+use crate::error::JournalError;
+use crate::event::{BlockHash, PayloadAt};
+use crate::extents::ExtentMap;
+use crate::id::NodeId;
+use crate::record::{DataUndo, UndoSource};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Granularity of undo within a write, in bytes: equal pages are not recorded.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Bytes read from the tree at a time.
+const READ_BYTES: u64 = 256 << 10;
+
+/// The bytes the replica tree holds now, before any of the batch touches it.
+pub trait OldBytes {
+    /// Reads up to `buffer.len()` bytes of a file that existed before the batch; fewer only at its end.
+    ///
+    /// # Errors
+    /// `Tree` if the file cannot be read, `Drift` if it is not there.
+    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError>;
+}
+
+/// Takes undo of bytes as it is found.
+pub trait UndoSink {
+    /// Bytes that must be kept, with where they belong.
+    ///
+    /// # Errors
+    /// As the journal.
+    fn bytes(&mut self, node: NodeId, offset: u64, bytes: Bytes) -> Result<(), JournalError>;
+    /// Undo that refers to bytes elsewhere.
+    ///
+    /// # Errors
+    /// As the journal.
+    fn reference(&mut self, data: DataUndo) -> Result<(), JournalError>;
+}
+
+/// Who wrote a range in this batch.
+#[derive(Clone, Debug)]
+enum Written {
+    /// Zeros: cut, punched or grown.
+    Zero,
+    /// The payload whose first byte belongs at `base`.
+    Redo { at: PayloadAt, base: u64 },
+}
+
+/// Bytes of files as changed by a batch of captures that is not in the tree yet.
+#[derive(Default)]
+pub struct BatchContent {
+    written: HashMap<NodeId, ExtentMap<Written>>,
+    touched: HashMap<NodeId, ExtentMap<()>>,
+    start_sizes: HashMap<NodeId, Option<u64>>,
+}
+
+/// One change of bytes.
+pub struct Replacing<'a> {
+    /// The file.
+    pub node: NodeId,
+    /// The range that changes.
+    pub range: Range<u64>,
+    /// The new bytes, `None` for zeros or for a cut: what lies behind the end of a file reads as zeros.
+    pub new: Option<&'a [u8]>,
+    /// The file is cut: what lay behind the new end is recorded even if it was zeros, because a later write behind
+    /// the end records nothing.
+    pub cut: bool,
+    /// Size of the file before the event.
+    pub size: u64,
+    /// Hash of the old bytes in the range, cut at the end of the file.
+    pub before: Option<BlockHash>,
+}
+
+impl BatchContent {
+    /// A new capture begins.
+    pub fn begin_capture(&mut self) {
+        self.touched.clear();
+        self.start_sizes.clear();
+    }
+
+    /// The file was created by this batch, in this capture.
+    pub fn created(&mut self, node: NodeId) {
+        self.start_sizes.insert(node, None);
+        let mut zeros = ExtentMap::default();
+        zeros.insert(0..u64::MAX, Written::Zero);
+        self.written.insert(node, zeros);
+    }
+
+    /// Remembers the size a file had when the capture began, at its first change.
+    pub fn note_size(&mut self, node: NodeId, size: u64) {
+        self.start_sizes.entry(node).or_insert(Some(size));
+    }
+
+    /// The batch writes zeros over a range.
+    pub fn wrote_zeros(&mut self, node: NodeId, range: Range<u64>) {
+        self.written.entry(node).or_default().insert(range, Written::Zero);
+    }
+
+    /// The batch writes a journaled payload at `offset`.
+    pub fn wrote(&mut self, node: NodeId, offset: u64, at: PayloadAt) {
+        let range = offset..offset.saturating_add(u64::from(at.bytes));
+        self.written.entry(node).or_default().insert(range, Written::Redo { at, base: offset });
+    }
+
+    /// Records what the capture replaces. Call before `wrote`.
+    ///
+    /// # Errors
+    /// `Drift` if the old bytes are not what capture says they were; errors of `old` and `sink`.
+    pub fn replace(
+        &mut self,
+        change: &Replacing<'_>,
+        old: &mut dyn OldBytes,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        let node = change.node;
+        let Some(Some(start_size)) = self.start_sizes.get(&node).copied() else {
+            return Ok(());
+        };
+        let range = change.range.start..change.range.end.min(start_size);
+        if range.start >= range.end {
+            return Ok(());
+        }
+        let untouched =
+            self.touched.get(&node).map_or_else(|| vec![range.clone()], |map| map.gaps(range.clone()));
+        // Comparable only if all the bytes that were hashed are still in the tree.
+        let whole = untouched.first() == Some(&range) && change.size == start_size;
+        let mut hasher = (change.before.is_some() && whole).then(blake3::Hasher::new);
+        for gap in untouched {
+            let pieces = self
+                .written
+                .get(&node)
+                .map_or_else(|| vec![(gap.clone(), None)], |map| map.pieces(gap.clone()));
+            for (piece, written) in pieces {
+                match written {
+                    Some(written) => {
+                        hasher = None;
+                        self.refer(node, piece, &written, sink)?;
+                    }
+                    None => self.copy(change, piece, &mut hasher, old, sink)?,
+                }
+            }
+        }
+        match (hasher, change.before) {
+            (Some(hasher), Some(before))
+                if hasher.finalize().as_bytes().get(..16) != Some(before.as_slice()) =>
+            {
+                Err(JournalError::Drift {
+                    object: node.to_string(),
+                    what: "bytes are not those capture replaced",
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refer(
+        &mut self,
+        node: NodeId,
+        piece: Range<u64>,
+        written: &Written,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        self.touched.entry(node).or_default().insert(piece.clone(), ());
+        let mut offset = piece.start;
+        while offset < piece.end {
+            let bytes = (piece.end - offset).min(1 << 30) as u32;
+            let source = match written {
+                Written::Zero => UndoSource::Zero,
+                Written::Redo { at, base } => UndoSource::Redo { at: *at, skip: (offset - base) as u32 },
+            };
+            sink.reference(DataUndo { node, offset, bytes, source })?;
+            offset += u64::from(bytes);
+        }
+        Ok(())
+    }
+
+    /// Copies old bytes of the tree, page by page, in runs.
+    fn copy(
+        &mut self,
+        change: &Replacing<'_>,
+        piece: Range<u64>,
+        hasher: &mut Option<blake3::Hasher>,
+        old: &mut dyn OldBytes,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        let mut at = piece.start;
+        while at < piece.end {
+            let bytes = (piece.end - at).min(READ_BYTES) as usize;
+            let mut buffer = vec![0; bytes];
+            // Bytes the file does not have read as zeros: the journal says they are there.
+            old.read(change.node, at, &mut buffer)?;
+            if let Some(hasher) = hasher {
+                hasher.update(&buffer);
+            }
+            let new = change.new.and_then(|new| {
+                let from = (at - change.range.start) as usize;
+                new.get(from..from + bytes)
+            });
+            self.keep_pages(change, at, &Bytes::from(buffer), new, sink)?;
+            at += bytes as u64;
+        }
+        Ok(())
+    }
+
+    fn keep_pages(
+        &mut self,
+        change: &Replacing<'_>,
+        start: u64,
+        old: &Bytes,
+        new: Option<&[u8]>,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        let node = change.node;
+        let mut run: Option<(PageFate, Range<u64>)> = None;
+        let end = start + old.len() as u64;
+        let mut at = start;
+        while at <= end {
+            let page_end = end.min((at / PAGE_BYTES + 1) * PAGE_BYTES);
+            let within = (at - start) as usize..(page_end - start) as usize;
+            let fate = if at == end {
+                None
+            } else {
+                let page = old.get(within.clone()).unwrap_or_default();
+                Some(PageFate::of(page, new.map(|new| new.get(within).unwrap_or_default()), change.cut))
+            };
+            match (&mut run, fate) {
+                (Some((running, range)), Some(fate)) if *running == fate => range.end = page_end,
+                (running, fate) => {
+                    if let Some((fate, range)) = running.take() {
+                        self.keep_run(node, fate, range, start, old, sink)?;
+                    }
+                    *running = fate.map(|fate| (fate, at..page_end));
+                }
+            }
+            if at == end {
+                break;
+            }
+            at = page_end;
+        }
+        Ok(())
+    }
+
+    fn keep_run(
+        &mut self,
+        node: NodeId,
+        fate: PageFate,
+        range: Range<u64>,
+        start: u64,
+        old: &Bytes,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        match fate {
+            PageFate::Equal => return Ok(()),
+            PageFate::Zero => {
+                let bytes = (range.end - range.start) as u32;
+                sink.reference(DataUndo { node, offset: range.start, bytes, source: UndoSource::Zero })?;
+            }
+            PageFate::Copy => {
+                let bytes = old.slice((range.start - start) as usize..(range.end - start) as usize);
+                sink.bytes(node, range.start, bytes)?;
+            }
+        }
+        self.touched.entry(node).or_default().insert(range, ());
+        Ok(())
+    }
+}
+
+/// What becomes of an old page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PageFate {
+    /// Same bytes before and after.
+    Equal,
+    /// All zeros: no bytes to keep.
+    Zero,
+    /// Bytes to keep.
+    Copy,
+}
+
+impl PageFate {
+    fn of(old: &[u8], new: Option<&[u8]>, cut: bool) -> PageFate {
+        let zero = is_zero(old);
+        let equal = match new {
+            Some(new) => old == new,
+            None => zero,
+        };
+        if equal && !cut {
+            PageFate::Equal
+        } else if zero {
+            PageFate::Zero
+        } else {
+            PageFate::Copy
+        }
+    }
+}
+
+/// Whether all bytes are zero.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    chunks.iter().all(|chunk| chunk == &[0; 64]) && rest.iter().all(|byte| *byte == 0)
+}

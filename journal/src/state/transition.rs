@@ -1,0 +1,534 @@
+//! What captures do to the state, one after the other.
+//!
+//! [`Transition::capture`] checks that each event fits the state it finds (a name is free or holds that node, a
+//! directory is a directory, nothing is moved below itself), changes rows in the overlay, and collects what is
+//! replaced. An event that does not fit is an error before anything is durable: apply stops, the tree is untouched.
+
+use super::content::{BatchContent, OldBytes, Replacing, UndoSink};
+use super::overlay::{Overlay, State};
+use super::rows::{self, Change, NodeRow, PointKind, PointRow};
+use crate::error::JournalError;
+use crate::event::{Capture, Class, Event, Marker, Payload, PayloadAt, Provenance};
+use crate::id::{Edge, NodeId};
+use crate::lsn::Lsn;
+use crate::meta::{Attributes, Kind, Meta, Timestamp};
+use crate::record::{DataUndo, NameUndo, NodeUndo};
+use crate::tables::{Put, Space, Tables};
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+
+/// Where the payloads of a capture's write events lie in the redo stream, in their order; empty where unknown.
+pub type WritePlaces = Vec<PayloadAt>;
+
+/// Names and metadata a capture replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Names, first change only.
+    pub names: Vec<NameUndo>,
+    /// Metadata, first change only.
+    pub nodes: Vec<NodeUndo>,
+}
+
+/// How to find old and new bytes, and where undo of bytes goes. Absent in recovery and rebuild, where undo is already
+/// in the journal.
+pub struct ContentUndo<'a> {
+    /// The tree.
+    pub old: &'a mut dyn OldBytes,
+    /// Loads a payload that is not in memory.
+    pub load: &'a mut dyn FnMut(PayloadAt) -> Result<Bytes, JournalError>,
+    /// Receives undo of bytes.
+    pub sink: &'a mut dyn UndoSink,
+}
+
+/// A batch of captures on its way into the tables.
+pub struct Transition<'t> {
+    overlay: Overlay<'t>,
+    content: BatchContent,
+    /// Names, before the batch, of nodes whose names the batch changes.
+    before: HashMap<NodeId, Vec<Edge>>,
+    edges_seen: HashSet<Edge>,
+    nodes_seen: HashSet<NodeId>,
+    touched: HashSet<NodeId>,
+    external_known: Lsn,
+}
+
+/// What [`Transition::finish`] hands over.
+pub struct Finished {
+    /// Present rows to commit.
+    pub puts: Vec<Put>,
+    /// Names, before the batch, of nodes whose names changed.
+    pub before: HashMap<NodeId, Vec<Edge>>,
+    /// Nodes whose metadata must be set in the tree, with their rows after the batch.
+    pub touched: Vec<(NodeId, NodeRow)>,
+}
+
+impl<'t> Transition<'t> {
+    /// Nothing changed yet.
+    #[must_use]
+    pub fn new(base: &'t dyn Tables) -> Self {
+        Transition {
+            overlay: Overlay::new(base),
+            content: BatchContent::default(),
+            before: HashMap::new(),
+            edges_seen: HashSet::new(),
+            nodes_seen: HashSet::new(),
+            touched: HashSet::new(),
+            external_known: Lsn::ZERO,
+        }
+    }
+
+    /// Bytes that were never journaled are in the tree for captures up to this one.
+    #[must_use]
+    pub fn with_external_known(mut self, upto: Lsn) -> Self {
+        self.external_known = upto;
+        self
+    }
+
+    /// The state after the captures so far.
+    #[must_use]
+    pub fn state(&self) -> &Overlay<'t> {
+        &self.overlay
+    }
+
+    /// Adds a row that is no part of the state (undo rows, heads).
+    pub fn put(&mut self, space: Space, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.overlay.put(space, key, value);
+    }
+
+    /// Takes one capture.
+    ///
+    /// # Errors
+    /// `Inconsistent` if an event does not fit, `Drift`, and errors of tables, tree and sink.
+    pub fn capture(
+        &mut self,
+        capture: &Capture,
+        places: &WritePlaces,
+        mut undo: Option<ContentUndo<'_>>,
+    ) -> Result<Replaced, JournalError> {
+        self.content.begin_capture();
+        self.edges_seen.clear();
+        self.nodes_seen.clear();
+        let mut replaced = Replaced::default();
+        let mut places = places.iter();
+        for event in &capture.events {
+            self.event(capture.lsn, event, &mut places, &mut undo, &mut replaced)?;
+        }
+        if capture.provenance == Provenance::Synchronization {
+            replaced = Replaced::default();
+        }
+        Ok(replaced)
+    }
+
+    fn event(
+        &mut self,
+        lsn: Lsn,
+        event: &Event,
+        places: &mut std::slice::Iter<'_, PayloadAt>,
+        undo: &mut Option<ContentUndo<'_>>,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        match event {
+            Event::Create { node, at, meta, origin, parent_mtime } => {
+                if self.overlay.node(*node)?.is_some() {
+                    return Err(JournalError::Inconsistent { lsn, what: "a node is created twice" });
+                }
+                self.nodes_seen.insert(*node);
+                self.before.entry(*node).or_default();
+                let meta = Meta { size: 0, ..meta.clone() };
+                let row = NodeRow { meta, inode: 0, origin: *origin, kept_since: None, content_known: true };
+                self.overlay.put_node(*node, &row);
+                self.touched.insert(*node);
+                self.content.created(*node);
+                self.bind(lsn, at, *node, replaced)?;
+                self.parent_time(lsn, at, *parent_mtime, replaced)
+            }
+            Event::Link { node, at, parent_mtime } => {
+                let row = self.row(lsn, *node)?;
+                if row.meta.kind.is_directory() {
+                    return Err(JournalError::Inconsistent { lsn, what: "a directory is linked" });
+                }
+                self.remember_links(*node)?;
+                self.bind(lsn, at, *node, replaced)?;
+                self.parent_time(lsn, at, *parent_mtime, replaced)
+            }
+            Event::Remove { node, at, parent_mtime } => {
+                self.remove(lsn, *node, at, replaced)?;
+                self.parent_time(lsn, at, *parent_mtime, replaced)
+            }
+            Event::Rename { node, from, to, from_parent_mtime, to_parent_mtime } => {
+                self.rename(lsn, *node, from, to, replaced)?;
+                self.parent_time(lsn, from, *from_parent_mtime, replaced)?;
+                self.parent_time(lsn, to, *to_parent_mtime, replaced)
+            }
+            Event::Write { .. } | Event::Punch { .. } | Event::Resize { .. } => {
+                self.bytes(lsn, event, places, undo, replaced)
+            }
+            Event::SetAttributes { node, attributes } => {
+                self.change_node(lsn, *node, replaced, |row| row.meta.attributes = *attributes)
+            }
+            Event::SetXattrs { node, xattrs } => {
+                self.change_node(lsn, *node, replaced, |row| row.meta.xattrs.clone_from(xattrs))
+            }
+            Event::Mark(_) => Ok(()),
+        }
+    }
+
+    fn row(&self, lsn: Lsn, node: NodeId) -> Result<NodeRow, JournalError> {
+        match self.overlay.node(node)? {
+            Some(row) => Ok(row),
+            None if node.as_root_or_kept().is_some() => Ok(root_row()),
+            None => Err(JournalError::Inconsistent { lsn, what: "it names a node that does not exist" }),
+        }
+    }
+
+    fn remember_links(&mut self, node: NodeId) -> Result<(), JournalError> {
+        if !self.before.contains_key(&node) {
+            let links = self.overlay.links(node)?;
+            self.before.insert(node, links);
+        }
+        Ok(())
+    }
+
+    fn note_edge(&mut self, edge: &Edge, before: Option<NodeId>, replaced: &mut Replaced) {
+        if !edge.parent.is_kept_area() && self.edges_seen.insert(edge.clone()) {
+            replaced.names.push(NameUndo { edge: edge.clone(), before });
+        }
+    }
+
+    fn bind(
+        &mut self,
+        lsn: Lsn,
+        at: &Edge,
+        node: NodeId,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        if !self.row(lsn, at.parent)?.meta.kind.is_directory() {
+            return Err(JournalError::Inconsistent { lsn, what: "a parent is no directory" });
+        }
+        if self.overlay.name(at)?.is_some() {
+            return Err(JournalError::Inconsistent { lsn, what: "a name is taken" });
+        }
+        self.note_edge(at, None, replaced);
+        self.overlay.bind(at, node);
+        Ok(())
+    }
+
+    fn unbind(
+        &mut self,
+        lsn: Lsn,
+        at: &Edge,
+        node: NodeId,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        if self.overlay.name(at)? != Some(node) {
+            return Err(JournalError::Inconsistent { lsn, what: "a name does not hold the node" });
+        }
+        self.note_edge(at, Some(node), replaced);
+        self.overlay.unbind(at, node);
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        lsn: Lsn,
+        node: NodeId,
+        at: &Edge,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        let mut row = self.row(lsn, node)?;
+        self.remember_links(node)?;
+        self.unbind(lsn, at, node, replaced)?;
+        if self.overlay.links(node)?.is_empty() {
+            let root = self.root_of(lsn, at.parent)?;
+            let kept = Edge::new(NodeId::kept(root), node.kept_name());
+            self.bind(lsn, &kept, node, replaced)?;
+            row.kept_since = Some((lsn.captured, lsn.local));
+            self.overlay.put_node(node, &row);
+        }
+        Ok(())
+    }
+
+    fn rename(
+        &mut self,
+        lsn: Lsn,
+        node: NodeId,
+        from: &Edge,
+        to: &Edge,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        let mut row = self.row(lsn, node)?;
+        self.remember_links(node)?;
+        if row.meta.kind.is_directory() && self.is_below(lsn, to.parent, node)? {
+            return Err(JournalError::Inconsistent { lsn, what: "a directory is moved below itself" });
+        }
+        self.unbind(lsn, from, node, replaced)?;
+        self.bind(lsn, to, node, replaced)?;
+        let kept_since = to.parent.is_kept_area().then_some((lsn.captured, lsn.local));
+        if row.kept_since != kept_since {
+            row.kept_since = kept_since;
+            self.overlay.put_node(node, &row);
+        }
+        Ok(())
+    }
+
+    /// Parents from `node` upwards end at a root or a kept area; deeper than this is a cycle.
+    const DEPTH_MAX: usize = 1 << 20;
+
+    fn is_below(&self, lsn: Lsn, node: NodeId, ancestor: NodeId) -> Result<bool, JournalError> {
+        let mut at = node;
+        for _ in 0..Self::DEPTH_MAX {
+            if at == ancestor {
+                return Ok(true);
+            }
+            match self.parent(lsn, at)? {
+                Some(parent) => at = parent,
+                None => return Ok(false),
+            }
+        }
+        Err(JournalError::Inconsistent { lsn, what: "directories form a cycle" })
+    }
+
+    fn parent(&self, lsn: Lsn, node: NodeId) -> Result<Option<NodeId>, JournalError> {
+        if node.as_root_or_kept().is_some() {
+            return Ok(None);
+        }
+        match self.overlay.links(node)?.first() {
+            Some(edge) => Ok(Some(edge.parent)),
+            None => Err(JournalError::Inconsistent { lsn, what: "a node has no name" }),
+        }
+    }
+
+    fn root_of(&self, lsn: Lsn, node: NodeId) -> Result<crate::id::RootNo, JournalError> {
+        let mut at = node;
+        for _ in 0..Self::DEPTH_MAX {
+            match at.as_root_or_kept() {
+                Some(root) => return Ok(root),
+                None => at = self.parent(lsn, at)?.unwrap_or(at),
+            }
+        }
+        Err(JournalError::Inconsistent { lsn, what: "directories form a cycle" })
+    }
+
+    fn parent_time(
+        &mut self,
+        lsn: Lsn,
+        at: &Edge,
+        mtime: Option<Timestamp>,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        // Changing an entry moves the directory's own time in the tree, so it is set again even if it is not new.
+        if !at.parent.is_kept_area() {
+            self.touched.insert(at.parent);
+        }
+        match mtime {
+            Some(mtime) if !at.parent.is_kept_area() => {
+                self.change_node(lsn, at.parent, replaced, |row| row.meta.attributes.mtime = mtime)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change_node(
+        &mut self,
+        lsn: Lsn,
+        node: NodeId,
+        replaced: &mut Replaced,
+        change: impl FnOnce(&mut NodeRow),
+    ) -> Result<(), JournalError> {
+        let mut row = self.row(lsn, node)?;
+        let before = row.meta.clone();
+        change(&mut row);
+        self.touched.insert(node);
+        if row.meta != before && self.nodes_seen.insert(node) {
+            replaced.nodes.push(NodeUndo { node, before });
+        }
+        self.overlay.put_node(node, &row);
+        Ok(())
+    }
+
+    fn bytes(
+        &mut self,
+        lsn: Lsn,
+        event: &Event,
+        places: &mut std::slice::Iter<'_, PayloadAt>,
+        undo: &mut Option<ContentUndo<'_>>,
+        replaced: &mut Replaced,
+    ) -> Result<(), JournalError> {
+        let (node, range, size_after) = match event {
+            Event::Write { node, offset, data, .. } => {
+                let end = offset.saturating_add(data.len());
+                (*node, *offset..end, Some(end))
+            }
+            Event::Punch { node, offset, bytes } => (*node, *offset..offset.saturating_add(*bytes), None),
+            Event::Resize { node, size } => (*node, *size..u64::MAX, None),
+            _ => return Ok(()),
+        };
+        let row = self.row(lsn, node)?;
+        if !row.meta.kind.is_file() {
+            return Err(JournalError::Inconsistent { lsn, what: "bytes of something that is no file" });
+        }
+        self.content.note_size(node, row.meta.size);
+        let place = self.record_bytes(event, &range, row.meta.size, places, undo)?;
+        match (event, place) {
+            (Event::Write { offset, .. }, Some(at)) => self.content.wrote(node, *offset, at),
+            (Event::Write { .. }, None) => {}
+            _ => self.content.wrote_zeros(node, range.clone()),
+        }
+        let size = match (event, size_after) {
+            (Event::Resize { size, .. }, _) => *size,
+            (_, Some(end)) => row.meta.size.max(end),
+            _ => row.meta.size,
+        };
+        let external =
+            matches!(event, Event::Write { data: Payload::External { .. }, .. }) && lsn > self.external_known;
+        self.change_node(lsn, node, replaced, |row| {
+            row.meta.size = size;
+            row.content_known &= !external;
+        })
+    }
+
+    /// Records what an event replaces; the place of its payload, if it is journaled.
+    fn record_bytes(
+        &mut self,
+        event: &Event,
+        range: &std::ops::Range<u64>,
+        size: u64,
+        places: &mut std::slice::Iter<'_, PayloadAt>,
+        undo: &mut Option<ContentUndo<'_>>,
+    ) -> Result<Option<PayloadAt>, JournalError> {
+        let mut place = None;
+        let mut loaded = None;
+        let (node, before) = match event {
+            Event::Write { node, data, before, .. } => {
+                match data {
+                    Payload::Stored(at) => place = Some(*at),
+                    Payload::Inline(bytes) => {
+                        place = places.next().copied();
+                        loaded = Some(bytes.clone());
+                    }
+                    Payload::External { .. } => return Ok(None),
+                }
+                (*node, *before)
+            }
+            Event::Punch { node, .. } | Event::Resize { node, .. } => (*node, None),
+            _ => return Ok(None),
+        };
+        let Some(undo) = undo else { return Ok(place) };
+        if let (None, Some(at)) = (&loaded, place) {
+            loaded = Some((undo.load)(at)?);
+        }
+        let cut = matches!(event, Event::Resize { .. });
+        let change = Replacing { node, range: range.clone(), new: loaded.as_deref(), cut, size, before };
+        self.content.replace(&change, undo.old, undo.sink)?;
+        Ok(place)
+    }
+
+    /// Ends the batch.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn finish(self) -> Result<Finished, JournalError> {
+        let mut touched = Vec::with_capacity(self.touched.len());
+        for node in self.touched {
+            let row = match self.overlay.node(node)? {
+                Some(row) => row,
+                None => continue,
+            };
+            touched.push((node, row));
+        }
+        Ok(Finished { puts: self.overlay.into_puts(), before: self.before, touched })
+    }
+}
+
+/// The row of a root before its attributes are known.
+#[must_use]
+pub fn root_row() -> NodeRow {
+    let time = Timestamp(0);
+    let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: time, ctime: time };
+    let meta = Meta { kind: Kind::Directory, size: 0, attributes, xattrs: Vec::new() };
+    NodeRow { meta, inode: 0, origin: None, kept_since: None, content_known: true }
+}
+
+/// What a person sees of a capture.
+#[must_use]
+pub fn point_of(capture: &Capture) -> PointRow {
+    let mut kind = PointKind::Marker;
+    let mut class = Class::Fuzzy;
+    let mut bytes = 0;
+    // The most telling event names the point: what appeared or went, else names, else bytes, else attributes.
+    let rank = |kind: PointKind| match kind {
+        PointKind::Marker => 0,
+        PointKind::Attributes => 1,
+        PointKind::Modified => 2,
+        PointKind::Removed => 3,
+        PointKind::Renamed => 4,
+        PointKind::Created => 5,
+    };
+    for event in &capture.events {
+        let found = match event {
+            Event::Create { .. } => PointKind::Created,
+            Event::Remove { .. } => PointKind::Removed,
+            Event::Rename { .. } | Event::Link { .. } => PointKind::Renamed,
+            Event::Write { data, .. } => {
+                bytes += data.len();
+                PointKind::Modified
+            }
+            Event::Punch { .. } | Event::Resize { .. } => PointKind::Modified,
+            Event::SetAttributes { .. } | Event::SetXattrs { .. } => PointKind::Attributes,
+            Event::Mark(marker) => {
+                if let Marker::Barrier { class: found, .. } = marker {
+                    class = *found;
+                }
+                PointKind::Marker
+            }
+        };
+        if rank(found) > rank(kind) {
+            kind = found;
+        }
+    }
+    let (time, root, provenance) = (capture.time, capture.root, capture.provenance);
+    PointRow { time, kind, root, path: capture.path.clone(), from: None, bytes, provenance, class }
+}
+
+/// What a person sees of a capture, as a row; of a first synchronization only its end, before which there is no
+/// point.
+#[must_use]
+pub fn point_put(capture: &Capture) -> Option<Put> {
+    let point = || (Space::Points, capture.lsn.to_key().to_vec(), Some(rows::write(&point_of(capture))));
+    let completes = |event: &Event| matches!(event, Event::Mark(Marker::SynchronizationCompleted { .. }));
+    let is_point = capture.provenance != Provenance::Synchronization || capture.events.iter().any(completes);
+    is_point.then(point)
+}
+
+/// All rows that undo of a capture makes: undo by key, and by LSN what was touched. They depend on nothing but what is
+/// in the undo stream, so they come out the same from apply and from a rebuild.
+#[must_use]
+pub fn history_puts(lsn: Lsn, replaced: &Replaced, data: &[DataUndo]) -> Vec<Put> {
+    let mut puts = undo_puts(lsn, &replaced.names, &replaced.nodes);
+    let mut changes: Vec<Change> =
+        replaced.names.iter().map(|undo| Change::Name(undo.edge.clone())).collect();
+    changes.extend(replaced.nodes.iter().map(|undo| Change::Node(undo.node)));
+    let mut seen = HashSet::new();
+    for one in data {
+        puts.extend(rows::data_undo_puts(lsn, one));
+        if seen.insert(one.node) {
+            changes.push(Change::Data(one.node));
+        }
+    }
+    for (number, change) in changes.iter().enumerate() {
+        puts.push((Space::Changes, rows::change_key(lsn, number as u32), Some(rows::write(change))));
+    }
+    puts
+}
+
+/// Rows of undo of names and metadata.
+#[must_use]
+fn undo_puts(lsn: Lsn, names: &[NameUndo], nodes: &[NodeUndo]) -> Vec<Put> {
+    let names = names
+        .iter()
+        .map(|undo| (Space::NameUndo, rows::name_undo_key(&undo.edge, lsn), Some(rows::write(&undo.before))));
+    let nodes = nodes
+        .iter()
+        .map(|undo| (Space::NodeUndo, rows::node_undo_key(undo.node, lsn), Some(rows::write(&undo.before))));
+    names.chain(nodes).collect()
+}

@@ -1,0 +1,124 @@
+//! Tables on disk: one fjall database, one keyspace a space.
+//!
+//! fjall gives what the trait asks for: a batch over several keyspaces is atomic and appears at once, and after a
+//! crash a prefix of the batches is there. It is a projection: whoever opens it compares the head row in it with the
+//! journal and rebuilds on any doubt.
+
+use super::{Frozen, Put, Row, Space, Tables};
+use crate::error::JournalError;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use std::path::Path;
+
+/// Ordered tables on disk.
+pub struct LsmTables {
+    database: Database,
+    spaces: Vec<Keyspace>,
+}
+
+/// Bytes of block cache.
+const CACHE_BYTES: u64 = 32 << 20;
+/// Bytes of each memtable: nine of them must stay well under the daemon's 300 MB.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Bytes of fjall's own journal.
+const JOURNAL_BYTES: u64 = 128 << 20;
+
+fn failed(operation: &'static str) -> impl Fn(fjall::Error) -> JournalError {
+    move |source| JournalError::Tables { operation, source: Box::new(source) }
+}
+
+impl LsmTables {
+    /// Opens the tables below `directory`, creating them if need be.
+    ///
+    /// # Errors
+    /// `Tables` if fjall cannot open them: delete the directory and rebuild.
+    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let database = Database::builder(directory)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()
+            .map_err(failed("open"))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let spaces = Space::ALL
+            .iter()
+            .map(|space| database.keyspace(space.name(), options).map_err(failed("open a keyspace")))
+            .collect::<Result<_, _>>()?;
+        Ok(LsmTables { database, spaces })
+    }
+
+    fn keyspace(&self, space: Space) -> Result<&Keyspace, JournalError> {
+        self.spaces.get(space as usize).ok_or(JournalError::BadRow { space: space.name() })
+    }
+}
+
+impl Tables for LsmTables {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        Ok(self.keyspace(space)?.get(key).map_err(failed("read"))?.map(|value| value.to_vec()))
+    }
+
+    fn range<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: &[u8],
+    ) -> Box<dyn DoubleEndedIterator<Item = Result<Row, JournalError>> + 'a> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
+        match self.keyspace(space) {
+            Ok(keyspace) => Box::new(keyspace.range(from.to_vec()..to.to_vec()).map(|row| {
+                let (key, value) = row.into_inner().map_err(failed("read a range"))?;
+                Ok((key.to_vec(), value.to_vec()))
+            })),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
+    fn commit(&self, batch: Vec<Put>) -> Result<(), JournalError> {
+        let mut write = self.database.batch();
+        for (space, key, value) in batch {
+            let keyspace = self.keyspace(space)?;
+            match value {
+                Some(value) => write.insert(keyspace, key, value),
+                None => write.remove(keyspace, key),
+            }
+        }
+        write.commit().map_err(failed("commit"))
+    }
+
+    fn frozen(&self) -> Box<dyn Frozen> {
+        Box::new(FrozenLsm { snapshot: self.database.snapshot(), spaces: self.spaces.clone() })
+    }
+
+    fn persist(&self) -> Result<(), JournalError> {
+        self.database.persist(PersistMode::SyncAll).map_err(failed("persist"))
+    }
+}
+
+struct FrozenLsm {
+    snapshot: Snapshot,
+    spaces: Vec<Keyspace>,
+}
+
+impl FrozenLsm {
+    fn keyspace(&self, space: Space) -> Result<&Keyspace, JournalError> {
+        self.spaces.get(space as usize).ok_or(JournalError::BadRow { space: space.name() })
+    }
+}
+
+impl Frozen for FrozenLsm {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        let value = self.snapshot.get(self.keyspace(space)?, key).map_err(failed("read"))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn all<'a>(&'a self, space: Space) -> Box<dyn Iterator<Item = Result<Row, JournalError>> + 'a> {
+        match self.keyspace(space) {
+            Ok(keyspace) => Box::new(self.snapshot.iter(keyspace).map(|row| {
+                let (key, value) = row.into_inner().map_err(failed("read a range"))?;
+                Ok((key.to_vec(), value.to_vec()))
+            })),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Where the bytes of a file may differ from a point, without reading any.
+//!
+//! Undo rows of bytes say which extents changed after a point. Walking them seeks from chunk to chunk, so the cost
+//! follows what changed, not the size of the file. Together with the holes of the present file they also say where
+//! the file of a point surely reads as zeros: where the present is a hole and nothing changed since. The present is
+//! looked at first and undo second, as everywhere in views.
+
+use super::{View, ViewFile};
+use crate::error::JournalError;
+use crate::extents::ExtentMap;
+use crate::id::NodeId;
+use crate::lsn::Lsn;
+use crate::record::UndoSource;
+use crate::state::rows::{self, CHUNK_BYTES};
+use crate::tables::{Space, prefix_end};
+use crate::tree::{TreeFile, TreeIo};
+use std::ops::Range;
+
+/// Extents of a file that changed after a view's point and not after another one; ascending, disjoint.
+pub struct ChangedExtents<'v, T: TreeIo> {
+    view: &'v View<T>,
+    node: NodeId,
+    upto: Lsn,
+    chunk: u64,
+    found: std::vec::IntoIter<Range<u64>>,
+    over: bool,
+}
+
+impl<T: TreeIo> View<T> {
+    /// Extents of `node` whose bytes changed after this view's point, up to and including `upto`, from the chunk that
+    /// holds `offset` on. Bytes behind the size the file had at the point are not among them.
+    #[must_use]
+    pub fn changed_extents(&self, node: NodeId, upto: Lsn, offset: u64) -> ChangedExtents<'_, T> {
+        let found = Vec::new().into_iter();
+        ChangedExtents { view: self, node, upto, chunk: offset / CHUNK_BYTES, found, over: false }
+    }
+}
+
+impl<T: TreeIo> ChangedExtents<'_, T> {
+    /// Finds the extents of the next chunk that has any; an empty list means that there are no more.
+    fn next_chunk(&mut self) -> Result<Vec<Range<u64>>, JournalError> {
+        let (tables, after) = (&self.view.tables, self.view.lsn.successor());
+        let end = prefix_end(&self.node.to_key());
+        loop {
+            let from = rows::data_undo_key(self.node, self.chunk, after, 0);
+            let Some(row) = tables.range(Space::DataUndo, &from, &end).next() else { return Ok(Vec::new()) };
+            let (_, chunk, lsn, _) = rows::parse_data_undo_key(&row?.0)?;
+            if chunk > self.chunk {
+                // Its first row may be older than the point: look again from the point on.
+                self.chunk = chunk;
+                continue;
+            }
+            self.chunk = chunk.saturating_add(1);
+            if lsn > self.upto {
+                continue;
+            }
+            return self.extents_of(chunk, &from);
+        }
+    }
+
+    fn extents_of(&self, chunk: u64, from: &[u8]) -> Result<Vec<Range<u64>>, JournalError> {
+        let start = chunk.saturating_mul(CHUNK_BYTES);
+        let whole = start..start.saturating_add(CHUNK_BYTES);
+        let to = rows::data_undo_key(self.node, chunk, self.upto, u32::MAX);
+        let mut changed = ExtentMap::default();
+        for row in self.view.tables.range(Space::DataUndo, from, &to) {
+            let (key, value) = row?;
+            let (_, _, _, within) = rows::parse_data_undo_key(&key)?;
+            let (bytes, _): (u32, UndoSource) = rows::read(Space::DataUndo, &value)?;
+            let first = start.saturating_add(u64::from(within));
+            changed.insert(first..first.saturating_add(u64::from(bytes)).min(whole.end), ());
+        }
+        let mut extents: Vec<Range<u64>> = Vec::new();
+        for (piece, value) in changed.pieces(whole) {
+            match (value, extents.last_mut()) {
+                (None, _) => {}
+                (Some(()), Some(last)) if last.end == piece.start => last.end = piece.end,
+                (Some(()), _) => extents.push(piece),
+            }
+        }
+        Ok(extents)
+    }
+}
+
+impl<T: TreeIo> Iterator for ChangedExtents<'_, T> {
+    type Item = Result<Range<u64>, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(extent) = self.found.next() {
+                return Some(Ok(extent));
+            }
+            if self.over {
+                return None;
+            }
+            match self.next_chunk() {
+                Ok(extents) => {
+                    self.over = extents.is_empty();
+                    self.found = extents.into_iter();
+                }
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl<T: TreeIo> ViewFile<'_, T> {
+    /// The next range at or after `offset` that may hold anything but zeros, cut at the end of the file; `None` if
+    /// all the rest reads as zeros.
+    ///
+    /// # Errors
+    /// `Tree`, `Drift`.
+    pub fn next_data(&mut self, offset: u64) -> Result<Option<Range<u64>>, JournalError> {
+        if offset >= self.size {
+            return Ok(None);
+        }
+        // Present first, undo second: a hole that was no hole at the point has undo.
+        let present = self.present()?.next_data(offset).map_err(|source| JournalError::Tree {
+            operation: "look for holes",
+            object: self.node.to_string(),
+            source,
+        })?;
+        let present = present.map(|(start, end)| start..end);
+        let mut changed = None;
+        for extent in self.view.changed_extents(self.node, Lsn::MAX, offset) {
+            let extent = extent?;
+            if extent.end > offset {
+                changed = Some(extent);
+                break;
+            }
+        }
+        let first = match (present, changed) {
+            (Some(a), Some(b)) => Some(if a.start <= b.start { a } else { b }),
+            (a, b) => a.or(b),
+        };
+        Ok(first
+            .map(|range| range.start.max(offset)..range.end.min(self.size))
+            .filter(|range| range.start < range.end))
+    }
+}

@@ -1,0 +1,11 @@
+//! Kernel calls that no safe crate offers. The only place with `unsafe`; every block says why it is sound.
+//!
+//! What rustix has (statx, inotify, xattrs, openat, SEEK_DATA) is taken from there. It knows neither
+//! `name_to_handle_at`, which shows the generation of an inode, nor `FS_IOC_GETFSUUID`, which names a file system
+//! apart from its device number.
+
+mod handle;
+mod uuid;
+
+pub use handle::{FileHandle, file_handle};
+pub use uuid::file_system_uuid;

@@ -1,0 +1,215 @@
+//! Apply: from durable redo to the replica tree, with undo before touch.
+//!
+//! A batch goes through five steps, and only the fourth changes the tree:
+//! 1. what each capture replaces is computed against the state after all earlier ones, those of the batch included;
+//! 2. undo is appended and fsynced;
+//! 3. undo rows and the new present rows are published in one atomic batch;
+//! 4. the tree is touched ([`touch`]);
+//! 5. inodes of new nodes are recorded and `applied` moves.
+//!
+//! If step 4 fails half way (disk full, I/O error, crash) nothing is taken back: the tables already say what the tree
+//! should be, and [`recover`] brings it there, by the same code at the next start or at the next try.
+//!
+//! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
+
+mod kept;
+mod recover;
+mod touch;
+mod undo;
+
+pub use kept::prune;
+pub use recover::{reconcile, window};
+pub use touch::Degraded;
+
+use crate::apply::touch::Touch;
+use crate::apply::undo::{OldFiles, UndoWriter};
+use bytes::Bytes;
+use journal::journal::{Journal, Payloads, Placed};
+use journal::log::{Log, RecordAt};
+use journal::state::{ContentUndo, Finished, Transition, history_puts, point_put, rows};
+use journal::view::Locator;
+use journal::{JournalError, Lsn, NodeId, PayloadAt, Provenance, Space, TreeIo};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Applies batches of captures to a tree. One thread uses it.
+pub struct Applier<T: TreeIo> {
+    journal: Arc<Journal>,
+    tree: Arc<T>,
+    touch: Touch<T>,
+    /// Inodes of nodes created since the durable cursor.
+    inodes: Arc<Mutex<Vec<(NodeId, u64)>>>,
+    /// Place in the redo stream before which nothing captured is needed to go on.
+    redo: RecordAt,
+}
+
+/// Bytes of redo a batch may hold, so that one batch is short and its undo fits in memory.
+pub const BATCH_BYTES_MAX: u64 = 8 << 20;
+/// Captures a batch may hold.
+pub const BATCH_CAPTURES_MAX: usize = 512;
+
+impl<T: TreeIo> Applier<T> {
+    /// An applier that continues where the tables are. The tree must have been reconciled.
+    #[must_use]
+    pub fn new(journal: Arc<Journal>, tree: Arc<T>, redo: RecordAt) -> Self {
+        let touch = Touch::new(Arc::clone(journal.tables()), Arc::clone(&tree), Arc::clone(journal.redo()));
+        Applier { journal, tree, touch, inodes: Arc::default(), redo }
+    }
+
+    /// Place in the redo stream from which the next captured change is read.
+    #[must_use]
+    pub fn redo(&self) -> RecordAt {
+        self.redo
+    }
+
+    /// What could not be kept for lack of privilege since the last call.
+    pub fn take_degraded(&mut self) -> Vec<Degraded> {
+        self.touch.take_degraded()
+    }
+
+    /// Applies captures, which are the next ones in the order of LSNs. `next_redo` is the place behind the last of
+    /// them in the redo stream, or where the oldest captured change not applied yet begins.
+    ///
+    /// # Errors
+    /// Before undo was published the batch has had no effect and may be tried again: [`ApplyError::Before`]. After
+    /// that the tree must be reconciled before anything else: [`ApplyError::Touching`].
+    pub fn apply(&mut self, batch: &[Placed], next_redo: RecordAt) -> Result<(), ApplyError> {
+        let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
+        let first_time = batch.iter().all(|placed| placed.capture.provenance == Provenance::Synchronization);
+        let finished = self.prepare(batch).map_err(ApplyError::Before)?;
+        let Finished { mut puts, before, touched } = finished;
+        if !first_time {
+            self.journal.publish(std::mem::take(&mut puts), last, next_redo).map_err(ApplyError::Before)?;
+        }
+        let created = self.touch.batch(batch, before, &touched).map_err(ApplyError::Touching)?;
+        let rows = touched.into_iter().filter_map(|(node, mut row)| {
+            row.inode = created.iter().find(|(id, _)| *id == node).map(|(_, inode)| *inode)?;
+            Some((Space::Nodes, node.to_key().to_vec(), Some(rows::write(&row))))
+        });
+        if first_time {
+            // Nobody can read a point before the first synchronization has completed, so there is no undo to
+            // publish first, and one commit is enough. After a crash the tables are behind the tree; the empty undo
+            // record says how far the tree may be.
+            puts.extend(rows);
+            self.journal.publish(puts, last, next_redo).map_err(ApplyError::Touching)?;
+        } else {
+            let rows: Vec<_> = rows.collect();
+            if !rows.is_empty() {
+                self.journal.tables().commit(rows).map_err(ApplyError::Touching)?;
+            }
+        }
+        self.inodes.lock().extend(created);
+        self.redo = next_redo;
+        self.journal.note_applied(last);
+        Ok(())
+    }
+
+    /// Steps 1 and 2.
+    fn prepare(&mut self, batch: &[Placed]) -> Result<Finished, JournalError> {
+        let tables = Arc::clone(self.journal.tables());
+        let locator = Locator::new(Arc::clone(&tables), Arc::clone(&self.tree)).settling(Duration::ZERO);
+        let mut old = OldFiles::new(&locator);
+        let mut transition = Transition::new(&*tables);
+        let redo = Arc::clone(self.journal.redo());
+        self.journal.write_undo(|log| {
+            for placed in batch {
+                let last = batch.last().is_some_and(|last| last.capture.lsn == placed.capture.lsn);
+                prepare_one(placed, last, log, &redo, &mut old, &mut transition)?;
+            }
+            Ok(())
+        })?;
+        transition.finish()
+    }
+
+    /// The tree was reconciled: these nodes were created anew since the durable cursor.
+    pub fn reconciled(&mut self, created: Vec<(NodeId, u64)>) {
+        *self.inodes.lock() = created;
+    }
+
+    /// What is needed to move the durable cursor from another thread.
+    #[must_use]
+    pub fn cursor_mover(&self) -> CursorMover<T> {
+        CursorMover {
+            journal: Arc::clone(&self.journal),
+            tree: Arc::clone(&self.tree),
+            inodes: Arc::clone(&self.inodes),
+        }
+    }
+}
+
+/// Undo of one capture, appended, and its rows.
+fn prepare_one<T: TreeIo>(
+    placed: &Placed,
+    last: bool,
+    log: &Log,
+    redo: &Log,
+    old: &mut OldFiles<'_, T>,
+    transition: &mut Transition<'_>,
+) -> Result<(), JournalError> {
+    let capture = &placed.capture;
+    let synchronizing = capture.provenance == Provenance::Synchronization;
+    let mut writer = UndoWriter::new(log, capture.lsn, capture.time);
+    let mut load = |at: PayloadAt| -> Result<Bytes, JournalError> { redo.read_payload(at) };
+    let undo = ContentUndo { old, load: &mut load, sink: &mut writer };
+    let replaced = transition.capture(capture, &placed.places, (!synchronizing).then_some(undo))?;
+    // A first synchronization needs no undo, but the stream must say how far the tree may be.
+    if !synchronizing || last {
+        let data = writer.finish(&replaced)?;
+        for (space, key, value) in history_puts(capture.lsn, &replaced, &data) {
+            transition.put(space, key, value);
+        }
+    }
+    if let Some((space, key, value)) = point_put(capture) {
+        transition.put(space, key, value);
+    }
+    Ok(())
+}
+
+/// A batch that was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Nothing has happened.
+    #[error("prepare a batch")]
+    Before(#[source] JournalError),
+    /// Undo is published; the tree is somewhere between before and after.
+    #[error("touch the replica tree")]
+    Touching(#[source] JournalError),
+}
+
+/// Moves the durable cursor.
+pub struct CursorMover<T: TreeIo> {
+    journal: Arc<Journal>,
+    tree: Arc<T>,
+    inodes: Arc<Mutex<Vec<(NodeId, u64)>>>,
+}
+
+impl<T: TreeIo> CursorMover<T> {
+    /// Syncs the tree and records that it holds everything up to `applied`, which must be what the journal says is
+    /// applied at the time of the call, with its place `redo`.
+    ///
+    /// # Errors
+    /// `Tree` if the sync fails; then nothing is recorded.
+    pub fn move_to(&self, applied: Lsn, redo: RecordAt) -> Result<(), JournalError> {
+        let inodes = std::mem::take(&mut *self.inodes.lock());
+        let moved = self
+            .tree
+            .sync()
+            .map_err(|source| JournalError::Tree {
+                operation: "sync",
+                object: "all roots".to_owned(),
+                source,
+            })
+            .and_then(|()| self.journal.advance_cursor(applied, redo, &inodes));
+        if moved.is_err() {
+            self.inodes.lock().extend(inodes);
+        }
+        moved
+    }
+}
+
+/// Reads payloads of both streams.
+#[must_use]
+pub fn payloads(journal: &Journal) -> Arc<Payloads> {
+    Arc::new(Payloads { redo: Arc::clone(journal.redo()), undo: Arc::clone(journal.undo()) })
+}

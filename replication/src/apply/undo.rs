@@ -1,0 +1,116 @@
+//! Step 1 and 2 of apply: old bytes from the tree, undo into the journal.
+
+use bytes::Bytes;
+use journal::log::Log;
+use journal::record::{DataUndo, UndoPart, UndoSource};
+use journal::state::{OldBytes, Replaced, UndoSink};
+use journal::view::Locator;
+use journal::{JournalError, Lsn, NodeId, PayloadAt, Timestamp, TreeFile, TreeIo};
+use std::collections::HashMap;
+
+/// Files held open while undo of a batch is computed.
+const FILES_MAX: usize = 64;
+
+/// The bytes the tree holds before the batch touches it.
+pub struct OldFiles<'l, T: TreeIo> {
+    locator: &'l Locator<T>,
+    open: HashMap<NodeId, T::File>,
+}
+
+impl<'l, T: TreeIo> OldFiles<'l, T> {
+    /// Reads through `locator`.
+    pub fn new(locator: &'l Locator<T>) -> Self {
+        OldFiles { locator, open: HashMap::new() }
+    }
+}
+
+impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
+    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
+        let failed = |source| JournalError::Tree { operation: "read", object: node.to_string(), source };
+        if let Some(file) = self.open.get(&node) {
+            return file.read_at(buffer, offset).map_err(failed);
+        }
+        if self.open.len() >= FILES_MAX {
+            self.open.clear();
+        }
+        let file = self.locator.open_file(node)?;
+        let read = file.read_at(buffer, offset).map_err(failed)?;
+        self.open.insert(node, file);
+        Ok(read)
+    }
+}
+
+/// Payload bytes of one undo record.
+const PART_BYTES_MAX: usize = 4 << 20;
+
+/// Collects what one capture replaces and appends it, in parts if it is much.
+pub struct UndoWriter<'j> {
+    log: &'j Log,
+    time: Timestamp,
+    part: UndoPart,
+    payloads: Vec<Bytes>,
+    bytes: usize,
+    done: Vec<DataUndo>,
+}
+
+impl<'j> UndoWriter<'j> {
+    /// Nothing replaced yet.
+    pub fn new(log: &'j Log, lsn: Lsn, time: Timestamp) -> Self {
+        let part = UndoPart { lsn, ..UndoPart::default() };
+        UndoWriter { log, time, part, payloads: Vec::new(), bytes: 0, done: Vec::new() }
+    }
+
+    fn append(&mut self, last: bool) -> Result<(), JournalError> {
+        let lsn = self.part.lsn;
+        let mut part = std::mem::replace(&mut self.part, UndoPart { lsn, ..UndoPart::default() });
+        part.last = last;
+        let draft = part.to_draft(self.time, std::mem::take(&mut self.payloads));
+        self.bytes = 0;
+        let appended = self.log.append(&draft)?;
+        part.resolve(&appended.payloads).map_err(|_| JournalError::Inconsistent {
+            lsn,
+            what: "undo refers to a payload it does not have",
+        })?;
+        self.done.extend(part.data);
+        Ok(())
+    }
+
+    /// Appends the rest, with names and metadata. Not durable before the log is committed. All undo of bytes, with
+    /// where it lies.
+    ///
+    /// # Errors
+    /// As the log.
+    pub fn finish(mut self, replaced: &Replaced) -> Result<Vec<DataUndo>, JournalError> {
+        self.part.names.clone_from(&replaced.names);
+        self.part.nodes.clone_from(&replaced.nodes);
+        self.append(true)?;
+        Ok(self.done)
+    }
+
+    fn make_room(&mut self) -> Result<(), JournalError> {
+        if self.bytes >= PART_BYTES_MAX || self.part.data.len() >= 10_000 {
+            self.append(false)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl UndoSink for UndoWriter<'_> {
+    fn bytes(&mut self, node: NodeId, offset: u64, bytes: Bytes) -> Result<(), JournalError> {
+        self.make_room()?;
+        self.bytes += bytes.len();
+        // Until it is appended, the place of a payload is its number.
+        let at = PayloadAt { offset: self.payloads.len() as u64, ..PayloadAt::default() };
+        let source = UndoSource::Undo { at, skip: 0 };
+        self.part.data.push(DataUndo { node, offset, bytes: bytes.len() as u32, source });
+        self.payloads.push(bytes);
+        Ok(())
+    }
+
+    fn reference(&mut self, data: DataUndo) -> Result<(), JournalError> {
+        self.make_room()?;
+        self.part.data.push(data);
+        Ok(())
+    }
+}

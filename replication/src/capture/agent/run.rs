@@ -1,0 +1,537 @@
+//! The loop of the agent's thread.
+
+use super::status::{State, Status};
+use super::{Command, Start};
+use crate::capture::CaptureError;
+use crate::capture::core::Core;
+use crate::capture::draft::clock;
+use crate::capture::hints::ListHint;
+use crate::capture::mounts::{Mounts, below};
+use crate::capture::watch::Why;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use journal::{Class, Edge, GapCause, Lsn, Marker, Name, NodeId, Provenance, RootNo, Timestamp};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Names of cookies begin like this.
+pub(super) const COOKIE_PREFIX: &str = "barrier-";
+/// How often lost roots and directories without a watch are tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Longest debounce; it grows with the time a round takes.
+const DEBOUNCE_MAX: Duration = Duration::from_millis(500);
+/// Idle for so long, descriptors of directories are closed.
+const IDLE: Duration = Duration::from_secs(1);
+
+struct Barrier {
+    name: String,
+    cookie: u64,
+    class: Class,
+    reply: Sender<Result<Lsn, CaptureError>>,
+    /// Set when the cookie came out.
+    epoch: Option<u64>,
+}
+
+struct Gap {
+    root: RootNo,
+    cause: GapCause,
+    /// Nothing of this epoch may be left; `None`: it cannot be compared yet.
+    epoch: Option<u64>,
+}
+
+struct Synchronization {
+    epoch: u64,
+    first: bool,
+}
+
+pub(super) struct Runner {
+    core: Core,
+    cookies: OwnedFd,
+    commands: Receiver<Command>,
+    wake: Arc<OwnedFd>,
+    status: Arc<Mutex<Status>>,
+    mounts: Mounts,
+    barriers: Vec<Barrier>,
+    barrier_count: u64,
+    gaps: BTreeMap<u64, Gap>,
+    synchronization: Option<Synchronization>,
+    last_round: Duration,
+    retry_at: Instant,
+}
+
+enum Next {
+    Go,
+    Stop,
+    /// Nobody holds the agent any more.
+    Abandoned,
+}
+
+impl Runner {
+    pub(super) fn new(
+        core: Core,
+        cookies: OwnedFd,
+        commands: Receiver<Command>,
+        wake: Arc<OwnedFd>,
+        status: Arc<Mutex<Status>>,
+    ) -> Self {
+        Runner {
+            core,
+            cookies,
+            commands,
+            wake,
+            status,
+            mounts: Mounts::new(),
+            barriers: Vec::new(),
+            barrier_count: 0,
+            gaps: BTreeMap::new(),
+            synchronization: None,
+            last_round: Duration::ZERO,
+            retry_at: Instant::now() + RETRY,
+        }
+    }
+
+    fn first_root(&self) -> RootNo {
+        self.core.roots.first().map_or(RootNo(0), |root| root.number)
+    }
+
+    fn all_roots(&self) -> Vec<RootNo> {
+        self.core.roots.iter().map(|root| root.number).collect()
+    }
+
+    /// Runs until stopped. `Ok(true)`: in good order.
+    pub(super) fn run(&mut self, start: Start) -> Result<bool, CaptureError> {
+        match start {
+            Start::First => self.synchronize(true)?,
+            Start::Again => self.synchronize(false)?,
+            Start::Rescan { cause } => {
+                for root in self.all_roots() {
+                    self.open_gap(root, cause)?;
+                }
+            }
+        }
+        loop {
+            self.core.drain()?;
+            self.take_cookies()?;
+            match self.take_commands()? {
+                Next::Go => {}
+                Next::Abandoned => return Ok(false),
+                Next::Stop => {
+                    self.wind_up()?;
+                    return Ok(true);
+                }
+            }
+            if self.core.overflowed {
+                self.overflow()?;
+            }
+            self.check_roots()?;
+            self.retry()?;
+            self.core.hurry = self.barriers.iter().any(|barrier| barrier.epoch.is_some());
+            let due = self.due();
+            if due.is_some_and(|due| due.is_zero()) {
+                self.round()?;
+            }
+            self.conclude()?;
+            self.forget()?;
+            self.publish(None);
+            if !self.is_busy() {
+                self.wait()?;
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<(), CaptureError> {
+        let began = Instant::now();
+        self.core.round()?;
+        self.last_round = began.elapsed();
+        Ok(())
+    }
+
+    /// How long until a round is due; `None`: nothing waits.
+    fn due(&self) -> Option<Duration> {
+        let next = self.core.hints.next_due()?;
+        if self.core.hurry || self.core.hints.has_lists() {
+            return Some(Duration::ZERO);
+        }
+        let debounce = self.core.config.debounce.max(self.last_round.min(DEBOUNCE_MAX));
+        Some((next + debounce).saturating_duration_since(Instant::now()))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.core.overflowed
+            || self.core.limbo.is_busy()
+            || !self.core.cookies.is_empty()
+            || self.due().is_some_and(|due| due.is_zero())
+    }
+
+    fn wait(&mut self) -> Result<(), CaptureError> {
+        let mut timeout = self.retry_at.saturating_duration_since(Instant::now());
+        if let Some(due) = self.due() {
+            timeout = timeout.min(due);
+        }
+        let timespec =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let watch = self.core.watch.as_fd();
+        let mut fds =
+            vec![PollFd::from_borrowed_fd(watch, PollFlags::IN), PollFd::new(&*self.wake, PollFlags::IN)];
+        if let Some(mounts) = self.mounts.as_fd() {
+            fds.push(PollFd::from_borrowed_fd(mounts, PollFlags::PRI));
+        }
+        match poll(&mut fds, Some(&timespec)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => {
+                return Err(CaptureError::Watch {
+                    operation: "wait for notifications",
+                    source: errno.into(),
+                });
+            }
+        }
+        let mounted = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        let idle = timeout >= IDLE && fds.iter().all(|fd| fd.revents().is_empty());
+        drop(fds);
+        let mut counter = [0u8; 8];
+        let _ = rustix::io::read(&*self.wake, &mut counter);
+        if mounted {
+            self.mounts_changed()?;
+        }
+        if idle {
+            self.core.directories.clear();
+        }
+        Ok(())
+    }
+
+    fn take_commands(&mut self) -> Result<Next, CaptureError> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Barrier { cookie, class, reply }) => self.begin_barrier(cookie, class, reply)?,
+                Ok(Command::Rescan { root, cause }) => {
+                    for root in root.map_or_else(|| self.all_roots(), |root| vec![root]) {
+                        self.open_gap(root, cause)?;
+                    }
+                }
+                Ok(Command::Synchronize { first }) => self.synchronize(first)?,
+                Ok(Command::Stop) => return Ok(Next::Stop),
+                Err(TryRecvError::Empty) => return Ok(Next::Go),
+                Err(TryRecvError::Disconnected) => return Ok(Next::Abandoned),
+            }
+        }
+    }
+
+    fn begin_barrier(
+        &mut self,
+        cookie: u64,
+        class: Class,
+        reply: Sender<Result<Lsn, CaptureError>>,
+    ) -> Result<(), CaptureError> {
+        self.barrier_count += 1;
+        let name = format!("{COOKIE_PREFIX}{}-{}", std::process::id(), self.barrier_count);
+        self.write_cookie(&name)?;
+        self.barriers.push(Barrier { name, cookie, class, reply, epoch: None });
+        Ok(())
+    }
+
+    /// Creates a cookie; the event of it is all that counts.
+    fn write_cookie(&self, name: &str) -> Result<(), CaptureError> {
+        let failed = |errno: rustix::io::Errno| CaptureError::File {
+            operation: "create a cookie in",
+            path: self.core.config.cookie_directory.clone(),
+            source: errno.into(),
+        };
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.cookies, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        rustix::fs::unlinkat(&self.cookies, name, AtFlags::empty()).map_err(failed)
+    }
+
+    fn take_cookies(&mut self) -> Result<(), CaptureError> {
+        while let Some(name) = self.core.cookies.pop_front() {
+            if let Some(barrier) = self.barriers.iter_mut().find(|barrier| barrier.name.as_bytes() == name) {
+                barrier.epoch = Some(self.core.hints.end_epoch());
+            }
+        }
+        Ok(())
+    }
+
+    fn open_gap(&mut self, root: RootNo, cause: GapCause) -> Result<u64, CaptureError> {
+        let last = self.gaps.keys().next_back().map_or(0, |last| last + 1);
+        let gap = u64::try_from(clock().0).unwrap_or(0).max(last);
+        self.core.out.mark_now(root, Vec::new(), Marker::GapOpened { gap, root, path: Vec::new(), cause })?;
+        self.set_provenance(true);
+        let lost = self.core.root(root).is_none_or(|root| root.lost);
+        let epoch = (!lost).then(|| self.core.hints.end_epoch());
+        if let Some(epoch) = epoch {
+            self.core.rescan(root, epoch);
+        }
+        self.gaps.insert(gap, Gap { root, cause, epoch });
+        Ok(gap)
+    }
+
+    fn set_provenance(&mut self, gap: bool) {
+        let first = self.synchronization.as_ref().is_some_and(|synchronization| synchronization.first);
+        self.core.out.shared = first;
+        self.core.out.provenance = match (first, gap || self.synchronization.is_some()) {
+            (true, _) => Provenance::Synchronization,
+            (false, true) => Provenance::Rescan,
+            (false, false) => Provenance::Derived,
+        };
+    }
+
+    fn synchronize(&mut self, first: bool) -> Result<(), CaptureError> {
+        let root = self.first_root();
+        self.core.out.mark_now(root, Vec::new(), Marker::SynchronizationStarted { first })?;
+        let epoch = self.core.hints.end_epoch();
+        self.synchronization = Some(Synchronization { epoch, first });
+        self.set_provenance(false);
+        for root in self.all_roots() {
+            self.core.rescan(root, epoch);
+        }
+        Ok(())
+    }
+
+    /// Notifications were lost: whatever is waiting is covered by comparing everything.
+    fn overflow(&mut self) -> Result<(), CaptureError> {
+        self.core.overflowed = false;
+        self.core.hints.clear();
+        tracing::warn!("the queue of notifications overflowed: comparing everything");
+        if let Some(synchronization) = &mut self.synchronization {
+            synchronization.epoch = self.core.hints.end_epoch();
+            let epoch = synchronization.epoch;
+            for root in self.all_roots() {
+                self.core.rescan(root, epoch);
+            }
+        }
+        // Gaps that were being compared must be compared again: their hints are gone.
+        for gap in self.gaps.values_mut().filter(|gap| gap.epoch.is_some()) {
+            let epoch = self.core.hints.end_epoch();
+            gap.epoch = Some(epoch);
+            self.core.rescan(gap.root, epoch);
+        }
+        if self.synchronization.is_none() {
+            for root in self.all_roots() {
+                self.open_gap(root, GapCause::QueueOverflow)?;
+            }
+        }
+        // Their cookies may be among what was lost.
+        for number in 0..self.barriers.len() {
+            let Some(barrier) = self.barriers.get_mut(number) else { break };
+            match &mut barrier.epoch {
+                // What it waits for is now part of the comparison.
+                Some(epoch) => *epoch = self.core.hints.end_epoch(),
+                None => {
+                    self.barrier_count += 1;
+                    barrier.name = format!("{COOKIE_PREFIX}{}-{}", std::process::id(), self.barrier_count);
+                    let name = barrier.name.clone();
+                    self.write_cookie(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what has nothing left to wait for.
+    fn conclude(&mut self) -> Result<(), CaptureError> {
+        if self.core.overflowed
+            || (self.barriers.is_empty() && self.gaps.is_empty() && self.synchronization.is_none())
+        {
+            return Ok(());
+        }
+        let owed = self.core.hints.oldest_epoch();
+        let settled = |epoch: u64| owed.is_none_or(|owed| owed > epoch);
+        if let Some(done) = self.synchronization.take_if(|synchronization| settled(synchronization.epoch)) {
+            self.complete(&done)?;
+        }
+        let closed: Vec<u64> = self
+            .gaps
+            .iter()
+            .filter(|(_, gap)| {
+                gap.epoch.is_some_and(settled)
+                    && (gap.cause != GapCause::WatchLimit || self.core.unwatched.is_empty())
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in closed {
+            let Some(gap) = self.gaps.remove(&id) else { continue };
+            self.core.out.mark_now(gap.root, Vec::new(), Marker::GapClosed { gap: id })?;
+            self.set_provenance(!self.gaps.is_empty());
+        }
+        let mut number = 0;
+        while let Some(barrier) = self.barriers.get(number) {
+            if !barrier.epoch.is_some_and(settled) {
+                number += 1;
+                continue;
+            }
+            let barrier = self.barriers.swap_remove(number);
+            let marker = Marker::Barrier { cookie: barrier.cookie, class: barrier.class };
+            let lsn = self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
+            // Whoever asked may have given up.
+            let _ = barrier.reply.send(Ok(lsn));
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, done: &Synchronization) -> Result<(), CaptureError> {
+        self.core.forget_removed(true)?;
+        let counters = self.core.counters;
+        let marker = Marker::SynchronizationCompleted {
+            files: counters.files,
+            directories: counters.directories,
+            bytes: counters.bytes,
+        };
+        self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
+        tracing::info!(first = done.first, files = counters.files, bytes = counters.bytes, "synchronized");
+        self.set_provenance(!self.gaps.is_empty());
+        Ok(())
+    }
+
+    /// Forgets removed nodes, but not while a rescan may find them elsewhere. Without undo there is no reviving: the
+    /// first synchronization forgets at once.
+    fn forget(&mut self) -> Result<(), CaptureError> {
+        let first = self.synchronization.as_ref().is_some_and(|synchronization| synchronization.first);
+        if !self.core.limbo.is_empty() && (first || !self.core.hints.has_lists()) {
+            self.core.forget_removed(first)?;
+        }
+        Ok(())
+    }
+
+    fn mounts_changed(&mut self) -> Result<(), CaptureError> {
+        let points = self.mounts.changed();
+        self.core.doubted.extend(self.all_roots());
+        let roots: Vec<_> = self.core.roots.iter().map(|root| (root.number, root.path.clone())).collect();
+        for (root, path) in roots {
+            for point in points.iter().filter_map(|point| below(&path, point)) {
+                self.mount_changed(root, point)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something was mounted or unmounted at a path below a root.
+    fn mount_changed(&mut self, root: RootNo, path: &[u8]) -> Result<(), CaptureError> {
+        let epoch = self.core.hints.epoch();
+        let mut at = NodeId::root(root);
+        for component in path.split(|byte| *byte == b'/') {
+            let Some(name) = Name::new(component) else { return Ok(()) };
+            let edge = Edge::new(at, name);
+            let child = self.core.index.child(&edge)?;
+            self.core.hints.name(edge, Why { name: true, ..Why::default() }, epoch);
+            match child {
+                Some(child) => at = child,
+                None => return Ok(()),
+            }
+        }
+        self.core.hints.list(at, ListHint { epoch, recursive: true, compare: true });
+        Ok(())
+    }
+
+    /// Looks whether roots are still where they were.
+    fn check_roots(&mut self) -> Result<(), CaptureError> {
+        for number in std::mem::take(&mut self.core.doubted) {
+            let Some(root) = self.core.roots.iter_mut().find(|root| root.number == number) else { continue };
+            if root.lost || root.is_there() {
+                continue;
+            }
+            tracing::warn!(root = %root.path.display(), "the root is not the directory it was");
+            root.lost = true;
+            self.core.directories.clear();
+            self.core.watch.forget(NodeId::root(number));
+            self.open_gap(number, GapCause::WatchLost)?;
+        }
+        Ok(())
+    }
+
+    /// From time to time: roots that were lost, directories that could not be watched.
+    fn retry(&mut self) -> Result<(), CaptureError> {
+        if !self.core.unwatched.is_empty() && !self.gaps.values().any(|gap| gap.cause == GapCause::WatchLimit)
+        {
+            tracing::warn!(
+                count = self.core.unwatched.len(),
+                "directories cannot be watched: raise max_user_watches"
+            );
+            self.open_gap(self.first_root(), GapCause::WatchLimit)?;
+        }
+        if Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        self.retry_at = Instant::now() + RETRY;
+        let epoch = self.core.hints.epoch();
+        for directory in &self.core.unwatched {
+            self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
+        }
+        let lost: Vec<usize> = (0..self.core.roots.len())
+            .filter(|number| self.core.roots.get(*number).is_some_and(|root| root.lost))
+            .collect();
+        for number in lost {
+            let Some(root) = self.core.roots.get_mut(number) else { continue };
+            if !root.reopen() {
+                continue;
+            }
+            let number = root.number;
+            let epoch = self.core.hints.end_epoch();
+            self.core.rescan(number, epoch);
+            for gap in self.gaps.values_mut().filter(|gap| gap.root == number && gap.epoch.is_none()) {
+                gap.epoch = Some(epoch);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, failure: Option<String>) {
+        let core = &self.core;
+        let state = match (&self.synchronization, self.gaps.values().next()) {
+            (Some(_), _) => State::Synchronizing,
+            (None, Some(gap)) if gap.epoch.is_none() || gap.cause == GapCause::WatchLimit => {
+                State::Suspect(gap.cause)
+            }
+            (None, Some(gap)) => State::Rescanning(gap.cause),
+            (None, None) => State::Exact,
+        };
+        *self.status.lock() = Status {
+            state,
+            gaps: self.gaps.len(),
+            watches: core.watch.len(),
+            unwatched: core.unwatched.len(),
+            hints: core.hints.len(),
+            skipped: core.skip_count,
+            files: core.counters.files,
+            directories: core.counters.directories,
+            bytes: core.counters.bytes,
+            last_lsn: core.out.last_lsn,
+            failure,
+        };
+    }
+
+    /// Tells what was noticed until now, so that the index is closed on what the stream says.
+    fn wind_up(&mut self) -> Result<(), CaptureError> {
+        self.core.drain()?;
+        let epoch = self.core.hints.end_epoch();
+        self.core.hurry = true;
+        // A few rounds: what still moves then is found by the rescan of the next start.
+        for _ in 0..8 {
+            if self.core.overflowed || self.core.hints.has_lists() || !self.core.hints.owes(epoch) {
+                break;
+            }
+            self.round()?;
+        }
+        self.core.out.flush()?;
+        self.core.forget_removed(true)?;
+        self.core.out.flush()
+    }
+
+    /// Closes the index if all went well, and says how it ended.
+    pub(super) fn finish(self, result: Result<bool, CaptureError>) -> Result<(Lsn, Timestamp), CaptureError> {
+        let failure = result.as_ref().err().map(ToString::to_string);
+        if let Some(failure) = &failure {
+            tracing::error!(%failure, "capture has ended");
+        }
+        self.publish(failure);
+        self.status.lock().state = State::Stopped;
+        if !result? {
+            return Err(CaptureError::Stopped);
+        }
+        let (lsn, time) = (self.core.out.last_lsn, self.core.out.last_time);
+        self.core.index.close(lsn, time)?;
+        Ok((lsn, time))
+    }
+}

@@ -1,0 +1,137 @@
+//! The state of a running agent, and what is between the kernel's notifications and its hints.
+
+use super::CaptureConfig;
+use super::CaptureError;
+use super::draft::Out;
+use super::hints::{Hint, Hints, ListHint};
+use super::index::{Index, Row};
+use super::limbo::Limbo;
+use super::look::look_open;
+use super::node::Directories;
+use super::roots::Root;
+use super::watch::{Notice, Watch};
+use journal::{NodeId, RootNo};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// Notices read at once: a writer that never pauses must not keep the agent reading.
+const NOTICES_MAX: usize = 1 << 16;
+
+/// What was captured since the start; for progress and the report of a synchronization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub files: u64,
+    pub directories: u64,
+    pub bytes: u64,
+}
+
+/// Everything the agent's thread owns.
+pub(super) struct Core {
+    pub config: CaptureConfig,
+    pub roots: Vec<Root>,
+    pub index: Index,
+    pub watch: Watch,
+    pub hints: Hints,
+    pub directories: Directories,
+    pub out: Out,
+    pub limbo: Limbo,
+    /// Directories that cannot be watched for want of watches.
+    pub unwatched: HashSet<NodeId>,
+    /// Notifications were lost.
+    pub overflowed: bool,
+    /// Cookies that came out.
+    pub cookies: VecDeque<Vec<u8>>,
+    /// Roots whose own directory was moved, removed or unmounted, say notifications.
+    pub doubted: HashSet<RootNo>,
+    /// Large files rest between readings.
+    pub rests: HashMap<NodeId, Instant>,
+    /// How many names are in the index's table of skips.
+    pub skip_count: usize,
+    pub buffer: Vec<u8>,
+    pub counters: Counters,
+    /// A barrier waits: nothing rests.
+    pub hurry: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: CaptureConfig,
+        index: Index,
+        watch: Watch,
+        out: Out,
+    ) -> Result<Self, CaptureError> {
+        let roots = config.roots.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
+        let skip_count = index.skips().count();
+        index.begin()?;
+        let mut core = Core {
+            config,
+            roots,
+            index,
+            watch,
+            hints: Hints::default(),
+            directories: Directories::default(),
+            out,
+            limbo: Limbo::default(),
+            unwatched: HashSet::new(),
+            overflowed: false,
+            cookies: VecDeque::new(),
+            doubted: HashSet::new(),
+            rests: HashMap::new(),
+            skip_count,
+            buffer: Vec::new(),
+            counters: Counters::default(),
+            hurry: false,
+        };
+        core.ensure_roots()?;
+        Ok(core)
+    }
+
+    /// Roots have rows of their own, so that their attributes are captured like those of other directories.
+    fn ensure_roots(&mut self) -> Result<(), CaptureError> {
+        let mut batch = self.index.batch();
+        for root in &self.roots {
+            let node = NodeId::root(root.number);
+            if self.index.row(node)?.is_none() {
+                let Ok(mut look) = look_open(root.fd.as_fd()) else { continue };
+                // No stream has said anything of it: whatever it is like differs from this.
+                look.attributes.mode = u32::MAX;
+                self.index.put_row(&mut batch, node, &Row::new(root.number, root.origin, &look))?;
+            }
+        }
+        self.index.commit(batch)
+    }
+
+    /// Reads what the kernel queued into hints.
+    pub(super) fn drain(&mut self) -> Result<(), CaptureError> {
+        let Core { watch, hints, overflowed, cookies, doubted, .. } = self;
+        let take = |notice| match notice {
+            Notice::Name { directory, name, why } => {
+                let epoch = hints.epoch();
+                hints.name(journal::Edge::new(directory, name), why, epoch);
+            }
+            Notice::Directory(directory) => {
+                let epoch = hints.epoch();
+                hints.directory(directory, epoch);
+            }
+            Notice::Cookie(name) => cookies.push_back(name),
+            Notice::Overflow => *overflowed = true,
+            Notice::Gone(directory) => doubted.extend(directory.as_root_or_kept()),
+        };
+        let drained = watch.drain(NOTICES_MAX, take);
+        drained
+            .map_err(|errno| CaptureError::Watch { operation: "read notifications", source: errno.into() })?;
+        self.overflowed |= self.hints.len() > self.config.hints_max;
+        Ok(())
+    }
+
+    /// Has a whole root compared with the index.
+    pub(super) fn rescan(&mut self, root: RootNo, epoch: u64) {
+        self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true });
+    }
+
+    /// A hint to look again later.
+    pub(super) fn again(&mut self, edge: journal::Edge, hint: Hint) {
+        self.hints.put_back(edge, hint);
+    }
+}

@@ -1,0 +1,375 @@
+//! One node: does the stream have its bytes, attributes and extended attributes as they are?
+
+use super::CaptureError;
+use super::content::{Have, Pass, block_bits};
+use super::core::Core;
+use super::draft::clock;
+use super::facts::{Facts, NodeFact};
+use super::hints::Hint;
+use super::index::Row;
+use super::look::{Look, Sort, XattrsOf, look_open, open_file, origin_of, xattrs, xattrs_hash};
+use super::node::Place;
+use super::watch::Why;
+use journal::{Attributes, Edge, Event, NodeId, RootNo, SkippedWhat};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Passes over a file that moves while it is read; then it is captured as it was read last.
+const PASSES_MAX: usize = 3;
+/// A change so close before a look may be followed by another that leaves the same times.
+const RACY_NANOSECONDS: i64 = 20_000_000;
+/// Readings shorter than this need no rest.
+const REST_FROM: Duration = Duration::from_millis(20);
+/// A large file that is written all the time is read for at most a fifth of the time.
+const REST_FACTOR: u32 = 4;
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_secs(60);
+/// Re-blocking: a file that outgrew its block size this many times gets a larger one, and is sent whole once.
+const OUTGROWN_BITS: u8 = 4;
+
+/// The attributes of which the stream speaks, for a directory: its ctime changes with every entry.
+fn differs(directory: bool, a: &Attributes, b: &Attributes) -> bool {
+    (a.mode, a.uid, a.gid, a.mtime) != (b.mode, b.uid, b.gid, b.mtime) || (!directory && a.ctime != b.ctime)
+}
+
+impl Core {
+    /// Opens a file if it is still that node. `NOENT`: it is not there.
+    pub(super) fn open_node(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+    ) -> Result<Result<OwnedFd, Errno>, CaptureError> {
+        let directory = match self.directory(facts, edge.parent)? {
+            Place::Open(directory) => directory,
+            Place::Gone(_) => return Ok(Err(Errno::NOENT)),
+            Place::Denied(_, errno) => return Ok(Err(errno)),
+        };
+        let file = match open_file(directory.as_fd(), &edge.name) {
+            Ok(file) => file,
+            // A link or a device took its place.
+            Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(Err(Errno::NOENT)),
+            Err(errno) => return Ok(Err(errno)),
+        };
+        let (root, origin) = match facts.nodes.get(&node) {
+            Some(fact) => (fact.root, fact.origin),
+            None => match self.index.row(node)? {
+                Some(row) => (row.root, row.origin),
+                None => return Ok(Err(Errno::NOENT)),
+            },
+        };
+        let Some(root) = self.root(root) else { return Ok(Err(Errno::NOENT)) };
+        let same = look_open(file.as_fd()).is_ok_and(|look| {
+            origin_of(file.as_fd(), b"", &look, root.device_of(&look)) == origin && look.sort == Sort::File
+        });
+        Ok(if same { Ok(file) } else { Err(Errno::NOENT) })
+    }
+
+    /// Compares a node of the picture with the index and tells what differs, within the capture under way or in one
+    /// of its own. `file`: it is open already.
+    pub(super) fn examine(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        file: Option<&OwnedFd>,
+    ) -> Result<(), CaptureError> {
+        let (Some(fact), Some(row)) = (facts.nodes.get(&node), self.index.row(node)?) else { return Ok(()) };
+        let NodeFact { look, content, compare, epoch, .. } = fact;
+        let (look, epoch) = (*look, *epoch);
+        let want = look.sort == Sort::File && self.wants_content(&row, &look, *content, *compare, edge)?;
+        let moved = differs(false, &row.attributes, &look.attributes);
+        if !want && !moved && !self.lacks(edge, SkippedWhat::Xattrs)? {
+            return Ok(());
+        }
+        if want && !self.hurry && self.rests.get(&node).is_some_and(|until| *until > Instant::now()) {
+            let why = Why { content: true, attributes: true, ..Why::default() };
+            let not_before = self.rests.get(&node).copied();
+            self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
+            return Ok(());
+        }
+        if look.sort == Sort::File {
+            return self.examine_file(facts, node, edge, row, file, want, epoch);
+        }
+        let path = self.path_of_edge(facts, edge)?;
+        self.within(row.root, path, |core| {
+            let mut row = row;
+            let set = core.xattrs_of(facts, edge, None)?;
+            core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
+        })
+    }
+
+    fn wants_content(
+        &self,
+        row: &Row,
+        look: &Look,
+        content: bool,
+        compare: bool,
+        edge: &Edge,
+    ) -> Result<bool, CaptureError> {
+        let times = row.attributes.mtime != look.attributes.mtime || row.size != look.size;
+        let doubt = compare
+            && (row.attributes.ctime != look.attributes.ctime || row.racy() || !self.config.ignore_same);
+        Ok(content || times || doubt || row.content_unknown() || self.lacks(edge, SkippedWhat::Content)?)
+    }
+
+    /// A file that a listing doubts although its stat is as known. `true`: that was all there was to do.
+    pub(super) fn examine_now(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        row: &Row,
+    ) -> Result<bool, CaptureError> {
+        if row.sort() != Sort::File || self.has_skip(edge)? || self.is_excluded(facts, row.root, edge)? {
+            return Ok(false);
+        }
+        self.examine_file(facts, node, edge, row.clone(), None, true, facts.epoch)?;
+        Ok(true)
+    }
+
+    /// Runs `tell` within the capture under way, or within one of its own.
+    fn within(
+        &mut self,
+        root: RootNo,
+        path: Vec<u8>,
+        tell: impl FnOnce(&mut Self) -> Result<(), CaptureError>,
+    ) -> Result<(), CaptureError> {
+        if self.out.is_inside() {
+            return tell(self);
+        }
+        self.out.begin(root, path)?;
+        tell(self)?;
+        self.out.end()
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn examine_file(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        row: Row,
+        file: Option<&OwnedFd>,
+        want: bool,
+        epoch: u64,
+    ) -> Result<(), CaptureError> {
+        let opened;
+        let file = match file {
+            Some(file) => file,
+            None => match self.open_node(facts, node, edge)? {
+                Ok(file) => {
+                    opened = file;
+                    &opened
+                }
+                // The notification of what became of it is on its way.
+                Err(Errno::NOENT) => return Ok(()),
+                Err(errno) => return self.examine_closed_file(facts, node, edge, row, want, errno),
+            },
+        };
+        let path = self.path_of_edge(facts, edge)?;
+        let root = row.root;
+        self.within(root, path, |core| core.tell_file(facts, node, edge, row, file, want, epoch))
+    }
+
+    /// A file that may not be read: its attributes are kept all the same.
+    fn examine_closed_file(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        mut row: Row,
+        want: bool,
+        errno: Errno,
+    ) -> Result<(), CaptureError> {
+        if want {
+            self.skip(edge, SkippedWhat::Content, errno, facts)?;
+            row.set_content_unknown(true);
+        }
+        let Some(look) = facts.nodes.get(&node).map(|fact| fact.look) else { return Ok(()) };
+        let path = self.path_of_edge(facts, edge)?;
+        self.within(row.root, path, |core| {
+            let set = core.xattrs_of(facts, edge, None)?;
+            core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn tell_file(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        mut row: Row,
+        file: &OwnedFd,
+        want: bool,
+        epoch: u64,
+    ) -> Result<(), CaptureError> {
+        let started = Instant::now();
+        let mut failure = None;
+        let mut restless = want;
+        let mut set = None;
+        let Ok(mut look) = look_open(file.as_fd()) else { return Ok(()) };
+        for _ in 0..PASSES_MAX {
+            let began = clock();
+            if want {
+                failure = self.read_once(node, &mut row, file, &look)?.err();
+            }
+            if row.attributes.ctime != look.attributes.ctime || self.lacks(edge, SkippedWhat::Xattrs)? {
+                set = match xattrs(XattrsOf::Open(file.as_fd())) {
+                    Ok(set) => Some(set),
+                    Err(_) => Some(self.xattrs_of(facts, edge, None)?),
+                };
+                self.unskip_what(edge, SkippedWhat::Xattrs)?;
+            }
+            let Ok(after) = look_open(file.as_fd()) else { break };
+            let rested = look.same_as(&after);
+            look = after;
+            let changed = look.attributes.mtime.max(look.attributes.ctime).0;
+            row.set_racy(began.0.saturating_sub(changed) < RACY_NANOSECONDS);
+            if rested || failure.is_some() {
+                restless = false;
+                break;
+            }
+        }
+        match failure {
+            Some(errno) => {
+                row.set_content_unknown(true);
+                self.skip(edge, SkippedWhat::Content, errno, facts)?;
+            }
+            None if want => {
+                row.set_content_unknown(false);
+                self.unskip_what(edge, SkippedWhat::Content)?;
+            }
+            None => {}
+        }
+        self.tell_meta(node, &mut row, &look, set, facts, edge)?;
+        self.rest(node, started.elapsed());
+        if restless {
+            let why = Why { content: true, attributes: true, ..Why::default() };
+            // Whatever was written before this reading is in the stream: the next one is owed to a later epoch.
+            let epoch = self.hints.epoch().max(epoch);
+            let not_before = self.rests.get(&node).copied();
+            self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self, node: NodeId, took: Duration) {
+        if took < REST_FROM {
+            self.rests.remove(&node);
+            return;
+        }
+        let now = Instant::now();
+        self.rests.retain(|_, until| *until > now);
+        self.rests.insert(node, now + (took * REST_FACTOR).min(REST_MAX));
+    }
+
+    /// One pass over the bytes; the row takes over size and block size.
+    fn read_once(
+        &mut self,
+        node: NodeId,
+        row: &mut Row,
+        file: &OwnedFd,
+        look: &Look,
+    ) -> Result<Result<(), Errno>, CaptureError> {
+        let wanted = block_bits(look.size);
+        let outgrown = row.block_bits > 0 && wanted >= row.block_bits && {
+            let room = 1u64 << (u64::BITS - 1).min(u32::from(row.block_bits) + 16 + u32::from(OUTGROWN_BITS));
+            wanted > row.block_bits && look.size > room
+        };
+        let hashes = row.block_bits > 0 && !row.content_unknown() && !outgrown;
+        let fresh = row.size == 0;
+        let bits = if hashes && !fresh { row.block_bits } else { wanted };
+        // A file without a byte in the stream needs no hashes to be known entirely.
+        let have = Have {
+            node,
+            size: row.size,
+            block_bits: bits,
+            hashes: hashes || (fresh && !row.content_unknown()),
+        };
+        let before = row.size;
+        let pass = Pass::new(&self.index, &mut self.out, file, &mut self.buffer, have);
+        let (have, _, result) = pass.run(look)?;
+        row.size = have.size;
+        row.block_bits = have.block_bits;
+        // Kept even if the pass failed: what it told stands, and hashes of blocks it did not reach are told unknown.
+        row.set_content_unknown(result.is_err());
+        self.counters.bytes = self.counters.bytes.saturating_add(have.size).saturating_sub(before);
+        Ok(result)
+    }
+
+    /// Tells of extended attributes and attributes, and stores the row.
+    fn tell_meta(
+        &mut self,
+        node: NodeId,
+        row: &mut Row,
+        look: &Look,
+        set: Option<journal::Xattrs>,
+        facts: &Facts,
+        edge: &Edge,
+    ) -> Result<(), CaptureError> {
+        debug_assert!(facts.epoch <= self.hints.epoch(), "{edge:?}");
+        if let Some(set) = set {
+            let hash = xattrs_hash(&set);
+            if hash != row.xattrs && !self.lacks(edge, SkippedWhat::Xattrs)? {
+                row.xattrs = hash;
+                self.out.push(Event::SetXattrs { node, xattrs: set })?;
+            }
+        }
+        if differs(look.sort == Sort::Directory, &row.attributes, &look.attributes) {
+            self.out.push(Event::SetAttributes { node, attributes: look.attributes })?;
+        }
+        row.attributes = look.attributes;
+        let mut batch = self.index.batch();
+        self.index.put_row(&mut batch, node, row)?;
+        self.index.commit(batch)
+    }
+
+    /// The attributes of a directory itself.
+    pub(super) fn examine_directory(&mut self, facts: &Facts, node: NodeId) -> Result<(), CaptureError> {
+        let Some(mut row) = self.index.row(node)? else { return Ok(()) };
+        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        let Ok(look) = look_open(directory.as_fd()) else { return Ok(()) };
+        if row.attributes == look.attributes {
+            return Ok(());
+        }
+        let edge = self.index.names_of(node)?.into_iter().next();
+        let set = match xattrs(XattrsOf::Place(directory.as_fd())) {
+            Ok(set) => Some(set),
+            Err(errno) => {
+                if let Some(edge) = &edge {
+                    self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
+                }
+                None
+            }
+        };
+        let told = differs(true, &row.attributes, &look.attributes)
+            || set.as_ref().is_some_and(|set| xattrs_hash(set) != row.xattrs);
+        if !told {
+            row.attributes = look.attributes;
+            let mut batch = self.index.batch();
+            self.index.put_row(&mut batch, node, &row)?;
+            return self.index.commit(batch);
+        }
+        let path = self.path_of(facts, node)?;
+        let root = row.root;
+        self.within(root, path, |core| {
+            if let Some(set) = set {
+                let hash = xattrs_hash(&set);
+                if hash != row.xattrs {
+                    row.xattrs = hash;
+                    core.out.push(Event::SetXattrs { node, xattrs: set })?;
+                }
+            }
+            if differs(true, &row.attributes, &look.attributes) {
+                core.out.push(Event::SetAttributes { node, attributes: look.attributes })?;
+            }
+            row.attributes = look.attributes;
+            let mut batch = core.index.batch();
+            core.index.put_row(&mut batch, node, &row)?;
+            core.index.commit(batch)
+        })
+    }
+}

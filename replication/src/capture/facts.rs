@@ -1,0 +1,374 @@
+//! The looking part of a round: from hints to a closed picture of the names they concern.
+//!
+//! A picture is closed when, for every node found under a new name, its other names were looked at; when, for every
+//! name that changed hands, so were the other names of who stood there; and when no notification arrived meanwhile
+//! that concerns a name in the picture. A directory found twice is looked at again: it has one name. Under a writer
+//! that never pauses the number of attempts is bounded; what is told then may show a move as a removal and a creation,
+//! never a wrong tree, and the notifications that are still waiting lead to the next look.
+
+use super::CaptureError;
+use super::core::Core;
+use super::hints::Hint;
+use super::index::Row;
+use super::look::{Look, Sort};
+use super::node::Place;
+use super::watch::Why;
+use journal::{Edge, NodeId, Origin, RootNo, SkippedWhat};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// What a look at a name found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing, or something that is left out.
+    Absent,
+    There(NodeId),
+    /// It could not be looked at: what the index says stands.
+    Unknown,
+}
+
+/// A node found in this round.
+#[derive(Debug)]
+pub(super) struct NodeFact {
+    pub root: RootNo,
+    pub origin: Origin,
+    pub look: Look,
+    /// As in the index; `None`: new.
+    pub row: Option<Row>,
+    /// Where it was seen, oldest look first.
+    pub at: Vec<Edge>,
+    /// Bytes were written, say notifications.
+    pub content: bool,
+    /// No notification vouches for it: compare as a rescan does.
+    pub compare: bool,
+    /// What a new link points to.
+    pub target: Vec<u8>,
+    /// Epoch of the hint that led to it.
+    pub epoch: u64,
+}
+
+/// The picture of one round.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub seen: HashMap<Edge, Seen>,
+    pub nodes: HashMap<NodeId, NodeFact>,
+    /// New nodes by inode.
+    pub origins: HashMap<(RootNo, Origin), NodeId>,
+    /// Hints taken for this round, to be put back if it comes to nothing.
+    pub hints: HashMap<Edge, Hint>,
+    /// Directories whose own attributes may have changed.
+    pub directories: BTreeSet<NodeId>,
+    /// Hints at directories themselves, with their epochs.
+    pub touched: HashMap<NodeId, u64>,
+    /// Names to look at.
+    pub queue: VecDeque<(Edge, Why)>,
+    pub epoch: u64,
+    pub compare: bool,
+}
+
+impl Facts {
+    /// How much memory it takes, in names.
+    pub(super) fn len(&self) -> usize {
+        self.seen.len() + self.queue.len()
+    }
+
+    /// Where a node was seen last.
+    pub(super) fn place(&self, node: NodeId) -> Option<&Edge> {
+        self.nodes.get(&node)?.at.last()
+    }
+
+    fn forget_look(&mut self, edge: &Edge) {
+        if let Some(Seen::There(node)) = self.seen.remove(edge) {
+            if let Some(fact) = self.nodes.get_mut(&node) {
+                fact.at.retain(|at| at != edge);
+            }
+        }
+    }
+
+    fn see(&mut self, edge: &Edge, seen: Seen) {
+        self.forget_look(edge);
+        self.seen.insert(edge.clone(), seen);
+    }
+
+    /// Directories that were lost: their name is gone and they were not found elsewhere.
+    fn is_gone(&self, core: &Core, node: NodeId) -> Result<bool, CaptureError> {
+        if node.as_root_or_kept().is_some() {
+            return Ok(node.is_kept_area());
+        }
+        if let Some(fact) = self.nodes.get(&node) {
+            return Ok(fact.at.is_empty());
+        }
+        let names = core.index.names_of(node)?;
+        Ok(!names.iter().any(|edge| {
+            !edge.parent.is_kept_area()
+                && self.seen.get(edge).is_none_or(|seen| matches!(seen, Seen::Unknown))
+        }))
+    }
+}
+
+/// Looks again this often when notifications keep arriving.
+const TRIES_MAX: usize = 12;
+/// Names looked at in one round beyond which new directories are left for the next one.
+pub(super) const FACTS_MAX: usize = 50_000;
+
+impl Core {
+    /// Looks at everything in the queue, and at what that leads to, until the picture is closed.
+    pub(super) fn gather(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        for attempt in 0..TRIES_MAX {
+            self.look_all(facts)?;
+            self.drain()?;
+            if self.overflowed {
+                return Ok(());
+            }
+            let mut again = self.hints.take_related(|edge| facts.seen.contains_key(edge));
+            if attempt + 1 < TRIES_MAX {
+                self.look_at_doubles(facts);
+            }
+            if again.is_empty() && facts.queue.is_empty() {
+                break;
+            }
+            if attempt + 1 == TRIES_MAX {
+                for (edge, hint) in again.drain(..) {
+                    self.hints.put_back(edge, hint);
+                }
+            }
+            for (edge, hint) in again {
+                facts.forget_look(&edge);
+                self.take_hint(facts, edge, hint);
+            }
+        }
+        self.settle(facts)
+    }
+
+    /// Enters a hint into the picture.
+    pub(super) fn take_hint(&mut self, facts: &mut Facts, edge: Edge, hint: Hint) {
+        if hint.why.name {
+            facts.directories.insert(edge.parent);
+        }
+        facts.queue.push_back((edge.clone(), hint.why));
+        facts.hints.entry(edge).and_modify(|known| known.why.merge(hint.why)).or_insert(hint);
+    }
+
+    /// Looks at the queue. Names whose directory cannot be found wait until the names above were looked at.
+    fn look_all(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        let mut waiting: Vec<(Edge, Why)> = Vec::new();
+        loop {
+            let mut progress = false;
+            while let Some((edge, why)) = facts.queue.pop_front() {
+                if let Some(Seen::There(node)) = facts.seen.get(&edge) {
+                    if let Some(fact) = facts.nodes.get_mut(node) {
+                        fact.content |= why.content;
+                    }
+                    continue;
+                }
+                if facts.seen.contains_key(&edge) {
+                    continue;
+                }
+                match self.look(facts, &edge, why)? {
+                    None => progress = true,
+                    Some(doubt) => {
+                        if !facts.seen.contains_key(&doubt) && doubt != edge {
+                            facts.queue.push_back((doubt, Why::default()));
+                        }
+                        waiting.push((edge, why));
+                    }
+                }
+            }
+            if !progress || waiting.is_empty() {
+                // What still waits stands in directories that are gone.
+                return Ok(());
+            }
+            facts.queue.extend(waiting.drain(..));
+        }
+    }
+
+    /// Looks at one name. Returns the name that stands in the way if its directory cannot be found.
+    pub(super) fn look(
+        &mut self,
+        facts: &mut Facts,
+        edge: &Edge,
+        why: Why,
+    ) -> Result<Option<Edge>, CaptureError> {
+        let directory = match self.directory(facts, edge.parent)? {
+            Place::Open(directory) => directory,
+            Place::Gone(Some(doubt)) => return Ok(Some(doubt)),
+            Place::Gone(None) => return Ok(None),
+            Place::Denied(at, errno) => {
+                self.skip(&at, SkippedWhat::Node, errno, facts)?;
+                facts.see(edge, Seen::Unknown);
+                return Ok(None);
+            }
+        };
+        let Some(root) = self.root_of(facts, edge.parent)? else { return Ok(None) };
+        if self.is_excluded(facts, root, edge)? {
+            facts.see(edge, Seen::Absent);
+            self.close_edge(facts, edge, None)?;
+            return Ok(None);
+        }
+        let found = match self.identify(&directory, root, &edge.name) {
+            Ok(found) => found,
+            Err(errno) => {
+                self.skip(edge, SkippedWhat::Node, errno, facts)?;
+                facts.see(edge, Seen::Unknown);
+                return Ok(None);
+            }
+        };
+        let Some((look, origin)) = found else {
+            facts.see(edge, Seen::Absent);
+            self.unskip(edge)?;
+            self.close_edge(facts, edge, None)?;
+            return Ok(None);
+        };
+        if self.is_mount(root, &look) {
+            self.skip(edge, SkippedWhat::MountPoint, rustix::io::Errno::XDEV, facts)?;
+            facts.see(edge, Seen::Unknown);
+            return Ok(None);
+        }
+        let node = self.node_of(facts, root, edge, &look, &origin)?;
+        self.enter(facts, root, node, edge, look, origin, why)?;
+        Ok(None)
+    }
+
+    /// Enters a found node: closure over its other names, watch and list of a new directory.
+    #[allow(clippy::too_many_arguments)]
+    fn enter(
+        &mut self,
+        facts: &mut Facts,
+        root: RootNo,
+        node: NodeId,
+        edge: &Edge,
+        look: Look,
+        origin: Origin,
+        why: Why,
+    ) -> Result<(), CaptureError> {
+        facts.see(edge, Seen::There(node));
+        let first = !facts.nodes.contains_key(&node);
+        if first {
+            let row = self.index.row(node)?;
+            let target = if row.is_none() && look.sort == Sort::Symlink {
+                self.target(facts, edge)?
+            } else {
+                Some(Vec::new())
+            };
+            let Some(target) = target else {
+                // It was replaced after the look; the notification of that is on its way.
+                facts.see(edge, Seen::Unknown);
+                return Ok(());
+            };
+            let (compare, epoch) = (facts.compare, facts.epoch);
+            let at = Vec::new();
+            facts.nodes.insert(
+                node,
+                NodeFact { root, origin, look, row, at, content: false, compare, target, epoch },
+            );
+        }
+        let Some(fact) = facts.nodes.get_mut(&node) else { return Ok(()) };
+        fact.look = look;
+        fact.content |= why.content;
+        fact.compare |= facts.compare;
+        fact.at.push(edge.clone());
+        let fresh = fact.row.is_none();
+        if fresh {
+            facts.origins.insert((root, origin), node);
+        } else if first {
+            self.close_names(facts, node, edge)?;
+        }
+        self.close_edge(facts, edge, Some(node))?;
+        if look.sort == Sort::Directory && first {
+            facts.directories.insert(node);
+            let again = facts.compare || !self.watch.has(node) || self.has_skip(edge)?;
+            if fresh || again {
+                self.adopt_directory(facts, node, edge, fresh)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The other names of a node that was found: it may have left them.
+    fn close_names(&mut self, facts: &mut Facts, node: NodeId, found_at: &Edge) -> Result<(), CaptureError> {
+        for name in self.index.names_of(node)? {
+            if name.parent.is_kept_area() {
+                // Back from outside: nobody watched it there.
+                if let Some(fact) = facts.nodes.get_mut(&node) {
+                    fact.content |= fact.look.sort == Sort::File;
+                    fact.compare = true;
+                }
+            } else if name != *found_at && !facts.seen.contains_key(&name) {
+                facts.queue.push_back((name, Why::default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A name changed hands: who stood there may have other names, whose link count and ctime have changed.
+    fn close_edge(
+        &mut self,
+        facts: &mut Facts,
+        edge: &Edge,
+        now: Option<NodeId>,
+    ) -> Result<(), CaptureError> {
+        let Some(before) = self.index.child(edge)?.filter(|before| Some(*before) != now) else {
+            return Ok(());
+        };
+        for name in self.index.names_of(before)? {
+            if name != *edge && !name.parent.is_kept_area() && !facts.seen.contains_key(&name) {
+                facts.queue.push_back((name, Why { attributes: true, ..Why::default() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories seen under two names moved while we looked: look again.
+    fn look_at_doubles(&mut self, facts: &mut Facts) {
+        let double = |fact: &&NodeFact| fact.look.sort == Sort::Directory && fact.at.len() > 1;
+        let edges: Vec<Edge> = facts.nodes.values().filter(double).flat_map(|fact| fact.at.clone()).collect();
+        for edge in edges {
+            facts.forget_look(&edge);
+            facts.queue.push_back((edge, Why::default()));
+        }
+    }
+
+    /// Makes the picture a tree: a directory has the name it was seen under last, and nothing stands in a directory
+    /// that is gone.
+    fn settle(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        let double = |fact: &&NodeFact| fact.look.sort == Sort::Directory && fact.at.len() > 1;
+        let old: Vec<Edge> = facts
+            .nodes
+            .values()
+            .filter(double)
+            .flat_map(|fact| fact.at.iter().take(fact.at.len() - 1).cloned())
+            .collect();
+        for edge in old {
+            self.hints.name(edge.clone(), Why { name: true, ..Why::default() }, facts.epoch);
+            facts.see(&edge, Seen::Absent);
+        }
+        loop {
+            let mut lost = Vec::new();
+            for (edge, seen) in &facts.seen {
+                if matches!(seen, Seen::There(_)) && facts.is_gone(self, edge.parent)? {
+                    lost.push(edge.clone());
+                }
+            }
+            if lost.is_empty() {
+                break;
+            }
+            for edge in lost {
+                facts.see(&edge, Seen::Unknown);
+            }
+        }
+        // What was removed inside a directory that is gone went with it.
+        let mut with_it = Vec::new();
+        for (edge, seen) in &facts.seen {
+            if *seen == Seen::Absent && facts.is_gone(self, edge.parent)? {
+                if let Some(node) = self.index.child(edge)? {
+                    if facts.is_gone(self, node)? {
+                        with_it.push(edge.clone());
+                    }
+                }
+            }
+        }
+        for edge in with_it {
+            facts.see(&edge, Seen::Unknown);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Hints that wait for a look, merged: one entry a name however often it was told of.
+//!
+//! Each hint carries the *epoch* in which it (or the hint it stems from) was first noticed. A barrier ends an epoch
+//! and waits until no hint of it or an earlier one is left. Memory is bounded by the caller, who turns too many hints
+//! into an overflow.
+
+use super::watch::Why;
+use journal::{Edge, NodeId};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// A hint at a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    pub why: Why,
+    pub epoch: u64,
+    /// Do not look before, unless a barrier waits.
+    pub not_before: Option<Instant>,
+    /// How often a look at it came to nothing because things moved.
+    pub tries: u32,
+}
+
+/// A directory to be listed and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListHint {
+    pub epoch: u64,
+    /// Also everything below it.
+    pub recursive: bool,
+    /// Compare nodes with the index as a rescan does: no notification vouches for them.
+    pub compare: bool,
+}
+
+/// All hints that wait.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    names: BTreeMap<Edge, Hint>,
+    directories: BTreeMap<NodeId, u64>,
+    lists: BTreeMap<NodeId, ListHint>,
+    /// When the oldest hint of the present batch came.
+    since: Option<Instant>,
+    epoch: u64,
+}
+
+impl Hints {
+    pub(super) fn len(&self) -> usize {
+        self.names.len() + self.directories.len() + self.lists.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Ends the present epoch and returns it: what is noticed from now on belongs to the next one.
+    pub(super) fn end_epoch(&mut self) -> u64 {
+        self.epoch += 1;
+        self.epoch - 1
+    }
+
+    /// The oldest epoch of which something waits.
+    pub(super) fn oldest_epoch(&self) -> Option<u64> {
+        let names = self.names.values().map(|hint| hint.epoch);
+        let lists = self.lists.values().map(|hint| hint.epoch);
+        names.chain(lists).chain(self.directories.values().copied()).min()
+    }
+
+    /// Whether something of this epoch or an earlier one waits.
+    pub(super) fn owes(&self, epoch: u64) -> bool {
+        self.oldest_epoch().is_some_and(|oldest| oldest <= epoch)
+    }
+
+    fn touch(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn name(&mut self, edge: Edge, why: Why, epoch: u64) {
+        self.put_back(edge, Hint { why, epoch, not_before: None, tries: 0 });
+    }
+
+    /// A hint that must be looked at again.
+    pub(super) fn put_back(&mut self, edge: Edge, hint: Hint) {
+        self.touch();
+        let known = self.names.entry(edge).or_insert(hint);
+        known.why.merge(hint.why);
+        known.epoch = known.epoch.min(hint.epoch);
+        known.tries = known.tries.max(hint.tries);
+        known.not_before = known.not_before.max(hint.not_before);
+    }
+
+    pub(super) fn directory(&mut self, node: NodeId, epoch: u64) {
+        self.touch();
+        let known = self.directories.entry(node).or_insert(epoch);
+        *known = (*known).min(epoch);
+    }
+
+    pub(super) fn list(&mut self, node: NodeId, hint: ListHint) {
+        self.touch();
+        let known = self.lists.entry(node).or_insert(hint);
+        known.epoch = known.epoch.min(hint.epoch);
+        known.recursive |= hint.recursive;
+        known.compare |= hint.compare;
+    }
+
+    /// Takes hints at names and directories that are due; all of them if `hurry`. At most `limit` names.
+    pub(super) fn take_due(&mut self, hurry: bool, limit: usize) -> (Vec<(Edge, Hint)>, Vec<(NodeId, u64)>) {
+        let now = Instant::now();
+        let due = |hint: &Hint| hurry || hint.not_before.is_none_or(|at| at <= now);
+        let names: Vec<(Edge, Hint)> = if self.names.len() <= limit {
+            self.names.extract_if(.., |_, hint| due(hint)).collect()
+        } else {
+            self.names.extract_if(.., |_, hint| due(hint)).take(limit).collect()
+        };
+        let directories = std::mem::take(&mut self.directories).into_iter().collect();
+        self.since = (!self.is_empty()).then(Instant::now);
+        (names, directories)
+    }
+
+    /// Takes the directory to list next: the newest one, so that few are waiting while a tree is walked.
+    pub(super) fn take_list(&mut self) -> Option<(NodeId, ListHint)> {
+        self.lists.pop_last()
+    }
+
+    pub(super) fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
+    /// Takes hints that concern what was looked at just now: names in `looked`, and everything that arrived somewhere.
+    pub(super) fn take_related(&mut self, looked: impl Fn(&Edge) -> bool) -> Vec<(Edge, Hint)> {
+        self.names.extract_if(.., |edge, hint| hint.why.arrived || (hint.why.name && looked(edge))).collect()
+    }
+
+    /// When the next hint is due, if none is now.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if !self.directories.is_empty() || !self.lists.is_empty() {
+            return self.since;
+        }
+        let due = self.names.values().map(|hint| hint.not_before);
+        due.min().map(|at| at.or(self.since).unwrap_or_else(Instant::now))
+    }
+
+    /// Forgets everything: a rescan will look everywhere.
+    pub(super) fn clear(&mut self) {
+        self.names.clear();
+        self.directories.clear();
+        self.lists.clear();
+        self.since = None;
+    }
+}

@@ -1,0 +1,361 @@
+//! The master's index: what the stream says of the master so far.
+//!
+//! A fjall database of six tables: `nodes` (id to [`Row`]), `origins` ((root, origin) to id), `names` ((parent, name)
+//! to id), `links` ((id, parent, name) to nothing), `hashes` ((id, group of 256 blocks) to 16 bytes a block),
+//! `skips` ((parent, name) to what of it is missing in the stream), and `heads`.
+//!
+//! It is a projection with one rule: it is either known to be what the stream says, or it is rebuilt. A clean stop
+//! writes the last LSN into it ([`Index::close`]); opening takes that mark away, so after a crash there is none and
+//! the index is rebuilt from the replica's namespace. Hence nothing in it needs an fsync while it is used.
+//!
+//! Memory is bounded by the cache and memtables configured here, whatever the size of the tree.
+
+mod rebuild;
+mod rows;
+
+pub use rebuild::NamespaceEntry;
+pub(super) use rows::{Row, SkipRow};
+
+use super::CaptureError;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use journal::{Edge, Lsn, Name, NodeId, Origin, RootNo, Timestamp};
+use std::path::{Path, PathBuf};
+
+/// Blocks whose hashes share a row.
+pub(super) const GROUP_BLOCKS: usize = 256;
+/// Bytes of a block hash.
+pub(super) const HASH_BYTES: usize = 16;
+
+const FORMAT: &[u8] = b"rewind-index-1";
+const CACHE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
+
+/// What an index was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexState {
+    /// Nothing is in it: synchronize for the first time, or rebuild it.
+    Empty,
+    /// It was closed in good order after the capture of this LSN. If the spool knows a later one, rebuild.
+    Clean {
+        /// The last capture it knows.
+        lsn: Lsn,
+        /// The time of that capture.
+        time: Timestamp,
+    },
+    /// It was not closed: [`Index::rebuild`] it.
+    Dirty,
+}
+
+/// The index of one scenario's master.
+pub struct Index {
+    path: PathBuf,
+    database: Database,
+    nodes: Keyspace,
+    origins: Keyspace,
+    names: Keyspace,
+    links: Keyspace,
+    hashes: Keyspace,
+    skips: Keyspace,
+    heads: Keyspace,
+    next_node: u64,
+}
+
+/// Changes that appear at once.
+pub(super) struct Batch(fjall::OwnedWriteBatch);
+
+fn failed(operation: &'static str) -> impl Fn(fjall::Error) -> CaptureError {
+    move |source| CaptureError::Index { operation, source }
+}
+
+fn edge_key(parent: NodeId, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + name.len());
+    key.extend_from_slice(&parent.to_key());
+    key.extend_from_slice(name);
+    key
+}
+
+fn edge_of_key(key: &[u8]) -> Option<Edge> {
+    let (parent, name) = key.split_at_checked(8)?;
+    Some(Edge::new(NodeId::from_key(parent)?, Name::new(name)?))
+}
+
+fn link_key(node: NodeId, edge: &Edge) -> Vec<u8> {
+    let mut key = Vec::with_capacity(16 + edge.name.as_bytes().len());
+    key.extend_from_slice(&node.to_key());
+    key.extend_from_slice(&edge.parent.to_key());
+    key.extend_from_slice(edge.name.as_bytes());
+    key
+}
+
+fn origin_key(root: RootNo, origin: &Origin) -> [u8; 34] {
+    let mut key = [0; 34];
+    let parts = [
+        &root.0.to_be_bytes()[..],
+        &origin.device.to_be_bytes(),
+        &origin.inode.to_be_bytes(),
+        &origin.generation.to_be_bytes(),
+        &origin.birth.to_be_bytes(),
+    ];
+    for (to, from) in key.iter_mut().zip(parts.concat()) {
+        *to = from;
+    }
+    key
+}
+
+fn hashes_key(node: NodeId, group: u64) -> [u8; 16] {
+    Lsn::local(node.0, group).to_key()
+}
+
+fn node_of(bytes: &[u8], space: &'static str) -> Result<NodeId, CaptureError> {
+    NodeId::from_key(bytes).ok_or(CaptureError::BadRow { space })
+}
+
+impl Index {
+    /// Opens the index in a directory of its own, creating it if need be, and takes its mark of a clean stop away.
+    /// What cannot be opened is deleted: it can be rebuilt.
+    ///
+    /// # Errors
+    /// `Index` or `File` if the directory cannot be used.
+    pub fn open(directory: &Path) -> Result<(Self, IndexState), CaptureError> {
+        let first = Self::open_once(directory);
+        let index = match first {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(path = %directory.display(), %error, "the index does not open; it will be rebuilt");
+                std::fs::remove_dir_all(directory).map_err(|source| CaptureError::File {
+                    operation: "remove the damaged index",
+                    path: directory.to_owned(),
+                    source,
+                })?;
+                Self::open_once(directory)?
+            }
+        };
+        index.begin_use()
+    }
+
+    fn open_once(directory: &Path) -> Result<Self, CaptureError> {
+        let database = Database::builder(directory)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()
+            .map_err(failed("open"))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let space = |name: &str| database.keyspace(name, options).map_err(failed("open a table"));
+        Ok(Index {
+            nodes: space("nodes")?,
+            origins: space("origins")?,
+            names: space("names")?,
+            links: space("links")?,
+            hashes: space("hashes")?,
+            skips: space("skips")?,
+            heads: space("heads")?,
+            path: directory.to_owned(),
+            database,
+            next_node: NodeId::FIRST_FREE.0,
+        })
+    }
+
+    fn begin_use(mut self) -> Result<(Self, IndexState), CaptureError> {
+        let read = failed("read a head");
+        let known = self.heads.get("format").map_err(&read)?;
+        let clean = self.heads.get("clean").map_err(&read)?;
+        let state = match (known.as_deref(), clean.as_deref()) {
+            (None, _) => IndexState::Empty,
+            (Some(format), _) if format != FORMAT => IndexState::Dirty,
+            (Some(_), None) => IndexState::Dirty,
+            (Some(_), Some(mark)) => self.clean_state(mark).unwrap_or(IndexState::Dirty),
+        };
+        if state != IndexState::Dirty {
+            if let Some(next) =
+                self.heads.get("next").map_err(&read)?.and_then(|next| NodeId::from_key(&next))
+            {
+                self.next_node = next.0;
+            }
+        }
+        let write = failed("write a head");
+        self.heads.remove("clean").map_err(&write)?;
+        // The mark must be gone on disk before anything else is written: a crash must find the index dirty.
+        self.database.persist(PersistMode::SyncAll).map_err(&write)?;
+        Ok((self, state))
+    }
+
+    fn clean_state(&self, mark: &[u8]) -> Option<IndexState> {
+        let (lsn, time) = mark.split_at_checked(16)?;
+        let time = Timestamp(i64::from_be_bytes(time.try_into().ok()?));
+        Some(IndexState::Clean { lsn: Lsn::from_key(lsn)?, time })
+    }
+
+    /// Declares an empty index to be in use: from now on it is dirty until closed.
+    pub(super) fn begin(&self) -> Result<(), CaptureError> {
+        self.heads.insert("format", FORMAT).map_err(failed("write a head"))
+    }
+
+    /// Closes the index in good order: it is what the stream says up to `lsn`.
+    ///
+    /// # Errors
+    /// `Index` if it cannot be made durable; it is dirty then.
+    pub fn close(self, lsn: Lsn, time: Timestamp) -> Result<(), CaptureError> {
+        let write = failed("close");
+        self.begin()?;
+        self.heads.insert("next", NodeId(self.next_node).to_key()).map_err(&write)?;
+        self.database.persist(PersistMode::SyncAll).map_err(&write)?;
+        let mut mark = lsn.to_key().to_vec();
+        mark.extend_from_slice(&time.0.to_be_bytes());
+        self.heads.insert("clean", mark).map_err(&write)?;
+        self.database.persist(PersistMode::SyncAll).map_err(&write)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new identity.
+    pub(super) fn mint(&mut self) -> NodeId {
+        let node = NodeId(self.next_node);
+        self.next_node += 1;
+        node
+    }
+
+    /// Who stands at a name.
+    pub(super) fn child(&self, edge: &Edge) -> Result<Option<NodeId>, CaptureError> {
+        let key = edge_key(edge.parent, edge.name.as_bytes());
+        self.names.get(key).map_err(failed("read a name"))?.map(|node| node_of(&node, "names")).transpose()
+    }
+
+    /// Entries of a directory in the order of their names, lazily.
+    pub(super) fn children(
+        &self,
+        parent: NodeId,
+    ) -> impl Iterator<Item = Result<(Edge, NodeId), CaptureError>> + use<> {
+        self.names.prefix(parent.to_key()).map(|row| {
+            let (key, node) = row.into_inner().map_err(failed("read names"))?;
+            let edge = edge_of_key(&key).ok_or(CaptureError::BadRow { space: "names" })?;
+            Ok((edge, node_of(&node, "names")?))
+        })
+    }
+
+    /// All names of a node, that in the kept area included.
+    pub(super) fn names_of(&self, node: NodeId) -> Result<Vec<Edge>, CaptureError> {
+        let rows = self.links.prefix(node.to_key()).map(|row| {
+            let key = row.key().map_err(failed("read links"))?;
+            key.get(8..).and_then(edge_of_key).ok_or(CaptureError::BadRow { space: "links" })
+        });
+        rows.collect()
+    }
+
+    /// What is known of a node.
+    pub(super) fn row(&self, node: NodeId) -> Result<Option<Row>, CaptureError> {
+        self.nodes
+            .get(node.to_key())
+            .map_err(failed("read a node"))?
+            .map(|bytes| Row::decode(&bytes))
+            .transpose()
+    }
+
+    /// The node of an inode.
+    pub(super) fn by_origin(&self, root: RootNo, origin: &Origin) -> Result<Option<NodeId>, CaptureError> {
+        let found = self.origins.get(origin_key(root, origin)).map_err(failed("read an origin"))?;
+        found.map(|node| node_of(&node, "origins")).transpose()
+    }
+
+    /// Hashes of group number `group` of a file's blocks.
+    pub(super) fn hashes(&self, node: NodeId, group: u64) -> Result<Option<Vec<u8>>, CaptureError> {
+        let row = self.hashes.get(hashes_key(node, group)).map_err(failed("read hashes"))?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    /// Replaces the hashes of a group.
+    pub(super) fn put_hashes(&self, node: NodeId, group: u64, hashes: &[u8]) -> Result<(), CaptureError> {
+        self.hashes.insert(hashes_key(node, group), hashes).map_err(failed("write hashes"))
+    }
+
+    /// Forgets the hashes of all groups from `group` on.
+    pub(super) fn cut_hashes(&self, node: NodeId, group: u64) -> Result<(), CaptureError> {
+        let range = hashes_key(node, group)..=hashes_key(node, u64::MAX);
+        for row in self.hashes.range(range) {
+            let key = row.key().map_err(failed("read hashes"))?;
+            self.hashes.remove(key).map_err(failed("remove hashes"))?;
+        }
+        Ok(())
+    }
+
+    /// What is missing in the stream of a name.
+    pub(super) fn skip(&self, edge: &Edge) -> Result<Option<SkipRow>, CaptureError> {
+        let key = edge_key(edge.parent, edge.name.as_bytes());
+        self.skips.get(key).map_err(failed("read a skip"))?.map(|bytes| SkipRow::decode(&bytes)).transpose()
+    }
+
+    /// Everything that is missing in the stream.
+    pub(super) fn skips(&self) -> impl Iterator<Item = Result<(Edge, SkipRow), CaptureError>> + use<> {
+        self.skips.iter().map(|row| {
+            let (key, value) = row.into_inner().map_err(failed("read skips"))?;
+            let edge = edge_of_key(&key).ok_or(CaptureError::BadRow { space: "skips" })?;
+            Ok((edge, SkipRow::decode(&value)?))
+        })
+    }
+
+    /// Begins a batch.
+    pub(super) fn batch(&self) -> Batch {
+        Batch(self.database.batch())
+    }
+
+    /// Makes a batch visible.
+    pub(super) fn commit(&self, batch: Batch) -> Result<(), CaptureError> {
+        batch.0.commit().map_err(failed("commit"))
+    }
+
+    pub(super) fn put_row(&self, batch: &mut Batch, node: NodeId, row: &Row) -> Result<(), CaptureError> {
+        batch.0.insert(&self.nodes, node.to_key(), row.encode()?);
+        Ok(())
+    }
+
+    pub(super) fn put_origin(&self, batch: &mut Batch, root: RootNo, origin: &Origin, node: NodeId) {
+        batch.0.insert(&self.origins, origin_key(root, origin), node.to_key());
+    }
+
+    pub(super) fn put_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
+        batch.0.insert(&self.names, edge_key(edge.parent, edge.name.as_bytes()), node.to_key());
+        batch.0.insert(&self.links, link_key(node, edge), []);
+    }
+
+    pub(super) fn remove_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
+        batch.0.remove(&self.names, edge_key(edge.parent, edge.name.as_bytes()));
+        batch.0.remove(&self.links, link_key(node, edge));
+    }
+
+    pub(super) fn put_skip(
+        &self,
+        batch: &mut Batch,
+        edge: &Edge,
+        skip: Option<&SkipRow>,
+    ) -> Result<(), CaptureError> {
+        let key = edge_key(edge.parent, edge.name.as_bytes());
+        match skip {
+            Some(skip) => batch.0.insert(&self.skips, key, skip.encode()?),
+            None => batch.0.remove(&self.skips, key),
+        }
+        Ok(())
+    }
+
+    /// Forgets a node; its names must be gone.
+    pub(super) fn remove_node(&self, batch: &mut Batch, node: NodeId) -> Result<(), CaptureError> {
+        if let Some(row) = self.row(node)? {
+            // A node of another root, or one that took over an inode number, may own the origin by now.
+            if self.by_origin(row.root, &row.origin)? == Some(node) {
+                batch.0.remove(&self.origins, origin_key(row.root, &row.origin));
+            }
+            batch.0.remove(&self.nodes, node.to_key());
+            if row.block_bits > 0 {
+                self.cut_hashes(node, 0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

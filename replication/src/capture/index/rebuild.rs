@@ -1,0 +1,100 @@
+//! Building the index anew from the namespace of the replica.
+//!
+//! What the replica holds as of the last captured LSN *is* what the stream says, so an index made from it is right by
+//! definition; only the block hashes are not there, so a file that changed is sent whole once. The rescan that must
+//! follow finds what changed meanwhile.
+
+use super::super::look::{Look, Sort, xattrs_hash};
+use super::{Index, Row};
+use crate::capture::CaptureError;
+use journal::{Edge, Kind, Meta, Name, NodeId, Origin, RootNo};
+
+/// One name in the replica's namespace. A file with several names comes once for each.
+#[derive(Clone, Debug)]
+pub struct NamespaceEntry {
+    /// Root it belongs to.
+    pub root: RootNo,
+    /// The node.
+    pub node: NodeId,
+    /// Directory it stands in; a kept area for what was removed, which is passed over.
+    pub parent: NodeId,
+    /// Its name there.
+    pub name: Name,
+    /// What the stream said of it last.
+    pub meta: Meta,
+    /// The inode on the master; `None` if not known: it is found by its path.
+    pub origin: Option<Origin>,
+    /// Whether the replica's bytes are those of the master as of `meta` (times and size vouch for them then).
+    pub content_known: bool,
+}
+
+impl Index {
+    /// Replaces all of the index by the replica's namespace. `next_node`: greater than every id ever minted.
+    /// Roots themselves (ids below [`NodeId::FIRST_FREE`]) may be given for their attributes, under any name.
+    ///
+    /// # Errors
+    /// `Index` if it cannot be written.
+    pub fn rebuild(
+        &mut self,
+        entries: impl Iterator<Item = NamespaceEntry>,
+        next_node: NodeId,
+    ) -> Result<(), CaptureError> {
+        let all =
+            [&self.nodes, &self.origins, &self.names, &self.links, &self.hashes, &self.skips, &self.heads];
+        for table in all {
+            table.clear().map_err(super::failed("clear"))?;
+        }
+        self.begin()?;
+        self.next_node = next_node.0.max(NodeId::FIRST_FREE.0);
+        let mut batch = self.batch();
+        for (number, entry) in entries.enumerate() {
+            self.rebuild_entry(&mut batch, &entry)?;
+            if number % 1024 == 1023 {
+                self.commit(std::mem::replace(&mut batch, self.batch()))?;
+            }
+        }
+        self.commit(batch)
+    }
+
+    fn rebuild_entry(
+        &mut self,
+        batch: &mut super::Batch,
+        entry: &NamespaceEntry,
+    ) -> Result<(), CaptureError> {
+        let fixed = entry.node.as_root_or_kept();
+        if entry.parent.is_kept_area() || entry.node.is_kept_area() {
+            return Ok(());
+        }
+        let origin = entry.origin.unwrap_or(Origin { device: 0, inode: 0, generation: 0, birth: 0 });
+        let look = Look {
+            sort: Sort::of(&entry.meta.kind),
+            inode: origin.inode,
+            device: origin.device,
+            mount: 0,
+            birth: origin.birth,
+            links: 1,
+            size: entry.meta.size,
+            allocated: 0,
+            rdev: match entry.meta.kind {
+                Kind::CharDevice(rdev) | Kind::BlockDevice(rdev) => rdev,
+                _ => 0,
+            },
+            attributes: entry.meta.attributes,
+        };
+        let root = entry.root;
+        let mut row = Row::new(root, origin, &look);
+        row.size = entry.meta.size;
+        row.xattrs = xattrs_hash(&entry.meta.xattrs);
+        row.set_content_unknown(!entry.content_known && entry.meta.kind.is_file());
+        self.put_row(batch, entry.node, &row)?;
+        if fixed.is_some() {
+            return Ok(());
+        }
+        if entry.origin.is_some() {
+            self.put_origin(batch, root, &origin, entry.node);
+        }
+        self.put_edge(batch, &Edge::new(entry.parent, entry.name.clone()), entry.node);
+        self.next_node = self.next_node.max(entry.node.0.saturating_add(1));
+        Ok(())
+    }
+}

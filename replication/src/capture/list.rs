@@ -1,0 +1,220 @@
+//! Listing directories: new ones, and all of them in a rescan.
+//!
+//! Names that are as the index says are passed over at once, so a rescan of an unchanged tree takes the memory of one
+//! directory. A listing that finds too much stops and is continued by listing the directory again in a later round:
+//! by then the index knows what was found.
+
+use super::CaptureError;
+use super::core::Core;
+use super::facts::{FACTS_MAX, Facts, Seen};
+use super::hints::ListHint;
+use super::look::{Sort, look_at};
+use super::node::Place;
+use super::watch::{WatchError, Why};
+use journal::{Edge, Name, NodeId, SkippedWhat};
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Names of a directory remembered while the index is compared; of larger ones each name is looked at instead.
+const NAMES_MAX: usize = 1 << 16;
+
+/// How far a listing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    All,
+    Stopped,
+    Denied,
+}
+
+impl Core {
+    /// Watches a directory, then has it listed. `fresh`: it is new, and so is all in it.
+    pub(super) fn adopt_directory(
+        &mut self,
+        facts: &mut Facts,
+        node: NodeId,
+        edge: &Edge,
+        fresh: bool,
+    ) -> Result<(), CaptureError> {
+        let hint = ListHint { epoch: facts.epoch, recursive: true, compare: !fresh };
+        if !fresh || facts.len() > FACTS_MAX {
+            self.hints.list(node, hint);
+            return Ok(());
+        }
+        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        if !self.watch_directory(facts, node, &directory, Some(edge))? {
+            return Ok(());
+        }
+        let complete = self.for_each_name(facts, node, &directory, |_, facts, name| {
+            facts.queue.push_back((Edge::new(node, name), Why::default()));
+            Ok(facts.len() <= FACTS_MAX)
+        })?;
+        if complete == Listing::Stopped {
+            self.hints.list(node, hint);
+        }
+        Ok(())
+    }
+
+    /// Adds the watch of a directory. `false`: it is gone, listing it is of no use.
+    fn watch_directory(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        directory: &OwnedFd,
+        edge: Option<&Edge>,
+    ) -> Result<bool, CaptureError> {
+        match self.watch.add(node, directory.as_fd()) {
+            Ok(()) => {
+                self.unwatched.remove(&node);
+                Ok(true)
+            }
+            Err(WatchError::Gone) => Ok(false),
+            Err(WatchError::Limit) => {
+                self.unwatched.insert(node);
+                Ok(true)
+            }
+            Err(WatchError::Denied(errno)) => {
+                if let Some(edge) = edge {
+                    self.skip(edge, SkippedWhat::Node, errno, facts)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Calls `each` with every name of a directory until it says no. A directory that may not be read is
+    /// skipped.
+    fn for_each_name(
+        &mut self,
+        facts: &mut Facts,
+        node: NodeId,
+        directory: &OwnedFd,
+        mut each: impl FnMut(&mut Self, &mut Facts, Name) -> Result<bool, CaptureError>,
+    ) -> Result<Listing, CaptureError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(directory, c".", flags, Mode::empty()).and_then(Dir::new);
+        let mut entries = match opened {
+            Ok(entries) => entries,
+            Err(Errno::NOENT | Errno::STALE) => return Ok(Listing::All),
+            Err(errno) => return self.skip_directory(facts, node, errno),
+        };
+        while let Some(entry) = entries.read() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::NOENT) => return Ok(Listing::All),
+                Err(errno) => return self.skip_directory(facts, node, errno),
+            };
+            if let Some(name) = Name::new(entry.file_name().to_bytes()) {
+                if !each(self, facts, name)? {
+                    return Ok(Listing::Stopped);
+                }
+            }
+        }
+        Ok(Listing::All)
+    }
+
+    fn skip_directory(&mut self, facts: &Facts, node: NodeId, errno: Errno) -> Result<Listing, CaptureError> {
+        let edge = match facts.place(node) {
+            Some(edge) => Some(edge.clone()),
+            None => self.index.names_of(node)?.into_iter().next(),
+        };
+        if let Some(edge) = edge {
+            self.skip(&edge, SkippedWhat::Node, errno, facts)?;
+        }
+        Ok(Listing::Denied)
+    }
+
+    /// Lists a directory the index knows, compares, and queues what differs.
+    pub(super) fn list(
+        &mut self,
+        facts: &mut Facts,
+        node: NodeId,
+        hint: ListHint,
+    ) -> Result<(), CaptureError> {
+        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        let edge = self.index.names_of(node)?.into_iter().next();
+        if !self.watch_directory(facts, node, &directory, edge.as_ref())? {
+            return Ok(());
+        }
+        facts.directories.insert(node);
+        let mut names: HashSet<Name> = HashSet::new();
+        let complete = self.for_each_name(facts, node, &directory, |core, facts, name| {
+            if names.len() < NAMES_MAX {
+                names.insert(name.clone());
+            }
+            core.compare_name(facts, Edge::new(node, name), &directory, hint)?;
+            Ok(facts.len() <= FACTS_MAX)
+        })?;
+        match complete {
+            Listing::All => {}
+            Listing::Stopped => {
+                self.hints.list(node, hint);
+                return Ok(());
+            }
+            Listing::Denied => return Ok(()),
+        }
+        if let Some(edge) = edge {
+            self.unskip_what(&edge, SkippedWhat::Node)?;
+        }
+        for child in self.index.children(node) {
+            let (edge, _) = child?;
+            let known = names.contains(&edge.name) || facts.seen.contains_key(&edge);
+            if !known && !matches!(look_at(directory.as_fd(), &edge.name), Ok(Some(_))) {
+                facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a name unless it is exactly as the index says.
+    fn compare_name(
+        &mut self,
+        facts: &mut Facts,
+        edge: Edge,
+        directory: &OwnedFd,
+        hint: ListHint,
+    ) -> Result<(), CaptureError> {
+        match facts.seen.get(&edge) {
+            Some(Seen::There(node)) => {
+                let directory = facts.nodes.get(node).is_some_and(|fact| fact.look.sort == Sort::Directory);
+                if directory && hint.recursive && hint.compare {
+                    self.hints.list(*node, hint);
+                }
+                return Ok(());
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        if let Some(node) = self.index.child(&edge)? {
+            let row = self.index.row(node)?;
+            if let (Some(row), Ok(Some(look))) = (row, look_at(directory.as_fd(), &edge.name)) {
+                let directory = row.sort() == Sort::Directory && look.sort == Sort::Directory;
+                let same = row.origin.inode == look.inode
+                    && !self.is_mount(row.root, &look)
+                    && self.root(row.root).is_some_and(|root| root.device_of(&look) == row.origin.device)
+                    && (row.same_as(&look) || directory)
+                    && !row.content_unknown();
+                let trusted =
+                    !hint.compare || row.sort() != Sort::File || (self.config.ignore_same && !row.racy());
+                if same && directory && hint.recursive && !self.is_excluded(facts, row.root, &edge)? {
+                    // Its inode may have been used again: that is looked at with its generation before it is listed.
+                    self.hints.list(node, hint);
+                    if self.watch.has(node) && row.same_as(&look) {
+                        return Ok(());
+                    }
+                } else if same
+                    && trusted
+                    && !self.has_skip(&edge)?
+                    && !self.is_excluded(facts, row.root, &edge)?
+                {
+                    return Ok(());
+                } else if same && !directory && self.examine_now(facts, node, &edge, &row)? {
+                    return Ok(());
+                }
+            }
+        }
+        facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! Random real operations on a real directory, compared at barriers. Each failure names its seed;
+//! `REWIND_SEEDS` sets how many are run, `REWIND_SEED_FIRST` where to begin.
+
+use super::Bench;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, RenameFlags, Timespec, Timestamps, XattrFlags};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+    pub(super) fn bytes(&mut self, most: usize) -> Vec<u8> {
+        let length = self.below(most + 1);
+        let start = self.next();
+        (0..length).map(|n| (start.wrapping_add(n as u64 / 7) >> (n % 8)) as u8).collect()
+    }
+}
+
+/// Everything below a directory, directories only or all.
+fn below(path: &Path, directories: bool) -> Vec<PathBuf> {
+    let mut found = if directories { vec![path.to_owned()] } else { Vec::new() };
+    let mut stack = vec![path.to_owned()];
+    while let Some(at) = stack.pop() {
+        let Ok(entries) = std::fs::read_dir(&at) else { continue };
+        for entry in entries.flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_directory {
+                stack.push(entry.path());
+            }
+            if is_directory || !directories {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Opening a pipe would wait for its other end.
+fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_fifo(&meta.file_type()))
+}
+
+fn write(path: &Path, bytes: Vec<u8>) {
+    if !is_pipe(path) {
+        let _ = std::fs::write(path, bytes);
+    }
+}
+
+fn open(path: &Path) -> Option<std::fs::File> {
+    if is_pipe(path) { None } else { std::fs::OpenOptions::new().write(true).open(path).ok() }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    if from.is_dir() && !from.is_symlink() {
+        let _ = std::fs::create_dir(to);
+        for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+            copy_tree(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else if from.is_file() && !is_pipe(to) {
+        let _ = std::fs::copy(from, to);
+    }
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() && !path.is_symlink() {
+        let _ = std::fs::remove_dir_all(path);
+    } else {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// One operation; most of what may fail may fail.
+pub(super) fn operate(random: &mut Random, root: &Path, outside: &Path) {
+    let directories = below(root, true);
+    let all = below(root, false);
+    let directory = &directories[random.below(directories.len())];
+    let name = ["a", "b", "c", "d", "e", "f\u{e9}"][random.below(6)];
+    let to = directory.join(name);
+    let some = (!all.is_empty()).then(|| all[random.below(all.len())].clone());
+    let other = (!all.is_empty()).then(|| all[random.below(all.len())].clone());
+    let limit = [100, 5000, 20_000, 300_000][random.below(4)];
+    let (Some(some), Some(other)) = (some, other) else {
+        write(&to, random.bytes(limit));
+        return;
+    };
+    if all.len() > 120 {
+        return remove(&some);
+    }
+    let operation = random.below(34);
+    if std::env::var_os("REWIND_VERBOSE").is_some() {
+        eprintln!("{operation} {some:?} {other:?} {to:?}");
+    }
+    match operation {
+        0..=3 => write(&to, random.bytes(limit)),
+        4..=6 => _ = std::fs::create_dir(to),
+        7..=8 => _ = std::fs::rename(some, to),
+        9..=10 => _ = std::fs::rename(some, other),
+        11 => _ = rustix::fs::renameat_with(CWD, some, CWD, other, RenameFlags::EXCHANGE),
+        12..=13 => remove(&some),
+        14..=15 => _ = std::fs::hard_link(some, to),
+        16 => _ = std::os::unix::fs::symlink(["a", "/nowhere", "../b"][random.below(3)], to),
+        17 => {
+            _ = std::fs::set_permissions(
+                some,
+                std::fs::Permissions::from_mode(0o700 + random.below(64) as u32),
+            )
+        }
+        18 => {
+            let past = Timespec {
+                tv_sec: 1_000_000_000 + random.below(1000) as i64,
+                tv_nsec: random.below(999) as i64,
+            };
+            let times = Timestamps { last_access: past, last_modification: past };
+            _ = rustix::fs::utimensat(CWD, some, &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
+        19 => _ = rustix::fs::lsetxattr(some, "user.x", &random.bytes(60), XattrFlags::empty()),
+        20 => _ = rustix::fs::lremovexattr(some, "user.x"),
+        21..=23 => {
+            if let Some(file) = open(&some) {
+                let offset = random.below(limit) as u64;
+                for _ in 0..1 + random.below(3) {
+                    let _ = file.write_all_at(&random.bytes(3000), offset);
+                }
+            }
+        }
+        24 => {
+            if let Some(file) = open(&some) {
+                let _ = file.set_len(random.below(limit) as u64);
+            }
+        }
+        25 => {
+            if let Some(file) = open(&some) {
+                let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                let _ = rustix::fs::fallocate(
+                    &file,
+                    mode,
+                    random.below(8192) as u64,
+                    1 + random.below(70_000) as u64,
+                );
+            }
+        }
+        26..=27 => {
+            let temporary = directory.join(".tmp");
+            write(&temporary, random.bytes(limit));
+            let _ = std::fs::rename(temporary, other);
+        }
+        28 if !to.starts_with(&some) => copy_tree(&some, &to),
+        29 => {
+            remove(&some);
+            write(&some, random.bytes(100));
+        }
+        30 => {
+            let away = outside.join("x");
+            remove(&away);
+            let _ = std::fs::rename(&some, &away);
+            if random.below(2) == 0 {
+                let _ = std::fs::rename(&away, to);
+            }
+        }
+        31 => {
+            let temporary = root.join(".swap");
+            let _ = std::fs::rename(&some, &temporary);
+            let _ = std::fs::rename(&other, &some);
+            let _ = std::fs::rename(&temporary, other);
+        }
+        32 => _ = std::fs::rename(outside.join("x"), to),
+        _ => _ = rustix::fs::mknodat(CWD, to, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0),
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = Random(seed);
+    let mut bench = Bench::prepare();
+    let (root, outside) = (bench.root(), bench.outside());
+    for _ in 0..random.below(30) {
+        operate(&mut random, &root, &outside);
+    }
+    bench.start(super::Start::First);
+    let started = random.below(2) == 0;
+    if started {
+        bench.check();
+    }
+    for _ in 0..4 {
+        for _ in 0..random.below(40) {
+            operate(&mut random, &root, &outside);
+            if random.below(12) == 0 {
+                std::thread::sleep(Duration::from_millis(random.below(25) as u64));
+            }
+        }
+        bench.check();
+        if random.below(6) == 0 {
+            bench.stop();
+            for _ in 0..random.below(30) {
+                operate(&mut random, &root, &outside);
+            }
+            bench.restart();
+            bench.check();
+        }
+    }
+    bench.stop();
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn random_operations() {
+    let first = number("REWIND_SEED_FIRST", 0);
+    let mut failed = Vec::new();
+    for seed in first..first + number("REWIND_SEEDS", 100) {
+        if std::env::var_os("REWIND_VERBOSE").is_some() {
+            eprintln!("seed {seed}");
+        }
+        if std::panic::catch_unwind(|| run(seed)).is_err() {
+            eprintln!("seed {seed} failed");
+            failed.push(seed);
+            if failed.len() > 3 {
+                break;
+            }
+        }
+    }
+    assert!(failed.is_empty(), "failed seeds: {failed:?}");
+}

@@ -1,0 +1,399 @@
+//! The replica side of one scenario: journal, tree, and the thread that applies.
+//!
+//! Captures come in through [`Replica::ingest`]: redo is made durable, then they are acknowledged, then queued for
+//! apply. If apply is behind, the queue forgets and apply reads the journal instead; nothing waits for apply, but for
+//! the bytes of a first synchronization, which exist nowhere else.
+//!
+//! A *detached* replica journals and acknowledges and applies nothing captured. What the replica does to its own tree
+//! ([`Replica::apply_local`]) is only allowed then, so local LSNs always follow the last applied captured one.
+//!
+//! Failures do not end the thread. Before undo is published a batch can simply be tried again. After that the tree is
+//! reconciled with the tables first, the same way as after a crash. A full disk passes by itself; drift and captures
+//! that do not fit the tree stop apply until somebody acts, and are journaled and shown.
+
+mod door;
+mod namespace;
+mod queue;
+mod worker;
+
+pub use namespace::Namespace;
+
+use crate::apply::{self, Applier};
+use journal::journal::{Durable, Journal, Lease, Opened, Placed};
+use journal::retention::RetentionPolicy;
+use journal::view::View;
+use journal::{
+    BlockHash, Capture, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, RootNo, Timestamp,
+    TreeIo,
+};
+use parking_lot::{Condvar, Mutex};
+use queue::Queue;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Nodes remembered of which something could not be kept.
+const DEGRADED_MAX: usize = 10_000;
+
+/// Limits of a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaOptions {
+    /// Bytes of captures held in memory for apply.
+    pub queue_bytes_max: u64,
+    /// Longest time between two moves of the durable cursor while something changes.
+    pub cursor_every: Duration,
+    /// Apply pauses below this much free space in a root.
+    pub free_bytes_min: u64,
+    /// What is promised; `None`: everything for ever.
+    pub retention: Option<RetentionPolicy>,
+    /// How often retention looks.
+    pub retain_every: Duration,
+}
+
+impl Default for ReplicaOptions {
+    fn default() -> Self {
+        ReplicaOptions {
+            queue_bytes_max: 48 << 20,
+            cursor_every: Duration::from_secs(2),
+            free_bytes_min: 64 << 20,
+            retention: None,
+            retain_every: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why apply does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// Too little room; goes on by itself.
+    Full(String),
+    /// The system refuses; tried again.
+    Failing(String),
+    /// Somebody must act.
+    Stopped(String),
+}
+
+/// How a replica stands.
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    /// Last captured LSN that is durable.
+    pub journaled: Lsn,
+    /// Last LSN the tree shows.
+    pub applied: Lsn,
+    /// Why the tree does not follow the capture.
+    pub detached: Option<String>,
+    /// Why apply does not go on.
+    pub halt: Option<Halt>,
+    /// Nodes of which something could not be kept for lack of privilege or support.
+    pub degraded: u64,
+}
+
+pub(crate) struct Shared {
+    queue: Queue,
+    locals: std::collections::VecDeque<Placed>,
+    detached: bool,
+    /// A batch is being applied.
+    busy: bool,
+    stopping: bool,
+    /// Place in the redo stream from which reading goes on after `applied`.
+    applied_redo: journal::log::RecordAt,
+    halt: Option<Halt>,
+    degraded: BTreeMap<NodeId, String>,
+}
+
+/// The replica side of one scenario.
+pub struct Replica<T: TreeIo> {
+    journal: Arc<Journal>,
+    tree: Arc<T>,
+    options: ReplicaOptions,
+    shared: Arc<(Mutex<Shared>, Condvar)>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Redo could not be made durable: nothing later may be, until the sender knows.
+    refusing: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl<T: TreeIo> Replica<T> {
+    /// Reconciles the tree with an opened journal and starts to apply.
+    ///
+    /// # Errors
+    /// As recovery: `Drift` if the tree was changed by others while nobody looked, `Tree` if it cannot be used.
+    pub fn start(opened: Opened, tree: Arc<T>, options: ReplicaOptions) -> Result<Arc<Self>, JournalError> {
+        let Opened { journal, cursor, published, .. } = opened;
+        let window = apply::window(&journal, cursor, published)?;
+        let inodes = apply::reconcile(&journal, &tree, &window)?;
+        if !window.is_empty() {
+            tree.sync().map_err(|source| JournalError::Tree {
+                operation: "sync",
+                object: "all roots".to_owned(),
+                source,
+            })?;
+        }
+        // Reading from the cursor's place on finds every capture that is not applied.
+        let redo = journal.cursor_redo();
+        if !window.is_empty() {
+            journal.advance_cursor(published, redo, &inodes)?;
+        }
+        journal.note_applied(published);
+        journal.publish(Vec::new(), published, redo)?;
+        let detached = journal.with_controls(|controls| controls.detached.is_some());
+        let shared = Shared {
+            queue: Queue::new(options.queue_bytes_max, redo, published, journal.journaled()),
+            locals: std::collections::VecDeque::new(),
+            detached,
+            busy: false,
+            stopping: false,
+            applied_redo: redo,
+            halt: None,
+            degraded: BTreeMap::new(),
+        };
+        let shared = Arc::new((Mutex::new(shared), Condvar::new()));
+        let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
+        let threads = worker::start(&journal, &tree, options, applier, &shared);
+        Ok(Arc::new(Replica {
+            journal,
+            tree,
+            options,
+            shared,
+            threads: Mutex::new(threads),
+            refusing: Arc::default(),
+        }))
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn tree(&self) -> &Arc<T> {
+        &self.tree
+    }
+
+    /// Makes parts of captures durable and queues them for apply; `done` is called with the last LSN that is durable
+    /// and complete. Blocks while the bytes of a first synchronization wait for apply.
+    pub fn ingest(&self, parts: Vec<Part>, done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static) {
+        let mut journaled = Vec::with_capacity(parts.len());
+        let mut external = false;
+        for part in &parts {
+            let mut part = part.clone();
+            if part.capture.provenance == Provenance::Synchronization {
+                external |= strip(&mut part.capture);
+            }
+            journaled.push(part);
+        }
+        if external {
+            self.wait_for_room();
+        }
+        let shared = Arc::clone(&self.shared);
+        let journal = Arc::clone(&self.journal);
+        self.journal.submit(journaled, move |durable| match durable {
+            Err(error) => done(Err(error)),
+            Ok(durable) => {
+                let with_bytes =
+                    durable.into_iter().zip(parts).map(|(durable, part)| Durable { part, ..durable });
+                {
+                    let mut state = shared.0.lock();
+                    for one in with_bytes {
+                        state.queue.push(one);
+                    }
+                    shared.1.notify_all();
+                }
+                done(Ok(journal.journaled()));
+            }
+        });
+    }
+
+    fn wait_for_room(&self) {
+        let mut state = self.shared.0.lock();
+        while !state.queue.has_room() && !state.stopping {
+            self.shared.1.wait_for(&mut state, Duration::from_millis(200));
+        }
+    }
+
+    /// From now on nothing captured is applied. Returns when the batch under way is done.
+    ///
+    /// # Errors
+    /// As the journal.
+    pub fn detach(&self, why: &str) -> Result<(), JournalError> {
+        {
+            let mut state = self.shared.0.lock();
+            state.detached = true;
+            while state.busy {
+                self.shared.1.wait(&mut state);
+            }
+        }
+        if self.journal.with_controls(|controls| controls.detached.is_some()) {
+            return Ok(());
+        }
+        self.journal.control(journal::record::Control::Detached { why: why.to_owned() })
+    }
+
+    /// Apply goes on with what was captured. The tree must be back at the last applied captured LSN.
+    ///
+    /// # Errors
+    /// As the journal.
+    pub fn attach(&self) -> Result<(), JournalError> {
+        self.journal.control(journal::record::Control::Attached)?;
+        let mut state = self.shared.0.lock();
+        state.detached = false;
+        self.shared.1.notify_all();
+        Ok(())
+    }
+
+    /// Journals changes of the replica to its own tree and applies them, one local LSN each. The replica must be
+    /// detached. Returns the last LSN, applied.
+    ///
+    /// # Errors
+    /// `Inconsistent` if it is not detached, and as the journal; `Drift` if apply has stopped.
+    pub fn apply_local(&self, groups: Vec<(RootNo, Vec<u8>, Vec<Event>)>) -> Result<Lsn, JournalError> {
+        let mut lsn = self.journal.applied();
+        if !self.shared.0.lock().detached {
+            return Err(JournalError::Inconsistent {
+                lsn,
+                what: "a local change of a replica that follows the capture",
+            });
+        }
+        let time = self.journal.journaled_time().max(Timestamp(0));
+        let mut parts = Vec::with_capacity(groups.len());
+        for (root, path, events) in groups {
+            lsn = lsn.successor();
+            let capture = Capture { lsn, time, provenance: Provenance::Local, root, path, events };
+            parts.push(Part { number: 0, last: true, capture });
+        }
+        let (send, receive) = std::sync::mpsc::channel();
+        let shared = Arc::clone(&self.shared);
+        self.journal.submit(parts, move |durable| {
+            let outcome = durable.map(|durable| {
+                let mut state = shared.0.lock();
+                let placed = durable.into_iter().map(|one| Placed {
+                    capture: one.part.capture,
+                    at: one.at,
+                    places: one.places,
+                });
+                state.locals.extend(placed);
+                shared.1.notify_all();
+            });
+            // The receiver waits for exactly this; it cannot be gone.
+            drop(send.send(outcome));
+        });
+        receive
+            .recv()
+            .unwrap_or(Err(JournalError::Poisoned { path: self.journal.directory().to_path_buf() }))?;
+        self.wait_local(lsn)
+    }
+
+    fn wait_local(&self, lsn: Lsn) -> Result<Lsn, JournalError> {
+        while !self.journal.wait_applied(lsn, Duration::from_millis(200)) {
+            let state = self.shared.0.lock();
+            if let Some(Halt::Stopped(_)) = &state.halt {
+                return Err(JournalError::Drift { object: "replica".to_owned(), what: "apply has stopped" });
+            }
+            if state.stopping {
+                return Err(JournalError::NotFound { what: "running replica", name: String::new() });
+            }
+        }
+        Ok(lsn)
+    }
+
+    /// The tree at a point, which retention leaves alone until the lease is dropped.
+    ///
+    /// # Errors
+    /// `OutsideWindow`, also for a point that is not applied yet.
+    pub fn view(self: &Arc<Self>, lsn: Lsn) -> Result<LeasedView<T>, JournalError> {
+        let lease = self.journal.lease(lsn)?;
+        let newest = self.journal.applied();
+        if lsn > newest {
+            let oldest = self.journal.window().0;
+            return Err(JournalError::OutsideWindow { lsn, oldest, newest });
+        }
+        Ok(self.leased(lsn, Some(lease)))
+    }
+
+    /// The same without a lease and also while there is no rewind point yet; for the newest state only.
+    pub(crate) fn view_unchecked(&self, lsn: Lsn) -> LeasedView<T> {
+        self.leased(lsn, None)
+    }
+
+    fn leased(&self, lsn: Lsn, lease: Option<Lease>) -> LeasedView<T> {
+        let bytes = apply::payloads(&self.journal);
+        let view = View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree));
+        LeasedView { view, _lease: lease }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        let state = self.shared.0.lock();
+        ReplicaStatus {
+            journaled: self.journal.journaled(),
+            applied: self.journal.applied(),
+            detached: self.journal.with_controls(|controls| controls.detached.clone()),
+            halt: state.halt.clone(),
+            degraded: state.degraded.len() as u64,
+        }
+    }
+
+    /// The master's clock at the oldest captured change that waits for apply.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<Timestamp> {
+        self.shared.0.lock().queue.oldest_waiting()
+    }
+
+    /// Limits it was started with.
+    #[must_use]
+    pub fn options(&self) -> ReplicaOptions {
+        self.options
+    }
+
+    /// Applies what is queued for up to `drain`, syncs, moves the cursor and ends the threads.
+    pub fn stop(&self, drain: Duration) {
+        let give_up = Instant::now() + drain;
+        let mut state = self.shared.0.lock();
+        while !state.detached && state.halt.is_none() && !state.queue.is_empty() && Instant::now() < give_up {
+            self.shared.1.wait_for(&mut state, Duration::from_millis(50));
+        }
+        state.stopping = true;
+        self.shared.1.notify_all();
+        drop(state);
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the replica panicked");
+            }
+        }
+    }
+}
+
+/// A view with a lease on its point.
+pub struct LeasedView<T: TreeIo> {
+    view: View<T>,
+    _lease: Option<Lease>,
+}
+
+impl<T: TreeIo> std::ops::Deref for LeasedView<T> {
+    type Target = View<T>;
+
+    fn deref(&self) -> &View<T> {
+        &self.view
+    }
+}
+
+/// Replaces bytes by their hash: those of a first synchronization are not journaled. Whether there were any.
+fn strip(capture: &mut Capture) -> bool {
+    let mut any = false;
+    for event in &mut capture.events {
+        if let Event::Write { data, .. } = event
+            && let Payload::Inline(bytes) = data
+        {
+            any = true;
+            let mut hash = BlockHash::default();
+            if let Some(start) = blake3::hash(bytes).as_bytes().get(..hash.len()) {
+                hash.copy_from_slice(start);
+            }
+            *data = Payload::External { hash, bytes: bytes.len() as u32 };
+        }
+    }
+    any
+}

@@ -1,0 +1,312 @@
+//! The two threads of a replica: one applies, one moves the durable cursor.
+
+use super::queue::{Next, read_batch};
+use super::{Halt, ReplicaOptions, Shared};
+use crate::apply::{self, Applier, ApplyError, CursorMover};
+use journal::journal::{Journal, Placed};
+use journal::log::RecordAt;
+use journal::{ErrorKind, JournalError, Lsn, RootNo, TreeIo};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+type State = Arc<(Mutex<Shared>, Condvar)>;
+
+/// Pause before what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+pub(super) fn start<T: TreeIo>(
+    journal: &Arc<Journal>,
+    tree: &Arc<T>,
+    options: ReplicaOptions,
+    applier: Applier<T>,
+    shared: &State,
+) -> Vec<JoinHandle<()>> {
+    // Held while the tree is reconciled: the cursor must not move to a tree in between.
+    let moving = Arc::new(Mutex::new(()));
+    let mover = applier.cursor_mover();
+    let worker = Worker {
+        journal: Arc::clone(journal),
+        tree: Arc::clone(tree),
+        options,
+        applier,
+        shared: Arc::clone(shared),
+        moving: Arc::clone(&moving),
+        retained: Instant::now(),
+    };
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
+            tracing::error!(%error, "cannot start a thread");
+        })
+    };
+    let (journal, shared) = (Arc::clone(journal), Arc::clone(shared));
+    let threads = [
+        spawn("apply", Box::new(move || worker.run())),
+        spawn(
+            "cursor",
+            Box::new(move || move_cursor(&journal, &mover, &shared, &moving, options.cursor_every)),
+        ),
+    ];
+    threads.into_iter().flatten().collect()
+}
+
+fn move_cursor<T: TreeIo>(
+    journal: &Arc<Journal>,
+    mover: &CursorMover<T>,
+    shared: &State,
+    moving: &Mutex<()>,
+    every: Duration,
+) {
+    loop {
+        let stopping = {
+            let mut state = shared.0.lock();
+            if !state.stopping {
+                shared.1.wait_for(&mut state, every);
+            }
+            state.stopping && !state.busy
+        };
+        let guard = moving.lock();
+        let (applied, redo, settled) = {
+            let state = shared.0.lock();
+            // A batch under way is not in `applied`; what it has touched already does no harm.
+            (journal.applied(), state.applied_redo, state.halt.is_none())
+        };
+        if settled && applied > journal.cursor() {
+            let moved = mover.move_to(applied, redo).and_then(|()| journal.save_controls());
+            if let Err(error) = moved {
+                tracing::error!(%error, "cannot move the durable cursor");
+            }
+        }
+        drop(guard);
+        if stopping {
+            return;
+        }
+        if !shared.0.lock().stopping {
+            // Woken by every batch: still, sync no more often than asked for.
+            std::thread::sleep(every.min(Duration::from_millis(200)));
+        }
+    }
+}
+
+struct Worker<T: TreeIo> {
+    journal: Arc<Journal>,
+    tree: Arc<T>,
+    options: ReplicaOptions,
+    applier: Applier<T>,
+    shared: State,
+    moving: Arc<Mutex<()>>,
+    /// When retention last looked.
+    retained: Instant,
+}
+
+enum Work {
+    Batch(Vec<Placed>, RecordAt),
+    Read(RecordAt, Lsn, Lsn),
+    Wait,
+    Stop,
+}
+
+impl<T: TreeIo> Worker<T> {
+    fn run(mut self) {
+        loop {
+            if self.retained.elapsed() >= 2 * self.options.retain_every {
+                // Never idle: retention has its turn between two batches.
+                self.retain();
+            }
+            match self.work() {
+                Work::Stop => return,
+                Work::Wait => self.retain(),
+                Work::Batch(batch, redo) => self.apply_until_done(&batch, redo),
+                Work::Read(from, after, upto) => match read_batch(&self.journal, from, after, upto) {
+                    Ok(batch) => {
+                        let last = batch.last().map(|last| (last.capture.lsn, last.at));
+                        if let Some((lsn, at)) = last {
+                            self.shared.0.lock().queue.took(lsn, at);
+                            self.apply_until_done(&batch, at);
+                        }
+                    }
+                    Err(error) => self.failed(&error),
+                },
+            }
+        }
+    }
+
+    fn work(&self) -> Work {
+        let mut state = self.shared.0.lock();
+        if state.busy {
+            state.busy = false;
+            self.shared.1.notify_all();
+        }
+        if state.stopping {
+            return Work::Stop;
+        }
+        if let Some(local) = state.locals.pop_front() {
+            let mut batch = vec![local];
+            while batch.len() < apply::BATCH_CAPTURES_MAX
+                && let Some(local) = state.locals.pop_front()
+            {
+                batch.push(local);
+            }
+            state.busy = true;
+            return Work::Batch(batch, state.queue.redo());
+        }
+        if !state.detached && !matches!(state.halt, Some(Halt::Stopped(_))) {
+            match state.queue.next() {
+                Next::Batch(batch, redo) => {
+                    state.busy = true;
+                    return Work::Batch(batch, redo);
+                }
+                Next::Read(from, after, upto) => {
+                    state.busy = true;
+                    return Work::Read(from, after, upto);
+                }
+                Next::Nothing => {}
+            }
+        }
+        self.shared.1.wait_for(&mut state, Duration::from_millis(500));
+        Work::Wait
+    }
+
+    /// Gives back what is no longer promised, if it is time to look.
+    fn retain(&mut self) {
+        let Some(policy) =
+            self.options.retention.filter(|_| self.retained.elapsed() >= self.options.retain_every)
+        else {
+            return;
+        };
+        self.retained = Instant::now();
+        let retained = self.journal.retain(policy, self.journal.clock().now()).and_then(|retained| {
+            apply::prune(&self.journal, &self.tree, retained.horizon).map(|removed| (retained, removed))
+        });
+        match retained {
+            Ok((retained, removed)) => {
+                if retained.over_budget {
+                    let bytes = retained.bytes;
+                    tracing::warn!(
+                        bytes,
+                        "the journal is over its budget, and pins keep it from giving space back"
+                    );
+                }
+                if retained.freed > 0 || removed > 0 {
+                    let horizon = retained.horizon;
+                    tracing::info!(%horizon, freed = retained.freed, removed, "retention gave space back");
+                }
+            }
+            Err(error) => tracing::error!(error = %chain(&error), "retention failed; it is tried again"),
+        }
+    }
+
+    /// Tries until the batch is applied, or until a person must act, or the replica stops. A batch that was given up
+    /// is read again from the journal at the next start.
+    fn apply_until_done(&mut self, batch: &[Placed], redo: RecordAt) {
+        let mut reconcile = false;
+        loop {
+            let tried = if let Some(error) = self.no_room(batch) {
+                Err(error)
+            } else if reconcile {
+                self.reconcile(batch)
+            } else {
+                self.applier.apply(batch, redo).map_err(|error| match error {
+                    ApplyError::Before(error) => error,
+                    ApplyError::Touching(error) => {
+                        reconcile = true;
+                        error
+                    }
+                })
+            };
+            let error = match tried {
+                Ok(()) => {
+                    self.done(redo);
+                    return;
+                }
+                Err(error) => error,
+            };
+            self.failed(&error);
+            let mut state = self.shared.0.lock();
+            while matches!(state.halt, Some(Halt::Stopped(_))) && !state.stopping {
+                self.shared.1.wait_for(&mut state, AGAIN);
+            }
+            if state.stopping {
+                return;
+            }
+            self.shared.1.wait_for(&mut state, AGAIN);
+        }
+    }
+
+    fn no_room(&self, batch: &[Placed]) -> Option<JournalError> {
+        let roots: std::collections::BTreeSet<RootNo> =
+            batch.iter().map(|placed| placed.capture.root).collect();
+        roots.into_iter().find_map(|root| {
+            let free = self.tree.free_bytes(root).ok()?;
+            (free < self.options.free_bytes_min).then(|| JournalError::Tree {
+                operation: "keep the minimum of free space",
+                object: format!("root {}", root.0),
+                source: std::io::Error::from_raw_os_error(28),
+            })
+        })
+    }
+
+    /// The tree after a batch that was published but not touched to its end.
+    fn reconcile(&mut self, batch: &[Placed]) -> Result<(), JournalError> {
+        let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
+        let moving = Arc::clone(&self.moving);
+        let guard = moving.lock();
+        let window = apply::window(&self.journal, self.journal.cursor(), last)?;
+        let created = apply::reconcile(&self.journal, &self.tree, &window)?;
+        self.applier.reconciled(created);
+        self.journal.note_applied(last);
+        drop(guard);
+        Ok(())
+    }
+
+    fn done(&mut self, redo: RecordAt) {
+        let degraded = self.applier.take_degraded();
+        let mut state = self.shared.0.lock();
+        state.halt = None;
+        state.applied_redo = redo;
+        for one in degraded {
+            if state.degraded.len() < super::DEGRADED_MAX {
+                state.degraded.insert(one.node, format!("{} (error {})", one.what, one.errno));
+            }
+        }
+        self.shared.1.notify_all();
+    }
+
+    fn failed(&self, error: &JournalError) {
+        let text = chain(error);
+        let halt = match error.kind() {
+            ErrorKind::Full => Halt::Full(text),
+            ErrorKind::Io => Halt::Failing(text),
+            _ => Halt::Stopped(text),
+        };
+        let mut state = self.shared.0.lock();
+        let new = state.halt.as_ref() != Some(&halt);
+        state.halt = Some(halt.clone());
+        self.shared.1.notify_all();
+        drop(state);
+        if !new {
+            return;
+        }
+        tracing::error!(error = %chain(error), "apply does not go on");
+        if let JournalError::Drift { object, what } = error {
+            let time = self.journal.clock().now();
+            let drift =
+                journal::record::Control::Drift { object: object.clone(), what: (*what).to_owned(), time };
+            if let Err(error) = self.journal.control(drift) {
+                tracing::error!(%error, "cannot journal drift");
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

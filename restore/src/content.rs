@@ -1,0 +1,233 @@
+//! Bytes that differ between two states of a file, found where they can differ and compared.
+//!
+//! Undo says which extents changed between the points. Only these are read, in both states, and compared in pages;
+//! runs of pages that differ come out as pieces. What the new state has behind the end of the old one comes out too,
+//! but for what reads as zeros, since growing a file leaves zeros.
+
+use bytes::Bytes;
+use journal::view::{ChangedExtents, View, ViewFile};
+use journal::{JournalError, NodeId, TreeIo, WRITE_BYTES_MAX};
+use std::collections::VecDeque;
+use std::iter::Peekable;
+use std::ops::Range;
+
+/// Bytes compared as one.
+const PAGE_BYTES: u64 = 4096;
+
+/// A range to change so that the old state becomes the new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes, at most [`WRITE_BYTES_MAX`].
+    pub bytes: u64,
+    /// The new bytes; `None` for zeros.
+    pub data: Option<Bytes>,
+}
+
+/// Pieces that lead from one state of a file to another, ascending.
+pub(crate) struct Pieces<'v, T: TreeIo> {
+    old: Option<ViewFile<'v, T>>,
+    new: ViewFile<'v, T>,
+    changed: Option<Peekable<ChangedExtents<'v, T>>>,
+    /// Bytes that both states have.
+    common: u64,
+    at: u64,
+    ready: VecDeque<Piece>,
+}
+
+impl<'v, T: TreeIo> Pieces<'v, T> {
+    /// From the state of a file in `from` to that in `to`.
+    pub fn between(from: &'v View<T>, to: &'v View<T>, node: NodeId) -> Result<Self, JournalError> {
+        let (old, new) = (from.open(node)?, to.open(node)?);
+        let (older, newer) = if from.lsn() <= to.lsn() { (from, to) } else { (to, from) };
+        let changed = older.changed_extents(node, newer.lsn(), 0).peekable();
+        let common = old.size().min(new.size());
+        Ok(Pieces { old: Some(old), new, changed: Some(changed), common, at: 0, ready: VecDeque::new() })
+    }
+
+    /// From an empty file to its state in `view`.
+    pub fn whole(view: &'v View<T>, node: NodeId) -> Result<Self, JournalError> {
+        Ok(Pieces {
+            old: None,
+            new: view.open(node)?,
+            changed: None,
+            common: 0,
+            at: 0,
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// Size in the old state.
+    pub fn old_size(&self) -> u64 {
+        self.old.as_ref().map_or(0, ViewFile::size)
+    }
+
+    /// Size in the new state.
+    pub fn new_size(&self) -> u64 {
+        self.new.size()
+    }
+
+    /// Bytes both states have.
+    pub fn common(&self) -> u64 {
+        self.common
+    }
+
+    /// The next range to look at, at most [`WRITE_BYTES_MAX`] long.
+    fn window(&mut self) -> Result<Option<Range<u64>>, JournalError> {
+        if let Some(changed) = &mut self.changed {
+            if let Some(range) = next_changed(changed, self.common)? {
+                return Ok(Some(range));
+            }
+            self.changed = None;
+            self.at = self.common;
+        }
+        let Some(range) = self.new.next_data(self.at)? else { return Ok(None) };
+        let end = range.end.min(range.start + WRITE_BYTES_MAX as u64);
+        self.at = end;
+        Ok(Some(range.start..end))
+    }
+
+    fn compare(&mut self, window: Range<u64>) -> Result<(), JournalError> {
+        let length = (window.end - window.start) as usize;
+        let mut new = vec![0; length];
+        self.new.read_at(&mut new, window.start)?;
+        let mut old = Vec::new();
+        if let Some(file) = &mut self.old {
+            old = vec![0; length];
+            file.read_at(&mut old, window.start)?;
+        }
+        let new = Bytes::from(new);
+        let mut at = 0;
+        let mut run: Option<(bool, Range<usize>)> = None;
+        while at < length {
+            let page_end = ((window.start + at as u64) / PAGE_BYTES + 1) * PAGE_BYTES;
+            let end = length.min((page_end - window.start) as usize);
+            let after = new.get(at..end).unwrap_or_default();
+            let zeros = after.iter().all(|byte| *byte == 0);
+            // Without an old state it is zeros.
+            let same = old.get(at..end).map_or(zeros, |before| before == after);
+            let differs = (!same).then_some(zeros);
+            match (&mut run, differs) {
+                (Some((zero, range)), Some(zeros)) if *zero == zeros => range.end = end,
+                (run, differs) => {
+                    self.ready.extend(run.take().map(|run| piece(window.start, &new, run)));
+                    *run = differs.map(|zeros| (zeros, at..end));
+                }
+            }
+            at = end;
+        }
+        self.ready.extend(run.map(|run| piece(window.start, &new, run)));
+        Ok(())
+    }
+}
+
+fn piece(start: u64, new: &Bytes, (zeros, range): (bool, Range<usize>)) -> Piece {
+    Piece {
+        offset: start + range.start as u64,
+        bytes: range.len() as u64,
+        data: (!zeros).then(|| new.slice(range)),
+    }
+}
+
+/// The next changed extents below `end`, adjacent ones together.
+fn next_changed<T: TreeIo>(
+    changed: &mut Peekable<ChangedExtents<'_, T>>,
+    end: u64,
+) -> Result<Option<Range<u64>>, JournalError> {
+    let Some(first) = changed.next().transpose()? else { return Ok(None) };
+    if first.start >= end {
+        return Ok(None);
+    }
+    let mut range = first.start..first.end.min(end);
+    while let Some(Ok(next)) = changed.peek() {
+        let joined = next.end.min(end);
+        if next.start != range.end || next.start >= end || joined - range.start > WRITE_BYTES_MAX as u64 {
+            break;
+        }
+        range.end = joined;
+        changed.next();
+    }
+    Ok(Some(range))
+}
+
+impl<T: TreeIo> Iterator for Pieces<'_, T> {
+    type Item = Result<Piece, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(Ok(piece));
+            }
+            let window = match self.window() {
+                Ok(window) => window?,
+                Err(error) => return Some(Err(error)),
+            };
+            if let Err(error) = self.compare(window) {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+/// Whether the bytes of a file are the same in both views.
+pub(crate) fn same_bytes<T: TreeIo>(
+    from: &View<T>,
+    to: &View<T>,
+    node: NodeId,
+) -> Result<bool, JournalError> {
+    let mut pieces = Pieces::between(from, to, node)?;
+    if pieces.old_size() != pieces.new_size() {
+        return Ok(false);
+    }
+    Ok(pieces.next().transpose()?.is_none())
+}
+
+/// Bytes in which a file differs between two views, in whole pages, and those by which one is longer. `None` if the
+/// file is the same in both.
+pub(crate) fn bytes_differing<T: TreeIo>(
+    from: &View<T>,
+    to: &View<T>,
+    node: NodeId,
+) -> Result<Option<u64>, JournalError> {
+    let pieces = Pieces::between(from, to, node)?;
+    let common = pieces.common();
+    let mut bytes = pieces.old_size().abs_diff(pieces.new_size());
+    for piece in pieces {
+        let piece = piece?;
+        if piece.offset >= common {
+            break;
+        }
+        bytes += piece.bytes;
+    }
+    Ok((bytes > 0).then_some(bytes))
+}
+
+/// Bytes that may have to be written so that the state of a file in `from` becomes that in `to`: an upper limit that
+/// takes no reading.
+pub(crate) fn bytes_at_most<T: TreeIo>(
+    from: Option<&View<T>>,
+    to: &View<T>,
+    node: NodeId,
+) -> Result<u64, JournalError> {
+    let mut new = to.open(node)?;
+    let mut bytes = 0;
+    let mut at = 0;
+    if let Some(from) = from {
+        at = from.open(node)?.size().min(new.size());
+        let (older, newer) = if from.lsn() <= to.lsn() { (from, to) } else { (to, from) };
+        for extent in older.changed_extents(node, newer.lsn(), 0) {
+            let extent = extent?;
+            if extent.start >= at {
+                break;
+            }
+            bytes += extent.end.min(at) - extent.start;
+        }
+    }
+    while at < new.size() {
+        let Some(range) = new.next_data(at)? else { break };
+        bytes += range.end - range.start;
+        at = range.end;
+    }
+    Ok(bytes)
+}

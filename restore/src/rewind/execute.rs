@@ -1,0 +1,280 @@
+//! Carrying out a plan on a replica.
+//!
+//! The replica is detached first, so the present stands still but for what is done here. Nothing is remembered about
+//! how far a rewind has come: after an interruption it is planned again from where the tree stands. The bookmark set
+//! before the first change leads back, whatever happens after it. A rewind that fails before its first change leaves
+//! the replica as it found it.
+
+use super::names::Note;
+use super::plan::RewindPlan;
+use crate::error::RestoreError;
+use crate::monitor::{Monitor, Phase};
+use crate::scope::PathFilter;
+use journal::view::View;
+use journal::{ErrorKind, Event, JournalError, Lsn, NodeId, RootNo, Timestamp, TreeIo};
+use std::collections::BTreeSet;
+use std::ops::Deref;
+
+/// One local change: its root, a path for people, its events.
+pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
+
+/// Takes changes that a replica makes to its own tree.
+pub trait EventSink {
+    /// Journals and applies changes, one local LSN each. Returns the last LSN, applied.
+    ///
+    /// # Errors
+    /// As the journal and apply.
+    fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError>;
+}
+
+/// A replica as a rewind sees it.
+pub trait ReplicaControl: EventSink {
+    /// Its tree.
+    type Tree: TreeIo;
+    /// A view that retention leaves alone as long as it is held.
+    type Leased: Deref<Target = View<Self::Tree>>;
+
+    /// The last LSN the tree shows.
+    fn applied(&self) -> Lsn;
+
+    /// Whether the tree has stopped following the capture.
+    fn is_detached(&self) -> bool;
+
+    /// Stops following the capture; no captured change is applied after it has returned. Success if it was detached.
+    ///
+    /// # Errors
+    /// As the journal.
+    fn detach(&self, why: &str) -> Result<(), JournalError>;
+
+    /// Follows the capture again. The tree is at the last applied captured LSN.
+    ///
+    /// # Errors
+    /// As the journal.
+    fn attach(&self) -> Result<(), JournalError>;
+
+    /// The tree at a point.
+    ///
+    /// # Errors
+    /// `OutsideWindow`.
+    fn view(&self, lsn: Lsn) -> Result<Self::Leased, JournalError>;
+
+    /// Sets an automatic bookmark.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken, and as the journal.
+    fn set_bookmark(&self, name: &str, lsn: Lsn) -> Result<(), JournalError>;
+}
+
+/// A rewind wanted.
+#[derive(Clone, Debug, Default)]
+pub struct RewindOptions {
+    /// Only these paths and what is below them; empty: everything.
+    pub paths: Vec<PathFilter>,
+    /// Wall clock, for the name of the bookmark.
+    pub now: Timestamp,
+    /// The bookmark that an interrupted attempt at the same rewind has set: it is kept and no other is set.
+    pub before: Option<String>,
+}
+
+/// How a rewind went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewindReport {
+    /// The point gone to.
+    pub to: Lsn,
+    /// The LSN at which the tree stands now.
+    pub applied: Lsn,
+    /// The bookmark that leads back.
+    pub before: String,
+    /// Files that differ from before, those included that came or went with their directories.
+    pub files_changed: u64,
+    /// Bytes of files written.
+    pub bytes_written: u64,
+    /// Local changes made.
+    pub captures: u64,
+    /// What one would not expect.
+    pub notes: Vec<Note>,
+}
+
+/// How a return to the capture went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReturnReport {
+    /// The captured LSN whose tree this is again.
+    pub captured: Lsn,
+    /// Files that differ from before.
+    pub files_changed: u64,
+    /// Bytes of files written.
+    pub bytes_written: u64,
+}
+
+/// Payload bytes and changes handed to the replica at a time.
+const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_CAPTURES: usize = 512;
+
+/// The name of the bookmark set before a rewind: date and time (UTC), without a colon.
+#[must_use]
+pub fn before_name(now: Timestamp) -> String {
+    let time = jiff::Timestamp::from_nanosecond(now.0.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("before-rewind-{}", time.strftime("%Y-%m-%dT%H-%M-%SZ"))
+}
+
+/// Makes the replica tree equal to a point. The replica is detached afterwards, and stays so if a rewind that has
+/// begun fails or is cancelled; calling again, with [`RewindOptions::before`], goes on.
+///
+/// # Errors
+/// `NotApplied` for a point the tree has not reached; those of the plan; `Cancelled`; as the journal and apply.
+pub fn rewind_replica<R: ReplicaControl>(
+    replica: &R,
+    to: Lsn,
+    options: &RewindOptions,
+    monitor: &dyn Monitor,
+) -> Result<RewindReport, RestoreError> {
+    let was_detached = replica.is_detached();
+    if to > replica.applied() {
+        return Err(RestoreError::NotApplied { to, applied: replica.applied() });
+    }
+    replica.detach(&format!("rewind to {to}")).map_err(RestoreError::journal("detach the replica"))?;
+    let mut begun = false;
+    let outcome = rewind_detached(replica, to, options, monitor, &mut begun);
+    if outcome.is_err() && !begun && !was_detached {
+        // The tree is where it was: nothing keeps it from following on. The first error is the one that counts.
+        if let Err(error) = replica.attach() {
+            tracing::error!(%error, "cannot attach the replica after a rewind that changed nothing");
+        }
+    }
+    outcome
+}
+
+fn rewind_detached<R: ReplicaControl>(
+    replica: &R,
+    to: Lsn,
+    options: &RewindOptions,
+    monitor: &dyn Monitor,
+    begun: &mut bool,
+) -> Result<RewindReport, RestoreError> {
+    let failed = RestoreError::journal("open a view");
+    let head = replica.applied();
+    let (now, then) = (replica.view(head).map_err(&failed)?, replica.view(to).map_err(&failed)?);
+    let plan = RewindPlan::new(&now, &then, &options.paths, monitor)?;
+    if monitor.cancelled() {
+        return Err(RestoreError::Cancelled);
+    }
+    let before = match &options.before {
+        Some(name) => name.clone(),
+        None => set_before(replica, head, options.now)?,
+    };
+    *begun = true;
+    let done = carry_out(&plan, replica, monitor)?;
+    Ok(RewindReport {
+        to,
+        applied: done.applied.unwrap_or(head),
+        before,
+        files_changed: plan.files_changed(&done.nodes)?,
+        bytes_written: done.bytes,
+        captures: done.captures,
+        notes: plan.notes().to_vec(),
+    })
+}
+
+/// Sets the bookmark, under another name if two rewinds begin within a second.
+fn set_before<R: ReplicaControl>(replica: &R, head: Lsn, now: Timestamp) -> Result<String, RestoreError> {
+    const ATTEMPTS: u32 = 1000;
+    let base = before_name(now);
+    let mut name = base.clone();
+    let mut attempt = 1;
+    loop {
+        match replica.set_bookmark(&name, head) {
+            Ok(()) => return Ok(name),
+            Err(JournalError::Exists { .. }) if attempt < ATTEMPTS => {
+                attempt += 1;
+                name = format!("{base}-{attempt}");
+            }
+            Err(source) => {
+                return Err(RestoreError::Journal { operation: "set the bookmark that leads back", source });
+            }
+        }
+    }
+}
+
+/// Brings a detached replica back to the last applied captured LSN and lets it follow the capture again. Does nothing
+/// to a replica that is not detached.
+///
+/// # Errors
+/// As [`rewind_replica`]. The replica stays detached then; calling again goes on.
+pub fn return_to_capture<R: ReplicaControl>(
+    replica: &R,
+    monitor: &dyn Monitor,
+) -> Result<ReturnReport, RestoreError> {
+    let head = replica.applied();
+    let mut report = ReturnReport { captured: Lsn::captured(head.captured), ..ReturnReport::default() };
+    if !replica.is_detached() {
+        return Ok(report);
+    }
+    if head.is_local() {
+        let failed = RestoreError::journal("open a view");
+        let (now, then) =
+            (replica.view(head).map_err(&failed)?, replica.view(report.captured).map_err(&failed)?);
+        let plan = RewindPlan::new(&now, &then, &[], monitor)?;
+        let done = carry_out(&plan, replica, monitor)?;
+        report.bytes_written = done.bytes;
+        report.files_changed = plan.files_changed(&done.nodes)?;
+    }
+    replica.attach().map_err(RestoreError::journal("attach the replica"))?;
+    Ok(report)
+}
+
+/// What was done of a plan.
+#[derive(Default)]
+struct Done {
+    applied: Option<Lsn>,
+    bytes: u64,
+    captures: u64,
+    /// Nodes whose bytes or metadata changed.
+    nodes: BTreeSet<NodeId>,
+}
+
+fn carry_out<T: TreeIo>(
+    plan: &RewindPlan<'_, T>,
+    sink: &dyn EventSink,
+    monitor: &dyn Monitor,
+) -> Result<Done, RestoreError> {
+    let mut done = Done::default();
+    let total = plan.length();
+    let mut batch: Vec<LocalGroup> = Vec::new();
+    let mut batch_bytes = 0;
+    let mut captures = plan.captures();
+    loop {
+        let capture = captures.next().transpose()?;
+        let over = capture.is_none();
+        let finished = capture.as_ref().map_or(total, |capture| capture.done);
+        if let Some(capture) = capture {
+            batch_bytes += capture.bytes;
+            done.bytes += capture.bytes;
+            done.captures += 1;
+            done.nodes.extend(capture.node);
+            batch.push((capture.root, capture.path, capture.events));
+        }
+        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_CAPTURES || over {
+            // Only between batches: what was handed over is applied or not, never half.
+            if monitor.cancelled() && !batch.is_empty() {
+                return Err(RestoreError::Cancelled);
+            }
+            if !batch.is_empty() {
+                let lsn = sink.apply_local(std::mem::take(&mut batch)).map_err(apply_error)?;
+                done.applied = Some(lsn);
+                batch_bytes = 0;
+            }
+            monitor.progress(Phase::Rewind, finished, Some(total));
+        }
+        if over {
+            return Ok(done);
+        }
+    }
+}
+
+fn apply_error(source: JournalError) -> RestoreError {
+    let operation = match source.kind() {
+        ErrorKind::Drift => "change the replica tree, which is not as the journal says",
+        _ => "change the replica tree",
+    };
+    RestoreError::Journal { operation, source }
+}

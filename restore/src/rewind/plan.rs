@@ -1,0 +1,303 @@
+//! The plan of a rewind: what to change so that the present tree becomes that of a point.
+//!
+//! Pure: it is made from two views and changes nothing. It holds names, and which files and nodes need work; bytes
+//! are read when the plan is carried out, so its size does not depend on theirs. Carried out once, or begun and made
+//! anew from where the tree stands then, the result is the same: a plan starts from what differs, not from what was
+//! done before.
+//!
+//! Order of the work: names first, in groups between which every node that both states have is where it belongs in one
+//! of them. Then, node by node, bytes and metadata, so that a file is whole before the next is begun. Times of
+//! directories need no care: apply sets attributes from its tables after every batch.
+
+use super::captures::Captures;
+use super::names::{Decider, Note, Wanted};
+use crate::content::bytes_at_most;
+use crate::difference::{Difference, Entry, Totals, comparable};
+use crate::error::RestoreError;
+use crate::monitor::Monitor;
+use crate::places::Places;
+use crate::scope::{PathFilter, Scope, Where, is_directory};
+use journal::serialize::{Before, Order, Step, serialize};
+use journal::view::View;
+use journal::{Edge, JournalError, Meta, NodeId, RootNo, TreeIo};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+/// What is to be done to one node apart from its names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// The node that is changed.
+    pub target: NodeId,
+    /// The node of the point that it becomes like: itself, or the original of a copy.
+    pub source: NodeId,
+    /// Its root.
+    pub root: RootNo,
+    /// Its bytes were touched, or it is new.
+    pub bytes: bool,
+    /// Owner, mode or times differ.
+    pub attributes: bool,
+    /// Extended attributes differ.
+    pub xattrs: bool,
+}
+
+/// What a plan amounts to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Changes of names.
+    pub names: u64,
+    /// Nodes made because the original must stay where it is, or because a directory is missing.
+    pub copies: u64,
+    /// Files whose bytes were touched since the point.
+    pub files: u64,
+    /// Nodes whose owner, mode, times or extended attributes are put back.
+    pub metadata: u64,
+    /// Bytes to be read and compared; at most as many are written.
+    pub bytes_at_most: u64,
+}
+
+/// How to get from the present to a point.
+pub struct RewindPlan<'v, T: TreeIo> {
+    pub(crate) difference: Difference<'v, T>,
+    pub(crate) scope: Scope,
+    pub(crate) orders: Vec<(RootNo, Order)>,
+    pub(crate) copies: BTreeMap<NodeId, NodeId>,
+    pub(crate) works: Vec<Work>,
+    notes: Vec<Note>,
+}
+
+impl<'v, T: TreeIo> RewindPlan<'v, T> {
+    /// Plans to make everything at and below `paths` (everything at all if there are none) as it was at `then`,
+    /// where the tree stands as `now` shows it.
+    ///
+    /// # Errors
+    /// `NoSuchPath`, `PathBlocked`, `Gone` if retention has let go of what is needed, `Cancelled`, and as the tables.
+    pub fn new(
+        now: &'v View<T>,
+        then: &'v View<T>,
+        paths: &[PathFilter],
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RestoreError> {
+        let difference = Difference::between(now, then, monitor)?;
+        let scope = Scope::new(paths);
+        let (wanted, works) = {
+            let mut decider =
+                Decider::new(&difference, &scope).map_err(RestoreError::journal("plan names"))?;
+            let wanted = decider.decide()?;
+            let mut works = works(&difference, &scope, &decider)?;
+            works.extend(copies(&difference, &wanted)?);
+            (wanted, works)
+        };
+        let Wanted { changes, copies, notes } = wanted;
+        let mut orders = Vec::new();
+        for (root, changes) in changes {
+            let present =
+                Present { root, places: difference.from(), copies: &copies, names: RefCell::default() };
+            let order = serialize(root, &changes, &present)
+                .map_err(|source| RestoreError::Names { root, source: Box::new(source) })?;
+            orders.push((root, order));
+        }
+        Ok(RewindPlan { difference, scope, orders, copies, works, notes })
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.works.is_empty() && self.orders.iter().all(|(_, order)| order.steps().is_empty())
+    }
+
+    /// What differs between the present and the point, within the paths or not.
+    #[must_use]
+    pub fn difference(&self) -> &Difference<'v, T> {
+        &self.difference
+    }
+
+    /// What one would not expect.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// What it amounts to. Looks up which bytes were touched, and reads none.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn statistics(&self) -> Result<Statistics, RestoreError> {
+        let mut statistics = Statistics { copies: self.copies.len() as u64, ..Statistics::default() };
+        statistics.names = self.orders.iter().map(|(_, order)| order.steps().len() as u64).sum();
+        let (now, then) = (self.difference.from().view(), self.difference.to().view());
+        for work in &self.works {
+            statistics.metadata += u64::from(work.attributes || work.xattrs);
+            if work.bytes {
+                let old = (work.source == work.target).then_some(now);
+                statistics.files += 1;
+                statistics.bytes_at_most += bytes_at_most(old, then, work.source)
+                    .map_err(RestoreError::journal("find the bytes that were touched"))?;
+            }
+        }
+        Ok(statistics)
+    }
+
+    /// Lists what changes, in the order of paths: the present is left, the point is gone to.
+    ///
+    /// # Errors
+    /// As [`Difference::list`].
+    pub fn list(
+        &self,
+        monitor: &dyn Monitor,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<Totals, RestoreError> {
+        self.difference.list(&self.scope, monitor, each)
+    }
+
+    /// The changes in the order in which they are to be made; reads the bytes as it goes.
+    #[must_use]
+    pub fn captures(&self) -> Captures<'_, 'v, T> {
+        Captures::new(self)
+    }
+
+    /// Files that differ from before once the plan was carried out: those whose names change, those of `nodes` (whose
+    /// bytes or metadata were changed), and those that come or go with their directories.
+    pub(crate) fn files_changed(&self, nodes: &BTreeSet<NodeId>) -> Result<u64, RestoreError> {
+        let failed = RestoreError::journal("count files");
+        let mut files = BTreeSet::new();
+        let mut below = 0;
+        let moved: BTreeSet<NodeId> =
+            self.orders.iter().flat_map(|(_, order)| order.steps()).map(Step::node).collect();
+        for node in moved.iter().chain(nodes) {
+            let original = self.copies.get(node).copied().unwrap_or(*node);
+            if !is_directory(self.difference.to(), original).map_err(&failed)? {
+                files.insert(*node);
+            } else if moved.contains(node) && original == *node {
+                below += self.difference.files_with(*node).map_err(&failed)?;
+            }
+        }
+        Ok(files.len() as u64 + below)
+    }
+
+    /// Groups of names and nodes with work: what progress counts.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        let groups: usize = self.orders.iter().map(|(_, order)| order.groups().count()).sum();
+        groups as u64 + self.works.len() as u64
+    }
+}
+
+/// Work on nodes that both states have.
+fn works<T: TreeIo>(
+    difference: &Difference<'_, T>,
+    scope: &Scope,
+    decider: &Decider<'_, '_, T>,
+) -> Result<Vec<Work>, RestoreError> {
+    let failed = RestoreError::journal("plan metadata");
+    let (now, then) = (difference.from().view(), difference.to().view());
+    let touched: BTreeSet<NodeId> = difference.nodes().iter().chain(difference.files()).copied().collect();
+    let mut works = Vec::new();
+    for node in touched {
+        if decider.decided(node) != node {
+            continue;
+        }
+        let Some(root) = root_inside(difference, decider, node).map_err(&failed)? else { continue };
+        let (Some(before), Some(after)) =
+            (now.meta(node).map_err(&failed)?, then.meta(node).map_err(&failed)?)
+        else {
+            continue;
+        };
+        // The change time cannot be set and makes no difference to anybody but the journal; a whole tree gets it back,
+        // single paths leave alone what only differs in it.
+        let (before, after) = match scope.is_all() {
+            true => (sizeless(before), sizeless(after)),
+            false => (comparable(before), comparable(after)),
+        };
+        let work = Work {
+            target: node,
+            source: node,
+            root,
+            bytes: difference.may_differ(node),
+            attributes: before.attributes != after.attributes,
+            xattrs: before.xattrs != after.xattrs,
+        };
+        if work.bytes || work.attributes || work.xattrs {
+            works.push(work);
+        }
+    }
+    Ok(works)
+}
+
+fn sizeless(meta: Meta) -> Meta {
+    Meta { size: 0, ..meta }
+}
+
+/// The root of a node that the point shows inside the scope.
+fn root_inside<T: TreeIo>(
+    difference: &Difference<'_, T>,
+    decider: &Decider<'_, '_, T>,
+    node: NodeId,
+) -> Result<Option<RootNo>, JournalError> {
+    let then = decider.then();
+    if node.as_root_or_kept().is_some() {
+        let inside = then.directory(node)? == Where::Inside;
+        return Ok(node.as_root_or_kept().filter(|_| inside));
+    }
+    match then.names(node, Where::Inside)?.first() {
+        Some(edge) => difference.to().root_of(edge.parent),
+        None => Ok(None),
+    }
+}
+
+/// Work on copies: their bytes. All else they are created with.
+fn copies<T: TreeIo>(difference: &Difference<'_, T>, wanted: &Wanted) -> Result<Vec<Work>, RestoreError> {
+    let failed = RestoreError::journal("plan copies");
+    let mut works = Vec::new();
+    for changes in &wanted.changes {
+        let (root, changes) = changes;
+        let made: BTreeSet<NodeId> = changes.iter().filter_map(|change| change.new).collect();
+        for target in made {
+            let Some(source) = wanted.copies.get(&target).copied() else { continue };
+            let meta = difference.to().view().meta(source).map_err(&failed)?;
+            if meta.is_some_and(|meta| meta.kind.is_file()) {
+                works.push(Work {
+                    target,
+                    source,
+                    root: *root,
+                    bytes: true,
+                    attributes: false,
+                    xattrs: false,
+                });
+            }
+        }
+    }
+    Ok(works)
+}
+
+/// The names now, as ordering them asks for them.
+struct Present<'p, 'v, T: TreeIo> {
+    root: RootNo,
+    places: &'p Places<'v, T>,
+    copies: &'p BTreeMap<NodeId, NodeId>,
+    names: RefCell<HashMap<NodeId, Vec<Edge>>>,
+}
+
+impl<T: TreeIo> Before for Present<'_, '_, T> {
+    type Error = JournalError;
+
+    fn names(&self, node: NodeId) -> Result<Vec<Edge>, JournalError> {
+        if self.copies.contains_key(&node) {
+            return Ok(Vec::new());
+        }
+        if let Some(names) = self.names.borrow().get(&node) {
+            return Ok(names.clone());
+        }
+        let mut names = self.places.names(node)?;
+        if names.is_empty() {
+            names.push(Edge::new(NodeId::kept(self.root), node.kept_name()));
+        }
+        self.names.borrow_mut().insert(node, names.clone());
+        Ok(names)
+    }
+
+    fn is_directory(&self, node: NodeId) -> Result<bool, JournalError> {
+        let node = self.copies.get(&node).copied().unwrap_or(node);
+        is_directory(self.places, node)
+    }
+}

@@ -1,0 +1,193 @@
+//! A replica without threads: journal, tables and tree, each on something that can be torn.
+//!
+//! The lab drives the same code as a daemon does (journal, applier, recovery, views) but decides itself when a batch
+//! is applied, when the cursor moves and when the power goes.
+
+use crate::canonical::{Canonical, CanonicalNode, comparable, group, join};
+use crate::sim_disk::SimDisk;
+use crate::sim_tree::SimTree;
+use journal::journal::{Clock, Journal, Placed, TablesFactory};
+use journal::log::{LogOptions, RecordAt};
+use journal::tables::MemoryTables;
+use journal::view::View;
+use journal::{Capture, JournalError, Lsn, NodeId, Part, RootNo, Tables, Timestamp, TreeIo};
+use replication::apply::{self, Applier};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A clock that stands still.
+pub struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_000_000_000)
+    }
+}
+
+/// Tables in memory that survive the journal: those of a daemon whose projections were not deleted.
+pub struct SameTables(pub Arc<MemoryTables>);
+
+impl TablesFactory for SameTables {
+    fn tables(&self, fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
+        if fresh {
+            for space in journal::Space::ALL {
+                let rows: Vec<_> = self.0.range(space, &[], &[0xff; 400]).collect::<Result<_, _>>()?;
+                self.0.commit(rows.into_iter().map(|(key, _)| (space, key, None)).collect())?;
+            }
+        }
+        Ok(Arc::clone(&self.0) as Arc<dyn Tables>)
+    }
+}
+
+/// A replica without threads.
+pub struct Lab {
+    pub disk: SimDisk,
+    pub tree: Arc<SimTree>,
+    pub tables: Arc<MemoryTables>,
+    pub journal: Arc<Journal>,
+    pub applier: Applier<SimTree>,
+    redo: RecordAt,
+}
+
+/// Small segments, so that short histories cross several.
+pub fn small_segments() -> LogOptions {
+    LogOptions { segment_bytes_max: 64 << 10, ..LogOptions::default() }
+}
+
+impl Lab {
+    /// Opens what is on the disk; reconciles the tree as a daemon does at its start.
+    pub fn open(disk: SimDisk, tree: Arc<SimTree>, tables: Arc<MemoryTables>) -> Result<Lab, JournalError> {
+        let factory = SameTables(Arc::clone(&tables));
+        let shared = Arc::new(disk.clone());
+        let opened =
+            Journal::open(shared, Path::new("/j"), small_segments(), &factory, Arc::new(StillClock))?;
+        let journal = Arc::clone(&opened.journal);
+        let window = apply::window(&journal, opened.cursor, opened.published)?;
+        let inodes = apply::reconcile(&journal, &tree, &window)?;
+        let redo = journal.cursor_redo();
+        if !window.is_empty() {
+            tree.sync().map_err(|source| JournalError::Tree {
+                operation: "sync",
+                object: String::new(),
+                source,
+            })?;
+            journal.advance_cursor(opened.published, redo, &inodes)?;
+        }
+        journal.note_applied(opened.published);
+        journal.publish(Vec::new(), opened.published, redo)?;
+        let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
+        Ok(Lab { disk, tree, tables, journal, applier, redo })
+    }
+
+    /// Ends everything but what would survive a machine: the disk, the tree, the tables.
+    #[must_use]
+    pub fn stop(self) -> (SimDisk, Arc<SimTree>, Arc<MemoryTables>) {
+        let Lab { disk, tree, tables, journal, applier, .. } = self;
+        drop((applier, journal));
+        (disk, tree, tables)
+    }
+
+    /// A lab on empty ground.
+    pub fn new() -> Lab {
+        Lab::open(SimDisk::new(), Arc::new(SimTree::new(1)), Arc::default()).expect("a new journal opens")
+    }
+
+    /// Applies the first capture of a generator as the end of the first synchronization: from here on there are points.
+    pub fn synchronized(&mut self, generator: &mut crate::model::Generator) {
+        let mut first = generator.next();
+        let (files, directories, bytes) = (0, 0, 0);
+        let completed = journal::Marker::SynchronizationCompleted { files, directories, bytes };
+        first.events.push(journal::Event::Mark(completed));
+        let placed = self.journal_them(&[first]).expect("journal");
+        self.apply(&placed).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    /// Makes captures durable; what apply would be given.
+    pub fn journal_them(&self, captures: &[Capture]) -> Result<Vec<Placed>, JournalError> {
+        let parts =
+            captures.iter().map(|capture| Part { number: 0, last: true, capture: capture.clone() }).collect();
+        let (send, receive) = std::sync::mpsc::channel();
+        self.journal.submit(parts, move |durable| drop(send.send(durable)));
+        let durable = receive.recv().expect("the writer answers")?;
+        let placed = durable.into_iter().map(|one| Placed {
+            capture: one.part.capture,
+            at: one.at,
+            places: one.places,
+        });
+        Ok(placed.collect())
+    }
+
+    /// Applies what was made durable.
+    pub fn apply(&mut self, batch: &[Placed]) -> Result<(), apply::ApplyError> {
+        let captured = batch.iter().rfind(|placed| !placed.capture.lsn.is_local());
+        self.redo = captured.map_or(self.redo, |placed| placed.at);
+        self.applier.apply(batch, self.redo)
+    }
+
+    /// Moves the durable cursor to where apply is.
+    pub fn move_cursor(&self) -> Result<(), JournalError> {
+        self.applier.cursor_mover().move_to(self.journal.applied(), self.redo)
+    }
+
+    /// Runs retention with a budget and removes what it gave up.
+    pub fn retain(&self, bytes_max: u64) -> Result<journal::retention::Retained, JournalError> {
+        let policy =
+            journal::retention::RetentionPolicy { keep: std::time::Duration::from_secs(1 << 40), bytes_max };
+        let retained = self.journal.retain(policy, Timestamp(i64::MAX))?;
+        apply::prune(&self.journal, &self.tree, retained.horizon)?;
+        Ok(retained)
+    }
+
+    /// A view; the lab drops nothing, so no lease is needed.
+    pub fn view(&self, lsn: Lsn) -> View<SimTree> {
+        let bytes = apply::payloads(&self.journal);
+        View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree))
+    }
+
+    /// What a view shows, in the form models are compared in.
+    pub fn canonical(&self, lsn: Lsn) -> Canonical {
+        canonical_view(&self.view(lsn), RootNo(0)).expect("a view reads")
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Lab::new()
+    }
+}
+
+/// A whole root of a view.
+pub fn canonical_view<T: TreeIo>(view: &View<T>, root: RootNo) -> Result<Canonical, JournalError> {
+    let mut tree = Canonical::new();
+    let mut nodes = std::collections::BTreeMap::new();
+    let mut todo = vec![(Vec::new(), NodeId::root(root))];
+    while let Some((path, node)) = todo.pop() {
+        let Some(meta) = view.meta(node)? else { continue };
+        let content = if meta.kind.is_file() { view.open(node)?.read_all()? } else { Vec::new() };
+        if meta.kind.is_directory() {
+            for entry in view.list(node) {
+                let (name, child) = entry?;
+                todo.push((join(&path, name.as_bytes()), child));
+            }
+        }
+        let attributes = comparable(meta.attributes, &meta.kind);
+        let (kind, size, xattrs) = (meta.kind, meta.size, meta.xattrs);
+        let content = Arc::new(content);
+        let first_name = path.clone();
+        tree.insert(path.clone(), CanonicalNode { kind, size, content, attributes, xattrs, first_name });
+        nodes.insert(path, node);
+    }
+    group(&mut tree, |path| nodes.get(path).copied());
+    Ok(tree)
+}
+
+/// Tables with the same rows.
+pub fn copy_of(tables: &MemoryTables) -> Arc<MemoryTables> {
+    let copy = MemoryTables::default();
+    for space in journal::Space::ALL {
+        let rows = tables.range(space, &[], &[0xff; 400]).map(|row| row.expect("memory reads"));
+        let puts = rows.map(|(key, value)| (space, key, Some(value))).collect();
+        copy.commit(puts).expect("memory writes");
+    }
+    Arc::new(copy)
+}

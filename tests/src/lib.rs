@@ -1,0 +1,14 @@
+//! The testkit: models, simulations that lose power, generators and comparisons.
+//!
+//! It serves this package's own suite and the benchmarks only. Everything random takes a seed and repeats itself.
+
+// A testkit fails by panicking, like the tests it serves.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+pub mod canonical;
+pub mod compare;
+pub mod lab;
+pub mod model;
+pub mod rng;
+pub mod sim_disk;
+pub mod sim_tree;
