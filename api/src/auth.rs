@@ -5,6 +5,7 @@
 //! name, DNS names) decide: operators may use the API, masters the replication stream and nothing else, so that an
 //! intruder on a master cannot touch history. Plain TCP exists on loopback only; whoever can reach it is an operator.
 
+use replication::stream::replica::Peer as Caller;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -124,6 +125,16 @@ impl<S> tower::Layer<S> for GuardLayer {
     }
 }
 
+/// Who calls, for the service of masters: it cannot see through the listener's own transport.
+fn caller(peer: &Peer) -> Option<Caller> {
+    let (address, names) = match peer {
+        Peer::Tls { address, names } => (*address, Some(names.clone())),
+        Peer::Tcp(address) => (*address, None),
+        Peer::Unix { .. } => return None,
+    };
+    Some(Caller { address: Some(address), certificates: Vec::new(), names })
+}
+
 /// A service behind the policy.
 #[derive(Clone)]
 pub struct Guard<S> {
@@ -146,10 +157,15 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
         match self.policy.permit(peer, request.uri().path()) {
-            Ok(()) => Box::pin(self.inner.call(request)),
+            Ok(()) => {
+                if let Some(caller) = peer.and_then(caller) {
+                    request.extensions_mut().insert(caller);
+                }
+                Box::pin(self.inner.call(request))
+            }
             Err(failure) => {
                 tracing::warn!(?peer, path = request.uri().path(), %failure, "refused a call");
                 let response = failure.to_status().into_http();

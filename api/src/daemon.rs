@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{EngineRunner, JobsService, JournalService, ScenariosService, Shared};
 use parking_lot::RwLock;
+use replication::stream::replica::tune;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -82,7 +83,17 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     // Held to the end: no second daemon on this directory.
-    _lock: File,
+    _lock: DataLock,
+}
+
+/// The lock of a data directory. Given back by name, not by closing: a process that is just being forked elsewhere
+/// holds a copy of the descriptor for a moment.
+struct DataLock(File);
+
+impl Drop for DataLock {
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
 }
 
 impl Daemon {
@@ -246,15 +257,12 @@ async fn router(
         .add_service(scenarios)
         .add_service(journal)
         .add_service(jobs);
-    Ok(Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(30)))
-        .layer(GuardLayer(policy))
-        .add_routes(routes))
+    // Masters need larger windows than clients, and more often a sign of life.
+    Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }
 
 /// Makes the data directory, for this user only, and locks it.
-fn prepare_data(data: &Path) -> Result<File, EngineError> {
+fn prepare_data(data: &Path) -> Result<DataLock, EngineError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -268,7 +276,7 @@ fn prepare_data(data: &Path) -> Result<File, EngineError> {
         .open(&path)
         .map_err(|error| EngineError::io("open", &path, error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(DataLock(lock)),
         Err(std::fs::TryLockError::WouldBlock) => {
             let message = format!("another daemon runs on {}", data.display());
             Err(EngineError::new(&codes::DATA_IN_USE, message))

@@ -267,7 +267,10 @@ impl Definition {
                     ));
                 }
                 _ => {
-                    return Err(EngineError::new(&codes::BAD_SETTING, format!("there is no setting {key:?}")));
+                    return Err(EngineError::new(
+                        &codes::BAD_SETTING,
+                        format!("there is no setting {key:?}"),
+                    ));
                 }
             }
         }

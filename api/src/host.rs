@@ -5,15 +5,18 @@
 //! [`Engine`](crate::engine::Engine) asks. What a scenario is meant to do stands in the registry; scenes only do it.
 
 mod answers;
+mod calls;
 mod control;
 mod error;
 mod link;
-mod local;
+pub(crate) mod local;
 mod past;
 mod rewinding;
 mod running;
 mod scene;
 mod states;
+
+pub(crate) use running::random_cookie;
 
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
@@ -27,10 +30,13 @@ use crate::points::PointSpec;
 use crate::records::Wanted;
 use crate::store::Layout;
 use parking_lot::Mutex;
+use replication::stream::replica::{ReplicaStreamOptions, ReplicationService};
 use scene::Scene;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tonic::service::Routes;
 use wire::codes;
 
 /// The engine.
@@ -38,6 +44,9 @@ pub struct Host {
     context: EngineContext,
     layout: Layout,
     scenes: Mutex<BTreeMap<u64, Arc<Scene>>>,
+    followed: calls::Followed,
+    /// Turns true when masters are to go.
+    closing: watch::Sender<bool>,
 }
 
 impl Host {
@@ -45,7 +54,17 @@ impl Host {
     #[must_use]
     pub fn new(context: EngineContext) -> Arc<Self> {
         let layout = Layout::new(context.options.data.clone());
-        Arc::new(Host { context, layout, scenes: Mutex::default() })
+        let closing = watch::channel(false).0;
+        Arc::new(Host { context, layout, scenes: Mutex::default(), followed: Default::default(), closing })
+    }
+
+    /// The service that masters of other machines dial.
+    #[must_use]
+    pub fn routes(self: &Arc<Self>) -> Routes {
+        let calls = Arc::new(calls::Calls(Arc::downgrade(self)));
+        let options = ReplicaStreamOptions::default();
+        let service = ReplicationService::new(calls, options, self.closing.subscribe());
+        Routes::new(service.into_server())
     }
 
     /// The scene of a scenario, made if it is not there yet.
@@ -88,8 +107,10 @@ impl Engine for Host {
     fn create(&self, definition: Definition) -> EngineResult<Scenario> {
         let registry = &self.context.registry;
         let definition = registry.complete(definition)?;
-        states::check_new(&definition, self.context.options.master.is_some())?;
+        self.check_master(&definition)?;
+        states::check_new(&definition, self.is_local(&definition))?;
         let entry = registry.create(definition)?;
+        self.announce();
         let text = format!("scenario \"{}\" was created (id {})", entry.definition.name, entry.id);
         self.context.activity.write(Level::Info, &entry.definition.name, None, &text);
         Ok(states::scenario(&entry, State::Stopped))
@@ -111,6 +132,7 @@ impl Engine for Host {
         let bytes = scene.destroy()?;
         self.context.registry.delete(scenario)?;
         self.forget(&scene);
+        self.announce();
         self.context.activity.write(
             Level::Info,
             scenario,
@@ -126,6 +148,7 @@ impl Engine for Host {
         let entry = self.context.registry.update(definition)?;
         scene.shutdown(Duration::from_secs(10));
         self.forget(&scene);
+        self.announce();
         Ok(states::scenario(&entry, State::Stopped))
     }
 
@@ -232,6 +255,8 @@ impl Engine for Host {
     }
 
     fn shutdown(&self, limit: Duration) {
+        // Masters keep what they have until the next start.
+        self.closing.send_replace(true);
         let scenes: Vec<_> = self.scenes.lock().values().cloned().collect();
         std::thread::scope(|threads| {
             for scene in &scenes {

@@ -96,6 +96,9 @@ pub struct Jobs {
     activity: Activity,
     limits: Limits,
     queue: Mutex<Queue>,
+    // Records reach the projection in the order they have in the journal: were a later one there first and the daemon
+    // killed then, the earlier one would count as read and be missing for ever. May be taken under `queue`.
+    recording: Mutex<()>,
     // Signalled when a job is queued or the daemon stops.
     work: Condvar,
     // Signalled when a worker has ended.
@@ -128,8 +131,16 @@ impl Jobs {
             queue.ready.push_back(id);
             queue.live.insert(id, Arc::new(Live::new(row)));
         }
-        let (work, idle) = (Condvar::new(), Condvar::new());
-        Ok(Arc::new(Jobs { journal, store, activity, limits, queue: Mutex::new(queue), work, idle }))
+        Ok(Arc::new(Jobs {
+            journal,
+            store,
+            activity,
+            limits,
+            queue: Mutex::new(queue),
+            recording: Mutex::new(()),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+        }))
     }
 
     /// Starts the workers.
@@ -302,6 +313,7 @@ impl Jobs {
 
     /// Journal first, projection second.
     fn record(&self, record: Record) -> Result<(), EngineError> {
+        let _in_order = self.recording.lock();
         let position = self.journal.append(record.kind(), &record.encode()?, Durability::Synced)?;
         self.store.apply(position, &record);
         Ok(())

@@ -19,6 +19,7 @@ pub mod globs;
 pub mod host;
 pub mod jobs;
 pub mod listen;
+pub mod master;
 pub mod notify;
 pub mod points;
 pub mod records;

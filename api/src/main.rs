@@ -85,6 +85,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         if let Some(files) = &options.tls {
             api::listen::server_config(files)?;
         }
+        if let Some(replica) = options.master.as_ref().and_then(|master| master.replica.as_ref()) {
+            api::master::check(replica)?;
+        }
         println!("configuration is valid");
         return Ok(());
     }
@@ -102,7 +105,8 @@ type LogHandle = reload::Handle<EnvFilter, Registry>;
 /// `RUST_LOG` wins over the configuration; a filter that makes no sense is the default.
 fn log_filter(configured: &str) -> EnvFilter {
     EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(configured))
+        // The tables say much about themselves that concerns nobody; what is configured comes later and wins.
+        .or_else(|_| EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{configured}")))
         .unwrap_or_else(|_| EnvFilter::new("info"))
 }
 

@@ -3,6 +3,7 @@
 use crate::daemon::{EngineContext, Wired, Wiring};
 use crate::engine::EngineError;
 use crate::host::Host;
+use crate::master::MasterEngine;
 use crate::segment_journal::SegmentJournal;
 use crate::server_journal::ServerJournal;
 use std::path::Path;
@@ -19,7 +20,11 @@ impl Wiring for ProductWiring {
     }
 
     fn engine(&self, context: EngineContext) -> Result<Wired, EngineError> {
+        if context.options.replica.is_none() {
+            return Ok(Wired { engine: MasterEngine::new(context)?, routes: None });
+        }
         let host = Host::new(context);
-        Ok(Wired { engine: host, routes: None })
+        let routes = host.routes();
+        Ok(Wired { engine: host, routes: Some(routes) })
     }
 }

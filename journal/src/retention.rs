@@ -142,25 +142,28 @@ impl Journal {
     }
 
     /// Some of the nodes in kept areas that no promised point shows any more. Their owner removes them from the tree
-    /// and calls [`Journal::forget_kept`], before [`Journal::prune`] forgets that they are.
+    /// and calls [`Journal::forget_kept`]. After a rebuild nodes show up again that were removed long ago: it must be
+    /// asked before the tree is used, because names inside them lead nowhere.
     ///
     /// # Errors
     /// As the tables.
     pub fn dead(&self, horizon: Lsn) -> Result<Vec<NodeId>, JournalError> {
-        let tables = self.tables();
-        let mut dead = std::collections::BTreeSet::new();
-        for row in tables.range(Space::Changes, &[], &rows::change_key(horizon, u32::MAX)).take(PRUNE_ROWS) {
+        let mut dead = Vec::new();
+        let (from, to) = (NodeId(0).to_key(), NodeId::FIRST_FREE.to_key());
+        for row in self.tables().range(Space::Names, &from, &to) {
             let (key, value) = row?;
-            let Change::Name(edge) = rows::read(Space::Changes, &value)? else { continue };
-            if let Some(value) =
-                tables.get(Space::NameUndo, &rows::name_undo_key(&edge, change_lsn(&key)?))?
-                && let Some(node) = rows::read::<Option<NodeId>>(Space::NameUndo, &value)?
-                && self.is_dead(node, horizon)?
-            {
-                dead.insert(node);
+            if !rows::edge_of_name_key(&key)?.parent.is_kept_area() {
+                continue;
+            }
+            let node = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: Space::Names.name() })?;
+            if self.is_dead(node, horizon)? {
+                dead.push(node);
+            }
+            if dead.len() == PRUNE_ROWS {
+                break;
             }
         }
-        Ok(dead.into_iter().collect())
+        Ok(dead)
     }
 
     /// Removes rows of history behind the horizon, some thousand at a time. True: there are more.
@@ -233,7 +236,11 @@ impl Journal {
                 let child = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: "names" })?;
                 todo.push((child, Some(rows::edge_of_name_key(&key)?)));
             }
-            let gone = |link: &crate::id::Edge| edge.as_ref().is_none_or(|edge| edge == link);
+            // Of the node itself only its place in the kept area goes: a file may have come back under another name.
+            let gone = |link: &crate::id::Edge| match &edge {
+                Some(edge) => edge == link,
+                None => link.parent.is_kept_area(),
+            };
             if links.iter().all(gone) {
                 puts.push((Space::Nodes, node.to_key().to_vec(), None));
             }

@@ -78,11 +78,11 @@ impl<T: TreeIo> Applier<T> {
         let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
         let first_time = batch.iter().all(|placed| placed.capture.provenance == Provenance::Synchronization);
         let finished = self.prepare(batch).map_err(ApplyError::Before)?;
-        let Finished { mut puts, before, touched } = finished;
+        let Finished { mut puts, before, touched, removals } = finished;
         if !first_time {
             self.journal.publish(std::mem::take(&mut puts), last, next_redo).map_err(ApplyError::Before)?;
         }
-        let created = self.touch.batch(batch, before, &touched).map_err(ApplyError::Touching)?;
+        let created = self.touch.batch(batch, before, &touched, removals).map_err(ApplyError::Touching)?;
         let rows = touched.into_iter().filter_map(|(node, mut row)| {
             row.inode = created.iter().find(|(id, _)| *id == node).map(|(_, inode)| *inode)?;
             Some((Space::Nodes, node.to_key().to_vec(), Some(rows::write(&row))))

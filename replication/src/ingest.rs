@@ -16,7 +16,7 @@ mod session;
 pub(crate) mod tests;
 
 pub use order::{Admission, Order, OrderError};
-pub use session::IngestSession;
+pub use session::{InFlight, IngestSession, Observer};
 
 use journal::{ErrorKind, JournalError, Lsn, NodeId, Part, Timestamp};
 use wire::stream::{ConvertError, JournalId, Reason};

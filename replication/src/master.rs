@@ -9,14 +9,18 @@
 //! Captures of a first synchronization are cut into captures of one part each: there is no point between them, and
 //! their bytes pass through the replica's memory only.
 
+mod pages;
+mod sink;
+
 use crate::capture::{
-    Agent, CaptureConfig, CaptureError, CaptureRoot, CaptureSink, Draft, Index, IndexState, NamespaceEntry,
-    SinkError, Start, State as AgentPhase,
+    Agent, CaptureConfig, CaptureError, CaptureRoot, Index, IndexState, Start, State as AgentPhase,
 };
-use crate::spool::{self, Spool};
+use crate::spool::Spool;
 use crate::stream::{AgentStatus, LinkError, MasterCommands, ReplicaHandle, Replier, StreamError};
-use journal::{Class, Event, GapCause, Lsn, Name, NodeId, Payload, Provenance, RootNo, Timestamp};
+use journal::{Class, GapCause, Lsn, Timestamp};
+use pages::Pages;
 use parking_lot::Mutex;
+use sink::Sink;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -35,6 +39,8 @@ pub struct MasterPaths {
 
 /// Longest wait for a page of the namespace: the replica may have to apply a backlog first.
 const NAMESPACE_WAIT: Duration = Duration::from_secs(600);
+/// Pause before a start that failed for what may pass is tried again.
+const START_AGAIN: Duration = Duration::from_secs(1);
 /// How often a synchronization is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -55,6 +61,8 @@ struct Inner {
     welcome: Option<Welcome>,
     replica: Option<Arc<dyn ReplicaHandle>>,
     shut: bool,
+    /// Counts commands that end capture: a start that was under way before one of them is given up.
+    stops: u64,
 }
 
 enum Phase {
@@ -77,9 +85,19 @@ pub enum MasterError {
     /// The namespace given is not the one as of the last capture.
     #[error("the replica's namespace stands at {found}, the stream at {expected}")]
     NamespaceMoved { expected: Lsn, found: Lsn },
+    /// Capture was stopped while it was being started.
+    #[error("capture was stopped")]
+    Stopped,
     /// Capture failed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+}
+
+impl MasterError {
+    /// Whether another attempt may succeed with nobody having done anything here.
+    fn may_pass(&self) -> bool {
+        !matches!(self, MasterError::Stopped | MasterError::Capture(_))
+    }
 }
 
 impl Master {
@@ -96,6 +114,7 @@ impl Master {
             welcome: None,
             replica: None,
             shut: false,
+            stops: 0,
         };
         Ok(Arc::new(Master { spool, paths, inner: Mutex::new(inner), turning: Mutex::new(()) }))
     }
@@ -115,9 +134,12 @@ impl Master {
     }
 
     fn stop_agent(&self) -> Result<(), MasterError> {
+        self.inner.lock().stops += 1;
         let _turning = self.turning.lock();
         let agent = self.inner.lock().agent.take();
         let Some(mut agent) = agent else {
+            // A problem with a start is over too: nothing is to be started any more.
+            self.inner.lock().phase = Phase::Stopped;
             return Ok(());
         };
         // Barriers under way hold the agent for a moment.
@@ -141,10 +163,16 @@ impl Master {
     /// Starts the agent; returns when it watches.
     fn start_agent(&self, definition: &Definition, options: &Starting) -> Result<Arc<Agent>, MasterError> {
         let _turning = self.turning.lock();
-        if let Some(agent) = self.inner.lock().agent.clone() {
-            return Ok(agent);
+        {
+            let mut inner = self.inner.lock();
+            if let Some(agent) = &inner.agent {
+                return Ok(Arc::clone(agent));
+            }
+            if inner.shut || inner.stops != options.stops {
+                return Err(MasterError::Stopped);
+            }
+            inner.phase = Phase::Starting;
         }
-        self.inner.lock().phase = Phase::Starting;
         let started = self.start_it(definition, options);
         let mut inner = self.inner.lock();
         match started {
@@ -185,6 +213,7 @@ impl Master {
         match state {
             IndexState::Clean { lsn, time: then } if lsn == captured && !first => time = time.max(then),
             _ => {
+                self.wait_delivered(options.stops)?;
                 let pages = Pages::new(replica, captured);
                 let next_node = welcome.next_node;
                 pages.rebuild(&mut index, next_node)?;
@@ -203,17 +232,48 @@ impl Master {
         Ok(Agent::spawn(config, index, Box::new(Sink(Arc::clone(&self.spool))), start)?)
     }
 
+    /// The replica gives its namespace as of what it has journaled, so what is still spooled must get there first.
+    fn wait_delivered(&self, stops: u64) -> Result<(), MasterError> {
+        let give_up = Instant::now() + NAMESPACE_WAIT;
+        while !self.spool.wait_empty(10 * LOOK_EVERY) {
+            {
+                let inner = self.inner.lock();
+                if inner.shut || inner.stops != stops {
+                    return Err(MasterError::Stopped);
+                }
+                if inner.replica.is_none() {
+                    return Err(MasterError::NotConnected);
+                }
+            }
+            if Instant::now() > give_up {
+                return Err(MasterError::Namespace(LinkError::TimedOut));
+            }
+        }
+        Ok(())
+    }
+
     fn run(self: &Arc<Self>, definition: Definition, options: Starting, reply: Option<Replier>) {
         let master = Arc::clone(self);
         spawn("run", move || {
-            let outcome = match master.start_agent(&definition, &options) {
-                Err(error) => failed("RW0463", &error),
-                Ok(agent) => master.wait_synchronized(agent),
+            let outcome = loop {
+                match master.start_agent(&definition, &options) {
+                    Ok(agent) => break master.wait_synchronized(agent),
+                    // Nobody asked, so nobody would ask again.
+                    Err(error) if reply.is_none() && error.may_pass() && master.pause(options.stops) => {}
+                    Err(error) => break failed("RW0463", &error),
+                }
             };
             if let Some(reply) = reply {
                 reply.reply(outcome);
             }
         });
+    }
+
+    /// Waits before another attempt to start. Whether there should be one: else the next connection makes it.
+    fn pause(&self, stops: u64) -> bool {
+        std::thread::sleep(START_AGAIN);
+        let inner = self.inner.lock();
+        inner.replica.is_some() && inner.agent.is_none() && !inner.shut && inner.stops == stops
     }
 
     /// Waits until a synchronization under way has completed.
@@ -266,6 +326,8 @@ struct Starting {
     again: bool,
     ignore_same: bool,
     cause: GapCause,
+    /// How many stops there had been when it was asked for.
+    stops: u64,
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
@@ -344,8 +406,18 @@ impl MasterCommands for Arc<Master> {
             inner.replica = Some(replica);
             welcome.running && inner.agent.is_none() && !inner.shut && !matches!(inner.phase, Phase::Starting)
         };
+        // It was stopped while this side could not hear it.
+        if !welcome.running && self.inner.lock().agent.is_some() {
+            let master = Arc::clone(self);
+            spawn("stop", move || {
+                if let Err(error) = master.stop_agent() {
+                    tracing::warn!(error = %chain(&error), "capture did not end in good order");
+                }
+            });
+        }
         if start {
-            let options = Starting { again: false, ignore_same: true, cause: GapCause::AgentDown };
+            let stops = self.inner.lock().stops;
+            let options = Starting { again: false, ignore_same: true, cause: GapCause::AgentDown, stops };
             self.run(welcome.definition.clone(), options, None);
         }
     }
@@ -359,7 +431,8 @@ impl MasterCommands for Arc<Master> {
         match command {
             Command::Barrier { cookie, class } => self.barrier(cookie, class, reply),
             Command::Run { ignore_same, skip, definition, .. } => {
-                let options = Starting { again: !skip, ignore_same, cause: GapCause::Stopped };
+                let stops = self.inner.lock().stops;
+                let options = Starting { again: !skip, ignore_same, cause: GapCause::Stopped, stops };
                 self.run(definition, options, Some(reply));
             }
             Command::Stop => {
@@ -405,142 +478,6 @@ impl MasterCommands for Arc<Master> {
             cause,
             files: (status.files, 0),
             bytes: (status.bytes, 0),
-        }
-    }
-}
-
-/// The way from the agent into the spool.
-struct Sink(Arc<Spool>);
-
-/// Payload bytes of one capture of a first synchronization: it must fit into one part.
-const ONE_PART_BYTES: u64 = 1 << 20;
-
-impl CaptureSink for Sink {
-    fn emit(&mut self, draft: Draft) -> Result<Lsn, SinkError> {
-        let Draft { time, provenance, root, path, part, last, events } = draft;
-        let one = |part, last, events| spool::Draft {
-            time,
-            provenance,
-            root,
-            path: path.clone(),
-            part,
-            last,
-            events,
-        };
-        if provenance != Provenance::Synchronization {
-            return self.put(one(part, last, events));
-        }
-        let mut lsn = Lsn::ZERO;
-        let mut some = Vec::new();
-        let mut bytes = 0;
-        for event in events {
-            let size = match &event {
-                Event::Write { data: Payload::Inline(data), .. } => data.len() as u64 + 100,
-                _ => 400,
-            };
-            if bytes + size > ONE_PART_BYTES && !some.is_empty() {
-                lsn = self.put(one(0, true, std::mem::take(&mut some)))?;
-                bytes = 0;
-            }
-            bytes += size;
-            some.push(event);
-        }
-        if some.is_empty() { Ok(lsn) } else { self.put(one(0, true, some)) }
-    }
-}
-
-impl Sink {
-    /// A full spool holds capture back: hints pile up meanwhile, and if there are too many of them, that is an
-    /// overflow with its gap and its rescan. A long capture that meets the limit half way cannot be held: it fails.
-    fn put(&self, draft: spool::Draft) -> Result<Lsn, SinkError> {
-        loop {
-            match self.0.emit(draft.clone()) {
-                Ok(lsn) => return Ok(lsn),
-                Err(spool::SinkError::Full) if draft.part == 0 && draft.last => {
-                    // Whether there is room now is for the next attempt to see.
-                    let _ = self.0.wait_for_room(Duration::from_secs(1));
-                }
-                Err(spool::SinkError::Closed) => return Err(SinkError::Closed),
-                Err(error) => return Err(SinkError::Failed(Box::new(error))),
-            }
-        }
-    }
-}
-
-/// The replica's namespace, page by page, as entries of the index.
-struct Pages {
-    replica: Arc<dyn ReplicaHandle>,
-    expected: Lsn,
-    page: std::vec::IntoIter<wire::stream::NamespaceEntry>,
-    next: Option<bytes::Bytes>,
-    begun: bool,
-    root: RootNo,
-    error: Option<MasterError>,
-}
-
-impl Pages {
-    fn new(replica: Arc<dyn ReplicaHandle>, expected: Lsn) -> Self {
-        let page = Vec::new().into_iter();
-        Pages { replica, expected, page, next: None, begun: false, root: RootNo(0), error: None }
-    }
-
-    fn rebuild(mut self, index: &mut Index, next_node: NodeId) -> Result<(), MasterError> {
-        index.rebuild(&mut self, next_node)?;
-        match self.error {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    fn turn(&mut self) -> Result<bool, MasterError> {
-        if self.begun && self.next.is_none() {
-            return Ok(false);
-        }
-        self.begun = true;
-        let page =
-            self.replica.namespace(self.next.take(), NAMESPACE_WAIT).map_err(MasterError::Namespace)?;
-        if page.at != self.expected {
-            return Err(MasterError::NamespaceMoved { expected: self.expected, found: page.at });
-        }
-        self.page = page.entries.into_iter();
-        self.next = page.next;
-        Ok(true)
-    }
-}
-
-impl Iterator for &mut Pages {
-    type Item = NamespaceEntry;
-
-    fn next(&mut self) -> Option<NamespaceEntry> {
-        loop {
-            if let Some(entry) = self.page.next() {
-                // A root comes before all that is below it.
-                if let Some(root) = entry.node.as_root_or_kept() {
-                    self.root = root;
-                }
-                let (parent, name) = match entry.at {
-                    Some(at) => at,
-                    None => (NodeId::root(self.root), Name::new(b"root")?),
-                };
-                let wire::stream::NamespaceEntry { node, meta, origin, content_known, .. } = entry;
-                return Some(NamespaceEntry {
-                    root: self.root,
-                    node,
-                    parent,
-                    name,
-                    meta,
-                    origin,
-                    content_known,
-                });
-            }
-            match self.turn() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.error = Some(error);
-                    return None;
-                }
-            }
         }
     }
 }

@@ -23,8 +23,8 @@ use journal::journal::{Durable, Journal, Lease, Opened, Placed};
 use journal::retention::RetentionPolicy;
 use journal::view::View;
 use journal::{
-    BlockHash, Capture, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, RootNo, Timestamp,
-    TreeIo,
+    BlockHash, Capture, Event, JournalError, Lsn, Marker, NodeId, Part, Payload, Provenance, RootNo,
+    Timestamp, TreeIo,
 };
 use parking_lot::{Condvar, Mutex};
 use queue::Queue;
@@ -120,6 +120,9 @@ impl<T: TreeIo> Replica<T> {
     /// As recovery: `Drift` if the tree was changed by others while nobody looked, `Tree` if it cannot be used.
     pub fn start(opened: Opened, tree: Arc<T>, options: ReplicaOptions) -> Result<Arc<Self>, JournalError> {
         let Opened { journal, cursor, published, .. } = opened;
+        // First of all: names in what retention has removed lead nowhere.
+        let horizon = journal.with_controls(journal::controls::Controls::horizon);
+        apply::prune(&journal, &tree, horizon)?;
         let window = apply::window(&journal, cursor, published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
         if !window.is_empty() {
@@ -173,8 +176,50 @@ impl<T: TreeIo> Replica<T> {
     }
 
     /// Makes parts of captures durable and queues them for apply; `done` is called with the last LSN that is durable
-    /// and complete. Blocks while the bytes of a first synchronization wait for apply.
-    pub fn ingest(&self, parts: Vec<Part>, done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static) {
+    /// and complete. Blocks while the bytes of a first synchronization wait for apply, and at its end until they are
+    /// synced: its last record makes the first rewind point, and from there on nobody sends them again.
+    pub fn ingest(
+        &self,
+        mut parts: Vec<Part>,
+        done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static,
+    ) {
+        let Some(end) = parts.iter().position(ends_first_synchronization) else {
+            return self.submit(parts, done);
+        };
+        let rest = parts.split_off(end);
+        let failure = Arc::new(Mutex::new(None));
+        if !parts.is_empty() {
+            let failure = Arc::clone(&failure);
+            self.submit(parts, move |durable| *failure.lock() = durable.err());
+        }
+        let settled = match rest.first() {
+            Some(end) => self.wait_for_cursor(end.capture.lsn, &failure),
+            None => Ok(()),
+        };
+        match settled {
+            Ok(()) => self.submit(rest, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Waits until everything before this LSN is applied and synced.
+    fn wait_for_cursor(&self, lsn: Lsn, failure: &Mutex<Option<JournalError>>) -> Result<(), JournalError> {
+        let before = Lsn::captured(lsn.captured.saturating_sub(1));
+        let mut state = self.shared.0.lock();
+        while self.journal.cursor() < before {
+            if let Some(error) = failure.lock().take() {
+                return Err(error);
+            }
+            if state.stopping {
+                // The master sends it again at the next start.
+                return Err(JournalError::Poisoned { path: self.journal.directory().to_path_buf() });
+            }
+            self.shared.1.wait_for(&mut state, Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn submit(&self, parts: Vec<Part>, done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static) {
         let mut journaled = Vec::with_capacity(parts.len());
         let mut external = false;
         for part in &parts {
@@ -378,6 +423,12 @@ impl<T: TreeIo> std::ops::Deref for LeasedView<T> {
     fn deref(&self) -> &View<T> {
         &self.view
     }
+}
+
+/// Whether this makes the end of the first synchronization durable.
+fn ends_first_synchronization(part: &Part) -> bool {
+    let is_end = |event: &Event| matches!(event, Event::Mark(Marker::SynchronizationCompleted { .. }));
+    part.capture.provenance == Provenance::Synchronization && part.capture.events.iter().any(is_end)
 }
 
 /// Replaces bytes by their hash: those of a first synchronization are not journaled. Whether there were any.

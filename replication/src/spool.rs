@@ -26,6 +26,7 @@
 mod queue;
 mod reader;
 mod segment;
+mod split;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,10 +39,8 @@ use queue::Queue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::stream::{ConvertError, JournalId, PART_BYTES_MAX, PART_EVENTS_MAX, SpoolState, encode_part};
+use wire::stream::{ConvertError, JournalId, SpoolState, encode_part};
 
-/// Events of a draft are put into parts of about this size. One larger event makes a larger part.
-const PART_BYTES_TARGET: usize = 2 << 20;
 /// Captures of markers up to this size pass a full spool ...
 const MARKER_BYTES_MAX: u64 = 64 << 10;
 /// ... until they have exceeded its limit by this much.
@@ -458,7 +457,7 @@ impl Spool {
         let mut header = opened;
         let mut rest = draft.events.as_slice();
         loop {
-            let (now, later) = rest.split_at(part_events(rest));
+            let (now, later) = rest.split_at(split::part_events(rest));
             let last = draft.last && later.is_empty();
             if let Err(error) = self.emit_part(&draft, now, last, header) {
                 self.abandon();
@@ -472,46 +471,3 @@ impl Spool {
         }
     }
 }
-
-/// How many of the events, from the first, go into one part: at least one if there is any.
-fn part_events(events: &[Event]) -> usize {
-    let mut bytes = 0;
-    for (count, event) in events.iter().enumerate().take(PART_EVENTS_MAX) {
-        bytes += event_bytes(event);
-        if bytes > PART_BYTES_TARGET && count > 0 {
-            return count;
-        }
-    }
-    events.len().min(PART_EVENTS_MAX)
-}
-
-/// About what an event takes on the wire; never less than its variable parts.
-fn event_bytes(event: &Event) -> usize {
-    let xattrs =
-        |xattrs: &journal::Xattrs| xattrs.iter().map(|(name, value)| name.len() + value.len() + 16).sum();
-    let variable: usize = match event {
-        Event::Create { at, meta, .. } => {
-            let target = if let journal::Kind::Symlink(target) = &meta.kind { target.len() } else { 0 };
-            let xattrs: usize = xattrs(&meta.xattrs);
-            at.name.as_bytes().len() + target + xattrs
-        }
-        Event::Link { at, .. } | Event::Remove { at, .. } => at.name.as_bytes().len(),
-        Event::Rename { from, to, .. } => from.name.as_bytes().len() + to.name.as_bytes().len(),
-        Event::Write { data: journal::Payload::Inline(bytes), .. } => bytes.len(),
-        Event::SetXattrs { xattrs: set, .. } => xattrs(set),
-        Event::Mark(
-            journal::Marker::GapOpened { path, .. }
-            | journal::Marker::Skipped { path, .. }
-            | journal::Marker::Unskipped { path, .. },
-        ) => path.len(),
-        Event::Write { .. }
-        | Event::Punch { .. }
-        | Event::Resize { .. }
-        | Event::SetAttributes { .. }
-        | Event::Mark(_) => 0,
-    };
-    variable + 128
-}
-
-// A part of the target size and one more event of any sendable size but the largest is still sendable.
-const _: () = assert!(PART_BYTES_TARGET < PART_BYTES_MAX);

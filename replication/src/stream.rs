@@ -26,6 +26,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use journal::{Lsn, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use wire::stream::{
     AgentState, Command, ConvertError, Definition, Failed, Hello, MasterStatus, NamespacePage, Outcome,
     PROTOCOL_VERSION, Refused, Synchronization, Welcome,
@@ -98,6 +99,11 @@ pub trait ReplicaLink: Send + Sync {
 
     /// The last LSN that the tree shows. Looked at several times a second.
     fn applied(&self) -> Lsn;
+
+    /// Turns true when this link is no longer to be used: its connection ends then.
+    fn revoked(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
 
     /// A page of the namespace at the last captured LSN applied: at most `NAMESPACE_ENTRIES_MAX` entries of about
     /// 1 MiB together, after the place that the page before gave as `next` (empty: from the start).
@@ -188,7 +194,9 @@ pub struct Replier {
 }
 
 impl Replier {
-    pub(crate) fn new(send: impl FnOnce(Outcome) + Send + 'static) -> Self {
+    /// Hands the outcome to `send`, which must not block.
+    #[must_use]
+    pub fn new(send: impl FnOnce(Outcome) + Send + 'static) -> Self {
         Replier { send: Some(Box::new(send)) }
     }
 

@@ -1,6 +1,7 @@
 //! Making the present tree equal to a point: deciding (`plan`) and doing (`execute`).
 
 mod captures;
+mod exact;
 mod execute;
 mod names;
 mod plan;

@@ -189,17 +189,6 @@ impl<'p, 'v, T: TreeIo> Area<'p, 'v, T> {
         }
         Ok(names)
     }
-
-    /// Whether a node that has no other parents than directories has a name inside, or is a root inside.
-    ///
-    /// # Errors
-    /// As the tables.
-    pub fn holds(&self, node: NodeId) -> Result<bool, JournalError> {
-        if node.as_root_or_kept().is_some() {
-            return Ok(self.directory(node)? == Where::Inside);
-        }
-        Ok(!self.names(node, Where::Inside)?.is_empty())
-    }
 }
 
 fn find<T: TreeIo>(places: &Places<'_, T>, filter: &PathFilter) -> Result<Top, JournalError> {

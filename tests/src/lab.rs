@@ -62,6 +62,7 @@ impl Lab {
         let opened =
             Journal::open(shared, Path::new("/j"), small_segments(), &factory, Arc::new(StillClock))?;
         let journal = Arc::clone(&opened.journal);
+        apply::prune(&journal, &tree, journal.with_controls(journal::controls::Controls::horizon))?;
         let window = apply::window(&journal, opened.cursor, opened.published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
         let redo = journal.cursor_redo();
@@ -127,6 +128,37 @@ impl Lab {
     /// Moves the durable cursor to where apply is.
     pub fn move_cursor(&self) -> Result<(), JournalError> {
         self.applier.cursor_mover().move_to(self.journal.applied(), self.redo)
+    }
+
+    /// Makes the tree equal to a point by local captures, as a rewind of the replica does. Returns how many.
+    pub fn rewind(&mut self, to: Lsn) -> usize {
+        let groups: Vec<_> = {
+            let (now, then) = (self.view(self.journal.applied()), self.view(to));
+            let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor)
+                .unwrap_or_else(|error| panic!("plan to {to}: {error:?}"));
+            plan.captures().collect::<Result<_, _>>().unwrap_or_else(|error| panic!("read {to}: {error:?}"))
+        };
+        let mut lsn = self.journal.applied();
+        let captures: Vec<Capture> = groups
+            .into_iter()
+            .map(|group: restore::LocalCapture| {
+                lsn = lsn.successor();
+                let (root, path, events) = (group.root, group.path, group.events);
+                Capture {
+                    lsn,
+                    time: Timestamp(0),
+                    provenance: journal::Provenance::Local,
+                    root,
+                    path,
+                    events,
+                }
+            })
+            .collect();
+        let placed = self.journal_them(&captures).expect("journal");
+        for some in placed.chunks(7) {
+            self.apply(some).unwrap_or_else(|error| panic!("rewind to {to}: {error:?}"));
+        }
+        captures.len()
     }
 
     /// Runs retention with a budget and removes what it gave up.

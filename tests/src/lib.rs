@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod canonical;
+pub mod chaos;
 pub mod compare;
+pub mod daemon;
+pub mod keep;
 pub mod lab;
 pub mod model;
+pub mod pair;
 pub mod rng;
 pub mod sim_disk;
 pub mod sim_tree;

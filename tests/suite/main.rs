@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod crash;
+mod cut_link;
 mod history;
 mod log_crash;
 mod log_damage;
@@ -11,3 +12,4 @@ mod log_faults;
 mod log_kit;
 mod log_model;
 mod tidy;
+mod two_processes;

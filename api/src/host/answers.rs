@@ -111,11 +111,11 @@ impl Scene {
         let _turning = self.turning.lock();
         let began = Instant::now();
         progress.report("rebuild", 0, None, "captures");
-        self.close_replica();
+        self.shutdown(Duration::from_secs(20));
         let tables = self.layout.tables(self.name());
-        if tables.exists() {
-            std::fs::remove_dir_all(&tables).map_err(|error| EngineError::io("remove", &tables, error))?;
-        }
+        let removed = if tables.exists() { std::fs::remove_dir_all(&tables) } else { Ok(()) };
+        self.reopen();
+        removed.map_err(|error| EngineError::io("remove", &tables, error))?;
         let replica = self.replica()?;
         let captures = replica.journal().journaled().captured;
         self.note(Level::Info, "the projections were rebuilt from the journal");
@@ -126,6 +126,14 @@ impl Scene {
     pub(super) fn destroy(self: &Arc<Self>) -> EngineResult<u64> {
         let _turning = self.turning.lock();
         self.shutdown(Duration::from_secs(20));
+        let removed = self.remove_all();
+        if removed.is_err() {
+            self.reopen();
+        }
+        removed
+    }
+
+    fn remove_all(&self) -> EngineResult<u64> {
         let spool = self.context.options.master.as_ref().map(|options| options.spool.join(self.name()));
         let name = self.name();
         let mut places = vec![

@@ -12,6 +12,7 @@ use replication::replica::{Namespace, Replica};
 use replication::stream::{MasterHandle, ReplicaLink, Terms};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use tokio::sync::watch;
 use wire::stream::{
     Definition as WireDefinition, Failed, Hello, MasterStatus, NamespacePage, Reason, Refused,
     RootDefinition, Synchronization,
@@ -75,8 +76,7 @@ impl ReplicaLink for Link {
                 Synchronized::Again | Synchronized::Completed => Synchronization::Completed,
             },
             suspended: wanted == Wanted::Suspended,
-            // A `run` under way gives the command itself.
-            running: wanted != Wanted::Stopped && !self.scene.is_starting(),
+            running: wanted != Wanted::Stopped,
             definition: to_wire(self.scene.id(), &definition),
         })
     }
@@ -102,6 +102,10 @@ impl ReplicaLink for Link {
 
     fn applied(&self) -> Lsn {
         self.replica.journal().applied()
+    }
+
+    fn revoked(&self) -> watch::Receiver<bool> {
+        self.scene.closing()
     }
 
     fn namespace(&self, after: &[u8]) -> Result<NamespacePage, Failed> {

@@ -53,16 +53,6 @@ impl MasterSide {
             .map_err(|error| internal("open the index", error))?;
         Ok(MasterSide { master, spool })
     }
-
-    /// Ends capture and keeps what is spooled.
-    pub(crate) fn close(&self) {
-        if let Err(error) = self.master.shut() {
-            tracing::warn!(%error, "capture did not end in good order; the index will be rebuilt");
-        }
-        if let Err(error) = self.spool.close() {
-            tracing::warn!(%error, "the spool could not be kept; a rescan will find what was in it");
-        }
-    }
 }
 
 /// A master side connected within the process.

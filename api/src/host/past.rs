@@ -17,7 +17,6 @@ use replication::os_tree::OsTree;
 use replication::replica::Replica;
 use restore::{Difference, Entry, Monitor, Phase, Points, Scope};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::codes;
 

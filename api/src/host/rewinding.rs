@@ -209,10 +209,11 @@ impl Scene {
         let definition = self.definition();
         let target =
             std::path::absolute(directory).map_err(|error| EngineError::io("find", directory, error))?;
+        let local = self.is_local(&definition);
         let ours = definition
             .roots
             .iter()
-            .flat_map(|root| std::iter::once(root.master.clone()).chain(root.replica.clone()));
+            .flat_map(|root| local.then(|| root.master.clone()).into_iter().chain(root.replica.clone()));
         for tree in ours.chain(std::iter::once(self.layout.data().to_owned())) {
             if target.starts_with(&tree) || tree.starts_with(&target) {
                 let message = format!("{} and {} overlap", target.display(), tree.display());

@@ -4,13 +4,13 @@ use super::error;
 use super::scene::Scene;
 use crate::definition::Definition;
 use crate::engine::{
-    EngineError, EngineResult, Finding, Flushed, Level, Progress, RunOptions, RunReport, Skipped, Stage,
-    State, Status,
+    EngineError, EngineResult, Finding, Flushed, Interrupt, Level, Progress, RunOptions, RunReport, Skipped,
+    Stage, State, Status,
 };
 use crate::records::Wanted;
 use journal::controls::Synchronized;
 use journal::{Class, Lsn, SkippedWhat};
-use replication::stream::{LinkError, Ticket};
+use replication::stream::{LinkError, MasterHandle, Ticket};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -56,6 +56,10 @@ impl Scene {
                 ..RunReport::default()
             });
         }
+        if !self.is_local(&self.definition()) {
+            // It may be about to call, for a scenario that was made just now.
+            self.master(true)?;
+        }
         let findings = self.verify()?;
         if let Some(worst) = findings.iter().find(|finding| finding.level == Level::Error) {
             let message = format!("scenario \"{}\" cannot run: {}", self.name(), worst.text);
@@ -83,9 +87,17 @@ impl Scene {
         self.note(Level::Info, "synchronization starts");
         // From here on a crash leads to a restart that goes on.
         self.context.registry.want(self.name(), Wanted::Running)?;
-        let ticket = master.send(command).map_err(|error| self.unanswered("start capture", &error))?;
-        if let Err(error) = self.wait_run(&ticket, progress) {
-            self.context.registry.want(self.name(), Wanted::Stopped)?;
+        if let Err(error) = self.wait_run(master, &command, progress) {
+            // A daemon that stops goes on with it after its next start; everything else ends it.
+            if progress.interrupted() != Some(Interrupt::Shutdown) {
+                self.context.registry.want(self.name(), Wanted::Stopped)?;
+                if let Ok(ticket) = self.master(false).and_then(|master| {
+                    master.send(Command::Stop).map_err(|error| self.unanswered("stop capture", &error))
+                }) {
+                    // It may have ended by itself; if it cannot be told now, the next connection tells it.
+                    drop(ticket.wait(Duration::from_secs(30)));
+                }
+            }
             return Err(error);
         }
         let lsn = self.settle(&replica, progress)?;
@@ -98,11 +110,38 @@ impl Scene {
         Ok(report)
     }
 
-    fn wait_run(&self, ticket: &Ticket, progress: &dyn Progress) -> EngineResult<()> {
+    /// Has the master start, and waits until it has synchronized. A connection that is cut meanwhile ends nothing: the
+    /// master goes on, and is asked again when it is back.
+    fn wait_run(
+        &self,
+        mut master: Arc<dyn MasterHandle>,
+        command: &Command,
+        progress: &dyn Progress,
+    ) -> EngineResult<()> {
+        let mut asked: Option<Ticket> = None;
         loop {
-            match ticket.wait(LOOK_EVERY) {
-                Ok(_) => return Ok(()),
+            let answer = match &asked {
+                Some(ticket) => ticket.wait(LOOK_EVERY).map(drop),
+                None => match master.send(command.clone()) {
+                    Ok(ticket) => {
+                        asked = Some(ticket);
+                        Err(LinkError::TimedOut)
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match answer {
+                Ok(()) => return Ok(()),
                 Err(LinkError::TimedOut) => {}
+                Err(LinkError::Disconnected) => {
+                    asked = None;
+                    std::thread::sleep(LOOK_EVERY);
+                    if let Ok(again) = self.master(false) {
+                        master = again;
+                    } else if self.is_refused() {
+                        return Err(self.unanswered("start capture", &LinkError::Disconnected));
+                    }
+                }
                 Err(error) => return Err(self.unanswered("start capture", &error)),
             }
             if let Some(status) = self.master_status() {
@@ -276,13 +315,16 @@ impl Scene {
             text,
             path,
         };
-        if self.context.options.master.is_some() {
+        if self.is_local(&definition) {
             for root in &definition.roots {
                 if let Err(cause) = std::fs::read_dir(&root.master) {
                     let text = format!("root {} cannot be read: {cause}", root.master.display());
                     findings.push(error(Level::Error, "master", "root", text, Some(root.master.clone())));
                 }
             }
+        }
+        if !self.is_local(&definition) {
+            findings.extend(self.verify_remote());
         }
         let privileged = rustix::process::geteuid().is_root();
         if !privileged {
@@ -316,10 +358,24 @@ impl Scene {
         }
         Ok(findings)
     }
+
+    /// What the master says of its side, if it is there.
+    fn verify_remote(&self) -> Vec<Finding> {
+        let finding = |level, check, text| Finding { level, side: "master", check, text, path: None };
+        let asked = self.master(false).and_then(|_| self.tell(Command::Verify, "verify the master"));
+        match asked {
+            Ok(Outcome::Verified(findings)) => {
+                let level = |error| if error { Level::Error } else { Level::Warning };
+                findings.into_iter().map(|found| finding(level(found.error), "master", found.text)).collect()
+            }
+            Ok(_) => Vec::new(),
+            Err(error) => vec![finding(Level::Error, "connection", error.to_failure().message.to_string())],
+        }
+    }
 }
 
 /// A number nobody else uses at this time.
-fn random_cookie() -> u64 {
+pub(crate) fn random_cookie() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

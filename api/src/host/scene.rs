@@ -19,6 +19,7 @@ use replication::stream::MasterHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use wire::codes;
 use wire::stream::{AgentState, MasterStatus, Reason, Refused};
 
@@ -35,6 +36,8 @@ pub(crate) struct Scene {
     local: Mutex<Option<LocalMaster>>,
     peer: Mutex<Peer>,
     changed: Condvar,
+    /// True while nobody may open the replica side: it is being closed, or gone.
+    closed: watch::Sender<bool>,
     /// A `run` is under way.
     starting: AtomicBool,
     /// Calls that change what the scenario does, one after the other.
@@ -59,6 +62,7 @@ impl Scene {
             local: Mutex::default(),
             peer: Mutex::default(),
             changed: Condvar::new(),
+            closed: watch::channel(false).0,
             starting: AtomicBool::new(false),
             turning: Mutex::new(()),
         })
@@ -116,6 +120,11 @@ impl Scene {
         peer.broken = Some(refused.text.clone());
     }
 
+    /// Whether the last connection ended for good.
+    pub(super) fn is_refused(&self) -> bool {
+        self.peer.lock().refused.is_some()
+    }
+
     /// A synchronization has completed; the master's next status says so too.
     pub(super) fn synchronized_now(&self) {
         if let Some(status) = &mut self.peer.lock().status
@@ -134,6 +143,10 @@ impl Scene {
         let mut replica = self.replica.lock();
         if let Some(replica) = &*replica {
             return Ok(Arc::clone(replica));
+        }
+        if *self.closed.borrow() {
+            let message = format!("scenario \"{}\" is being closed", self.name());
+            return Err(EngineError::new(&codes::BUSY, message));
         }
         let free_bytes_min =
             self.context.options.replica.as_ref().map_or(0, |options| options.free_bytes_min);
@@ -161,17 +174,21 @@ impl Scene {
         self.connect()
     }
 
-    /// Starts the local master, if masters live in this process.
+    /// Whether the master is in this process.
+    pub(super) fn is_local(&self, definition: &Definition) -> bool {
+        super::calls::is_local(&self.context.options, definition)
+    }
+
+    /// Starts the master, if it lives in this process; else it calls by itself.
     pub(super) fn connect(self: &Arc<Self>) -> EngineResult<()> {
-        let Some(options) = self.context.options.master.clone().filter(|options| options.replica.is_none())
-        else {
+        let definition = self.definition();
+        let Some(options) = self.context.options.master.clone().filter(|_| self.is_local(&definition)) else {
             return Ok(());
         };
         let mut local = self.local.lock();
         if local.is_some() {
             return Ok(());
         }
-        let definition = self.definition();
         let settings = MasterSettings {
             scenario: self.id(),
             name: definition.name.clone(),
@@ -260,20 +277,45 @@ impl Scene {
         self.status(self.wanted()).state
     }
 
-    /// Ends everything in good order.
+    /// Ends everything in good order. The replica side stays closed until [`Scene::reopen`].
     pub(super) fn shutdown(&self, limit: Duration) {
         if let Some(local) = self.local.lock().take() {
             local.stop(limit / 2);
         }
-        if let Some(replica) = self.replica.lock().take() {
+        // Links to remote masters end; what is in flight is taken first.
+        self.closed.send_replace(true);
+        self.wait_gone(limit / 4);
+        let replica = self.replica.lock().take();
+        if let Some(replica) = replica {
             replica.stop(limit / 2);
+            // Readers and farewells hold it for a moment; as long as they do, nobody can open the journal again.
+            let give_up = Instant::now() + limit / 4;
+            while Arc::strong_count(&replica) > 1 && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         self.set_master(None);
     }
 
-    /// Closes the replica side for a moment in which its projections can be replaced.
-    pub(super) fn close_replica(&self) {
-        self.shutdown(Duration::from_secs(20));
+    /// Waits until no master is attached.
+    fn wait_gone(&self, timeout: Duration) {
+        let give_up = Instant::now() + timeout;
+        let mut peer = self.peer.lock();
+        while peer.master.is_some() {
+            if self.changed.wait_until(&mut peer, give_up).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the replica side be opened again.
+    pub(super) fn reopen(&self) {
+        self.closed.send_replace(false);
+    }
+
+    /// Turns true when links have to end.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
     }
 }
 

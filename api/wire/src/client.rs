@@ -1,6 +1,9 @@
 //! A connection to a daemon and what goes wrong with it.
-//!
-//! Whoever uses TLS installs a rustls provider first (`rustls::crypto::aws_lc_rs::default_provider`).
+
+mod dial;
+mod tls;
+
+pub use dial::{check_tls, dial_tls};
 
 use crate::codes;
 use crate::endpoint::{Endpoint, SocketName};
@@ -12,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Target, Identity, Uri};
+use tonic::transport::{Channel, Endpoint as Target, Uri};
 
 /// Longest message either side takes. Lists are streams, so none comes near.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -55,7 +58,10 @@ impl Client {
         let channel = match endpoint {
             Endpoint::Unix(path) => connect_unix(path).await,
             Endpoint::Http(url) => target(url)?.connect().await,
-            Endpoint::Https(url) => secure(target(url)?, tls)?.connect().await,
+            Endpoint::Https(url) => {
+                let authority = url.strip_prefix("https://").unwrap_or(url);
+                connect_tls(authority, tls::client_config(tls)?).await?
+            }
         };
         let channel = channel.map_err(|error| {
             let mut failure = Failure::from_transport(&error)
@@ -88,23 +94,18 @@ fn target(url: &str) -> Result<Target, Failure> {
         .keep_alive_while_idle(true))
 }
 
-fn secure(target: Target, tls: &TlsFiles) -> Result<Target, Failure> {
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|error| Failure::new(&codes::IO, format!("read {}: {error}", path.display())))
-    };
-    let mut config = ClientTlsConfig::new();
-    if let Some(ca) = &tls.ca {
-        config = config.ca_certificate(Certificate::from_pem(read(ca)?));
-    }
-    match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => config = config.identity(Identity::from_pem(read(cert)?, read(key)?)),
-        (None, None) => {}
-        _ => return Err(Failure::new(&codes::USAGE, "--cert and --key belong together")),
-    }
-    target
-        .tls_config(config)
-        .map_err(|error| Failure::new(&codes::BAD_CERTIFICATE, crate::failure::chain(&error)))
+/// To tonic the connection is plain: TLS is the connector's, which can tell why it was refused.
+async fn connect_tls(
+    authority: &str,
+    config: Arc<rustls::ClientConfig>,
+) -> Result<Result<Channel, tonic::transport::Error>, Failure> {
+    let target = target(&format!("http://{authority}"))?;
+    let authority: Arc<str> = authority.into();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (authority, config) = (Arc::clone(&authority), Arc::clone(&config));
+        async move { tls::connect(&authority, config).await.map(TokioIo::new) }
+    });
+    Ok(target.connect_with_connector(connector).await)
 }
 
 async fn connect_unix(path: &Path) -> Result<Channel, tonic::transport::Error> {

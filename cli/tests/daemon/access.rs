@@ -89,7 +89,7 @@ async fn loopback() {
     let expected = format!("ready endpoint={} listen=http://{address}", world.endpoint());
     assert_eq!(daemon.ready_line(), expected);
     world.good(&format!("--endpoint http://{address} scenario list")).await;
-    world.bad(&format!("--endpoint https://{address} scenario list"), 6, "RW1021").await;
+    world.bad(&format!("--endpoint https://{address} scenario list"), 2, "RW1028").await;
 
     let mut other = World { place: tempfile::tempdir().unwrap(), wiring: world.wiring.clone(), daemon: None };
     let open = other.start(|mut options| {

@@ -429,10 +429,10 @@ where
             self.occupant.insert(edge.clone(), node);
             self.place.insert(node, Some(edge.clone()));
         }
-        if let Some(others) = self.of_node.get(&node).filter(|ops| ops.len() > 1) {
-            if self.begun.insert(node) {
-                self.follow.extend(others);
-            }
+        if let Some(others) = self.of_node.get(&node).filter(|ops| ops.len() > 1)
+            && self.begun.insert(node)
+        {
+            self.follow.extend(others);
         }
         self.steps.push(step);
     }

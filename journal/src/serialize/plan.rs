@@ -49,11 +49,9 @@ where
             if let Some(to) = come.next() {
                 self.add(node, Goal::Create, None, Some(to));
             }
-        } else if kept {
-            if let Some(to) = come.next() {
-                let from = Edge::new(NodeId::kept(self.root), node.kept_name());
-                self.add(node, Goal::Place, Some(from), Some(to));
-            }
+        } else if kept && let Some(to) = come.next() {
+            let from = Edge::new(NodeId::kept(self.root), node.kept_name());
+            self.add(node, Goal::Place, Some(from), Some(to));
         }
         loop {
             match (gone.next(), come.next()) {

@@ -350,11 +350,11 @@ fn scatter(random: &mut Random, old: &Model) -> Model {
     for node in nodes {
         let parents = visible_directories(&new);
         let parent = parents[random.below(parents.len())];
-        if random.below(8) > 0 {
-            if let Some(at) = free_name(random, &new, parent) {
-                new.names.insert(at, node);
-                continue;
-            }
+        if random.below(8) > 0
+            && let Some(at) = free_name(random, &new, parent)
+        {
+            new.names.insert(at, node);
+            continue;
         }
         // It goes, and what it held in the old state goes with it unless it stands elsewhere.
         new.names.insert(Edge::new(NodeId::kept(ROOT), node.kept_name()), node);

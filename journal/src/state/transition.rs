@@ -15,7 +15,7 @@ use crate::meta::{Attributes, Kind, Meta, Timestamp};
 use crate::record::{DataUndo, NameUndo, NodeUndo};
 use crate::tables::{Put, Space, Tables};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Where the payloads of a capture's write events lie in the redo stream, in their order; empty where unknown.
 pub type WritePlaces = Vec<PayloadAt>;
@@ -50,6 +50,7 @@ pub struct Transition<'t> {
     nodes_seen: HashSet<NodeId>,
     touched: HashSet<NodeId>,
     external_known: Lsn,
+    removals: VecDeque<bool>,
 }
 
 /// What [`Transition::finish`] hands over.
@@ -60,6 +61,8 @@ pub struct Finished {
     pub before: HashMap<NodeId, Vec<Edge>>,
     /// Nodes whose metadata must be set in the tree, with their rows after the batch.
     pub touched: Vec<(NodeId, NodeRow)>,
+    /// For each removal of the batch, in order: whether the name moves to the kept area instead of being unlinked.
+    pub removals: VecDeque<bool>,
 }
 
 impl<'t> Transition<'t> {
@@ -74,6 +77,7 @@ impl<'t> Transition<'t> {
             nodes_seen: HashSet::new(),
             touched: HashSet::new(),
             external_known: Lsn::ZERO,
+            removals: VecDeque::new(),
         }
     }
 
@@ -238,14 +242,35 @@ impl<'t> Transition<'t> {
         let mut row = self.row(lsn, node)?;
         self.remember_links(node)?;
         self.unbind(lsn, at, node, replaced)?;
-        if self.overlay.links(node)?.is_empty() {
-            let root = self.root_of(lsn, at.parent)?;
-            let kept = Edge::new(NodeId::kept(root), node.kept_name());
+        let links = self.overlay.links(node)?;
+        let root = self.root_of(lsn, at.parent)?;
+        let kept = Edge::new(NodeId::kept(root), node.kept_name());
+        // A name inside a removed directory keeps nothing: that directory goes when its own time has come.
+        let mut reachable = false;
+        for link in &links {
+            reachable |= self.is_reachable(lsn, link.parent)?;
+        }
+        let moves = !reachable && !links.contains(&kept);
+        if moves {
             self.bind(lsn, &kept, node, replaced)?;
+        }
+        if !reachable {
             row.kept_since = Some((lsn.captured, lsn.local));
             self.overlay.put_node(node, &row);
         }
+        self.removals.push_back(moves);
         Ok(())
+    }
+
+    fn is_reachable(&self, lsn: Lsn, node: NodeId) -> Result<bool, JournalError> {
+        let mut at = node;
+        for _ in 0..Self::DEPTH_MAX {
+            if at.as_root_or_kept().is_some() {
+                return Ok(!at.is_kept_area());
+            }
+            at = self.parent(lsn, at)?.unwrap_or(at);
+        }
+        Err(JournalError::Inconsistent { lsn, what: "directories form a cycle" })
     }
 
     fn rename(
@@ -436,7 +461,7 @@ impl<'t> Transition<'t> {
             };
             touched.push((node, row));
         }
-        Ok(Finished { puts: self.overlay.into_puts(), before: self.before, touched })
+        Ok(Finished { puts: self.overlay.into_puts(), before: self.before, touched, removals: self.removals })
     }
 }
 

@@ -29,10 +29,12 @@ pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> 
             remove(journal, tree, *node)?;
             removed += 1;
         }
-        if !journal.prune(horizon)? {
-            return Ok(removed);
+        if dead.is_empty() {
+            break;
         }
     }
+    while journal.prune(horizon)? {}
+    Ok(removed)
 }
 
 fn remove<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, node: NodeId) -> Result<(), JournalError> {

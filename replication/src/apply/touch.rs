@@ -11,7 +11,7 @@ use journal::journal::Placed;
 use journal::log::Log;
 use journal::state::{NodeRow, State};
 use journal::{Edge, Event, JournalError, Kind, Lsn, NodeId, Payload, Tables, TreeFile, TreeIo};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ pub struct Touch<T: TreeIo> {
     directories: HashMap<NodeId, T::Dir>,
     files: HashMap<NodeId, T::File>,
     names: HashMap<NodeId, Vec<Edge>>,
+    /// For each removal to come: whether the name moves to the kept area.
+    removals: VecDeque<bool>,
     xattrs: HashSet<NodeId>,
     created: Vec<(NodeId, u64)>,
     degraded: Vec<Degraded>,
@@ -59,6 +61,7 @@ impl<T: TreeIo> Touch<T> {
             directories: HashMap::new(),
             files: HashMap::new(),
             names: HashMap::new(),
+            removals: VecDeque::new(),
             xattrs: HashSet::new(),
             created: Vec::new(),
             degraded: Vec::new(),
@@ -75,8 +78,10 @@ impl<T: TreeIo> Touch<T> {
         batch: &[Placed],
         before: HashMap<NodeId, Vec<Edge>>,
         touched: &[(NodeId, NodeRow)],
+        removals: VecDeque<bool>,
     ) -> Result<Vec<(NodeId, u64)>, JournalError> {
         self.names = before;
+        self.removals = removals;
         self.xattrs.clear();
         self.created.clear();
         let run = self.events(batch).and_then(|()| self.metadata(touched));
@@ -164,15 +169,13 @@ impl<T: TreeIo> Touch<T> {
     }
 
     fn remove(&mut self, lsn: Lsn, node: NodeId, at: &Edge) -> Result<(), JournalError> {
-        let names = self.names.entry(node).or_default();
-        names.retain(|name| name != at);
-        let last = names.is_empty();
-        if last {
+        let moves = self.removals.pop_front().unwrap_or(true);
+        if moves {
             let root = self.root_of(lsn, at.parent)?;
             let kept = Edge::new(NodeId::kept(root), node.kept_name());
-            self.names.entry(node).or_default().push(at.clone());
             return self.rename(lsn, node, at, &kept);
         }
+        self.names.entry(node).or_default().retain(|name| name != at);
         let dir = self.directory(lsn, at.parent)?;
         self.tree.unlink(&dir, &at.name).map_err(failed("unlink", node))
     }

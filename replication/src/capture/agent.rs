@@ -5,6 +5,7 @@
 //! gap is closed, a synchronization complete, and a barrier answered by the same test: no hint of its epoch or an
 //! earlier one is left.
 
+mod gaps;
 mod run;
 mod status;
 

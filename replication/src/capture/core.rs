@@ -18,6 +18,9 @@ use std::time::Instant;
 /// Notices read at once: a writer that never pauses must not keep the agent reading.
 const NOTICES_MAX: usize = 1 << 16;
 
+/// Looks at a name that came to nothing because things moved.
+const LOOKS_MAX: u32 = 200;
+
 /// What was captured since the start; for progress and the report of a synchronization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
@@ -46,6 +49,8 @@ pub(super) struct Core {
     pub doubted: HashSet<RootNo>,
     /// Large files rest between readings.
     pub rests: HashMap<NodeId, Instant>,
+    /// Files of which it is known that bytes were written, but which were not there when they should be read.
+    pub owed: HashSet<NodeId>,
     /// How many names are in the index's table of skips.
     pub skip_count: usize,
     pub buffer: Vec<u8>,
@@ -78,6 +83,7 @@ impl Core {
             cookies: VecDeque::new(),
             doubted: HashSet::new(),
             rests: HashMap::new(),
+            owed: HashSet::new(),
             skip_count,
             buffer: Vec::new(),
             counters: Counters::default(),
@@ -121,7 +127,7 @@ impl Core {
         let drained = watch.drain(NOTICES_MAX, take);
         drained
             .map_err(|errno| CaptureError::Watch { operation: "read notifications", source: errno.into() })?;
-        self.overflowed |= self.hints.len() > self.config.hints_max;
+        self.overflowed |= self.hints.told() + self.owed.len() > self.config.hints_max;
         Ok(())
     }
 
@@ -130,8 +136,9 @@ impl Core {
         self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true });
     }
 
-    /// A hint to look again later.
+    /// A hint to look again later. What cannot be seen clearly for very long is a case for a rescan, within a gap.
     pub(super) fn again(&mut self, edge: journal::Edge, hint: Hint) {
+        self.overflowed |= hint.tries > LOOKS_MAX;
         self.hints.put_back(edge, hint);
     }
 }

@@ -4,7 +4,7 @@ use super::CaptureError;
 use super::content::{Have, Pass, block_bits};
 use super::core::Core;
 use super::draft::clock;
-use super::facts::{Facts, NodeFact};
+use super::facts::{Facts, NodeFact, Seen};
 use super::hints::Hint;
 use super::index::Row;
 use super::look::{Look, Sort, XattrsOf, look_open, open_file, origin_of, xattrs, xattrs_hash};
@@ -76,9 +76,8 @@ impl Core {
         file: Option<&OwnedFd>,
     ) -> Result<(), CaptureError> {
         let (Some(fact), Some(row)) = (facts.nodes.get(&node), self.index.row(node)?) else { return Ok(()) };
-        let NodeFact { look, content, compare, epoch, .. } = fact;
-        let (look, epoch) = (*look, *epoch);
-        let want = look.sort == Sort::File && self.wants_content(&row, &look, *content, *compare, edge)?;
+        let (look, epoch) = (fact.look, fact.epoch);
+        let want = look.sort == Sort::File && self.wants_content(node, fact, &row, edge)?;
         let moved = differs(false, &row.attributes, &look.attributes);
         if !want && !moved && !self.lacks(edge, SkippedWhat::Xattrs)? {
             return Ok(());
@@ -100,33 +99,30 @@ impl Core {
         })
     }
 
-    fn wants_content(
+    /// Whether the bytes of a file may differ from what the stream has.
+    pub(super) fn wants_content(
         &self,
+        node: NodeId,
+        fact: &NodeFact,
         row: &Row,
-        look: &Look,
-        content: bool,
-        compare: bool,
         edge: &Edge,
     ) -> Result<bool, CaptureError> {
-        let times = row.attributes.mtime != look.attributes.mtime || row.size != look.size;
-        let doubt = compare
-            && (row.attributes.ctime != look.attributes.ctime || row.racy() || !self.config.ignore_same);
-        Ok(content || times || doubt || row.content_unknown() || self.lacks(edge, SkippedWhat::Content)?)
+        let (old, new) = (&row.attributes, &fact.look.attributes);
+        let times = old.mtime != new.mtime || row.size != fact.look.size;
+        let doubt = fact.compare && (old.ctime != new.ctime || row.racy() || !self.config.ignore_same);
+        let told = fact.content || self.owed.contains(&node);
+        Ok(told || times || doubt || row.content_unknown() || self.lacks(edge, SkippedWhat::Content)?)
     }
 
-    /// A file that a listing doubts although its stat is as known. `true`: that was all there was to do.
+    /// A file that a listing doubts although its stat is as known.
     pub(super) fn examine_now(
         &mut self,
         facts: &Facts,
         node: NodeId,
         edge: &Edge,
         row: &Row,
-    ) -> Result<bool, CaptureError> {
-        if row.sort() != Sort::File || self.has_skip(edge)? || self.is_excluded(facts, row.root, edge)? {
-            return Ok(false);
-        }
-        self.examine_file(facts, node, edge, row.clone(), None, true, facts.epoch)?;
-        Ok(true)
+    ) -> Result<(), CaptureError> {
+        self.examine_file(facts, node, edge, row.clone(), None, true, facts.epoch)
     }
 
     /// Runs `tell` within the capture under way, or within one of its own.
@@ -163,8 +159,17 @@ impl Core {
                     opened = file;
                     &opened
                 }
-                // The notification of what became of it is on its way.
-                Err(Errno::NOENT) => return Ok(()),
+                // It moved, or a directory above it did: it is looked for again under this name, and read wherever
+                // it is found.
+                Err(Errno::NOENT) => {
+                    if want {
+                        self.owed.insert(node);
+                    }
+                    let why = Why { content: want, attributes: true, ..Why::default() };
+                    let tries = facts.hints.get(edge).map_or(0, |hint| hint.tries) + 1;
+                    self.again(edge.clone(), Hint { why, epoch, not_before: None, tries });
+                    return Ok(());
+                }
                 Err(errno) => return self.examine_closed_file(facts, node, edge, row, want, errno),
             },
         };
@@ -239,10 +244,14 @@ impl Core {
                 self.skip(edge, SkippedWhat::Content, errno, facts)?;
             }
             None if want => {
+                self.owed.remove(&node);
                 row.set_content_unknown(false);
                 self.unskip_what(edge, SkippedWhat::Content)?;
             }
             None => {}
+        }
+        if self.roots.len() > 1 && differs(false, &row.attributes, &look.attributes) {
+            self.hint_other_roots(&row, epoch)?;
         }
         self.tell_meta(node, &mut row, &look, set, facts, edge)?;
         self.rest(node, started.elapsed());
@@ -252,6 +261,21 @@ impl Core {
             let epoch = self.hints.epoch().max(epoch);
             let not_before = self.rests.get(&node).copied();
             self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
+        }
+        Ok(())
+    }
+
+    /// A file with names in several roots is a node of each; only one of them is told of by notifications.
+    fn hint_other_roots(&mut self, row: &Row, epoch: u64) -> Result<(), CaptureError> {
+        let others: Vec<RootNo> =
+            self.roots.iter().map(|root| root.number).filter(|root| *root != row.root).collect();
+        for root in others {
+            let Some(node) = self.index.by_origin(root, &row.origin)? else { continue };
+            if let Some(edge) =
+                self.index.names_of(node)?.into_iter().find(|edge| !edge.parent.is_kept_area())
+            {
+                self.hints.name(edge, Why { content: true, attributes: true, ..Why::default() }, epoch);
+            }
         }
         Ok(())
     }
@@ -330,7 +354,21 @@ impl Core {
     /// The attributes of a directory itself.
     pub(super) fn examine_directory(&mut self, facts: &Facts, node: NodeId) -> Result<(), CaptureError> {
         let Some(mut row) = self.index.row(node)? else { return Ok(()) };
-        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        let directory = match self.directory(facts, node)? {
+            Place::Open(directory) => directory,
+            // Looked for again under its name, unless that cannot be looked at now.
+            Place::Gone(Some(doubt)) if facts.seen.get(&doubt) != Some(&Seen::Unknown) => {
+                if let Some(edge) = self.index.names_of(node)?.into_iter().next()
+                    && self.is_attached(node)?
+                {
+                    let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
+                    let why = Why { attributes: true, ..Why::default() };
+                    self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let Ok(look) = look_open(directory.as_fd()) else { return Ok(()) };
         if row.attributes == look.attributes {
             return Ok(());

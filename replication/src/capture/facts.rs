@@ -8,7 +8,7 @@
 
 use super::CaptureError;
 use super::core::Core;
-use super::hints::Hint;
+use super::hints::{Hint, ListHint};
 use super::index::Row;
 use super::look::{Look, Sort};
 use super::node::Place;
@@ -61,6 +61,10 @@ pub(super) struct Facts {
     pub touched: HashMap<NodeId, u64>,
     /// Names to look at.
     pub queue: VecDeque<(Edge, Why)>,
+    /// Names whose directory was not found where it should be.
+    waiting: Vec<(Edge, Why)>,
+    /// Directories to be listed that were not found, and the name that led nowhere.
+    pub unlisted: Vec<(NodeId, ListHint, Edge)>,
     pub epoch: u64,
     pub compare: bool,
 }
@@ -77,10 +81,10 @@ impl Facts {
     }
 
     fn forget_look(&mut self, edge: &Edge) {
-        if let Some(Seen::There(node)) = self.seen.remove(edge) {
-            if let Some(fact) = self.nodes.get_mut(&node) {
-                fact.at.retain(|at| at != edge);
-            }
+        if let Some(Seen::There(node)) = self.seen.remove(edge)
+            && let Some(fact) = self.nodes.get_mut(&node)
+        {
+            fact.at.retain(|at| at != edge);
         }
     }
 
@@ -150,35 +154,66 @@ impl Core {
 
     /// Looks at the queue. Names whose directory cannot be found wait until the names above were looked at.
     fn look_all(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
-        let mut waiting: Vec<(Edge, Why)> = Vec::new();
         loop {
+            facts.queue.extend(std::mem::take(&mut facts.waiting));
             let mut progress = false;
             while let Some((edge, why)) = facts.queue.pop_front() {
-                if let Some(Seen::There(node)) = facts.seen.get(&edge) {
-                    if let Some(fact) = facts.nodes.get_mut(node) {
+                if let Some(seen) = facts.seen.get(&edge) {
+                    if let Seen::There(node) = seen
+                        && let Some(fact) = facts.nodes.get_mut(node)
+                    {
                         fact.content |= why.content;
                     }
                     continue;
                 }
-                if facts.seen.contains_key(&edge) {
-                    continue;
-                }
                 match self.look(facts, &edge, why)? {
                     None => progress = true,
+                    // Covered by a mount, or not to be searched: compared when that ends.
+                    Some(doubt) if facts.seen.get(&doubt) == Some(&Seen::Unknown) => {}
                     Some(doubt) => {
                         if !facts.seen.contains_key(&doubt) && doubt != edge {
                             facts.queue.push_back((doubt, Why::default()));
                         }
-                        waiting.push((edge, why));
+                        facts.waiting.push((edge, why));
                     }
                 }
             }
-            if !progress || waiting.is_empty() {
-                // What still waits stands in directories that are gone.
+            if !progress || facts.waiting.is_empty() {
                 return Ok(());
             }
-            facts.queue.extend(waiting.drain(..));
         }
+    }
+
+    /// After the telling: what still waits stands in directories that are gone, or that moved while they were looked
+    /// for, or whose removal could not be told yet.
+    pub(super) fn put_back_waiting(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        for (edge, why) in std::mem::take(&mut facts.waiting) {
+            if self.is_attached(edge.parent)? {
+                let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
+                self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+            }
+        }
+        for (directory, hint, doubt) in std::mem::take(&mut facts.unlisted) {
+            if facts.seen.get(&doubt) != Some(&Seen::Unknown) && self.is_attached(directory)? {
+                self.hints.list(directory, hint);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a directory hangs under a root as far as the stream goes.
+    pub(super) fn is_attached(&self, directory: NodeId) -> Result<bool, CaptureError> {
+        let mut at = directory;
+        for _ in 0..1 << 16 {
+            if at.as_root_or_kept().is_some() {
+                return Ok(!at.is_kept_area());
+            }
+            match self.index.names_of(at)?.into_iter().next() {
+                Some(edge) => at = edge.parent,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Looks at one name. Returns the name that stands in the way if its directory cannot be found.
@@ -222,6 +257,10 @@ impl Core {
             self.skip(edge, SkippedWhat::MountPoint, rustix::io::Errno::XDEV, facts)?;
             facts.see(edge, Seen::Unknown);
             return Ok(None);
+        }
+        self.unskip_what(edge, SkippedWhat::MountPoint)?;
+        if look.sort != Sort::Directory {
+            self.unskip_what(edge, SkippedWhat::Node)?;
         }
         let node = self.node_of(facts, root, edge, &look, &origin)?;
         self.enter(facts, root, node, edge, look, origin, why)?;
@@ -275,7 +314,10 @@ impl Core {
         self.close_edge(facts, edge, Some(node))?;
         if look.sort == Sort::Directory && first {
             facts.directories.insert(node);
-            let again = facts.compare || !self.watch.has(node) || self.has_skip(edge)?;
+            // Back from outside, or found elsewhere by a rescan: nobody vouches for what it holds.
+            let doubted = facts.nodes.get(&node).is_some_and(|fact| fact.compare);
+            let moved = self.index.child(edge)? != Some(node);
+            let again = (doubted && moved) || !self.watch.has(node) || self.has_skip(edge)?;
             if fresh || again {
                 self.adopt_directory(facts, node, edge, fresh)?;
             }
@@ -353,21 +395,23 @@ impl Core {
             }
             for edge in lost {
                 facts.see(&edge, Seen::Unknown);
+                facts.waiting.push((edge, Why { name: true, content: true, ..Why::default() }));
             }
         }
         // What was removed inside a directory that is gone went with it.
         let mut with_it = Vec::new();
         for (edge, seen) in &facts.seen {
-            if *seen == Seen::Absent && facts.is_gone(self, edge.parent)? {
-                if let Some(node) = self.index.child(edge)? {
-                    if facts.is_gone(self, node)? {
-                        with_it.push(edge.clone());
-                    }
-                }
+            if *seen == Seen::Absent
+                && facts.is_gone(self, edge.parent)?
+                && let Some(node) = self.index.child(edge)?
+                && facts.is_gone(self, node)?
+            {
+                with_it.push(edge.clone());
             }
         }
         for edge in with_it {
             facts.see(&edge, Seen::Unknown);
+            facts.waiting.push((edge, Why { name: true, ..Why::default() }));
         }
         Ok(())
     }

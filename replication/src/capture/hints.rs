@@ -30,6 +30,13 @@ pub(super) struct ListHint {
     pub compare: bool,
 }
 
+/// Hints taken into a round.
+pub(super) struct Due {
+    pub names: Vec<(Edge, Hint)>,
+    /// Directories to be looked at themselves, and since which epoch.
+    pub directories: Vec<(NodeId, u64)>,
+}
+
 /// All hints that wait.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
@@ -44,6 +51,11 @@ pub(super) struct Hints {
 impl Hints {
     pub(super) fn len(&self) -> usize {
         self.names.len() + self.directories.len() + self.lists.len()
+    }
+
+    /// How many stem from notifications, which anybody can make at any rate.
+    pub(super) fn told(&self) -> usize {
+        self.names.len() + self.directories.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -105,7 +117,7 @@ impl Hints {
     }
 
     /// Takes hints at names and directories that are due; all of them if `hurry`. At most `limit` names.
-    pub(super) fn take_due(&mut self, hurry: bool, limit: usize) -> (Vec<(Edge, Hint)>, Vec<(NodeId, u64)>) {
+    pub(super) fn take_due(&mut self, hurry: bool, limit: usize) -> Due {
         let now = Instant::now();
         let due = |hint: &Hint| hurry || hint.not_before.is_none_or(|at| at <= now);
         let names: Vec<(Edge, Hint)> = if self.names.len() <= limit {
@@ -115,7 +127,7 @@ impl Hints {
         };
         let directories = std::mem::take(&mut self.directories).into_iter().collect();
         self.since = (!self.is_empty()).then(Instant::now);
-        (names, directories)
+        Due { names, directories }
     }
 
     /// Takes the directory to list next: the newest one, so that few are waiting while a tree is walked.

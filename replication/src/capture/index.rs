@@ -17,6 +17,7 @@ pub use rebuild::NamespaceEntry;
 pub(super) use rows::{Row, SkipRow};
 
 use super::CaptureError;
+use super::look::Sort;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use journal::{Edge, Lsn, Name, NodeId, Origin, RootNo, Timestamp};
 use std::path::{Path, PathBuf};
@@ -167,12 +168,11 @@ impl Index {
             (Some(_), None) => IndexState::Dirty,
             (Some(_), Some(mark)) => self.clean_state(mark).unwrap_or(IndexState::Dirty),
         };
-        if state != IndexState::Dirty {
-            if let Some(next) =
+        if state != IndexState::Dirty
+            && let Some(next) =
                 self.heads.get("next").map_err(&read)?.and_then(|next| NodeId::from_key(&next))
-            {
-                self.next_node = next.0;
-            }
+        {
+            self.next_node = next.0;
         }
         let write = failed("write a head");
         self.heads.remove("clean").map_err(&write)?;
@@ -296,6 +296,21 @@ impl Index {
             let edge = edge_of_key(&key).ok_or(CaptureError::BadRow { space: "skips" })?;
             Ok((edge, SkipRow::decode(&value)?))
         })
+    }
+
+    /// Files (all that is no directory), directories (roots among them) and bytes of files, by counting.
+    pub(super) fn totals(&self) -> Result<(u64, u64, u64), CaptureError> {
+        let (mut files, mut directories, mut bytes) = (0, 0, 0u64);
+        for row in self.nodes.iter() {
+            let row = Row::decode(&row.value().map_err(failed("read nodes"))?)?;
+            if row.sort() == Sort::Directory {
+                directories += 1;
+            } else {
+                files += 1;
+                bytes = bytes.saturating_add(row.size);
+            }
+        }
+        Ok((files, directories, bytes))
     }
 
     /// Begins a batch.

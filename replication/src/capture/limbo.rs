@@ -98,6 +98,7 @@ impl Core {
             self.unwatched.remove(&node);
             self.limbo.leaving.push(node);
         }
+        self.owed.remove(&node);
         let mut batch = self.index.batch();
         self.index.remove_node(&mut batch, node)?;
         self.index.commit(batch)

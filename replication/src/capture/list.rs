@@ -8,7 +8,8 @@ use super::CaptureError;
 use super::core::Core;
 use super::facts::{FACTS_MAX, Facts, Seen};
 use super::hints::ListHint;
-use super::look::{Sort, look_at};
+use super::index::Row;
+use super::look::{Look, Sort, look_at};
 use super::node::Place;
 use super::watch::{WatchError, Why};
 use journal::{Edge, Name, NodeId, SkippedWhat};
@@ -42,7 +43,11 @@ impl Core {
             self.hints.list(node, hint);
             return Ok(());
         }
-        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        let Place::Open(directory) = self.directory(facts, node)? else {
+            // It, or a directory above it, moved on: it is looked for and listed when it has its place in the index.
+            self.hints.list(node, ListHint { compare: true, ..hint });
+            return Ok(());
+        };
         if !self.watch_directory(facts, node, &directory, Some(edge))? {
             return Ok(());
         }
@@ -105,10 +110,10 @@ impl Core {
                 Err(Errno::NOENT) => return Ok(Listing::All),
                 Err(errno) => return self.skip_directory(facts, node, errno),
             };
-            if let Some(name) = Name::new(entry.file_name().to_bytes()) {
-                if !each(self, facts, name)? {
-                    return Ok(Listing::Stopped);
-                }
+            if let Some(name) = Name::new(entry.file_name().to_bytes())
+                && !each(self, facts, name)?
+            {
+                return Ok(Listing::Stopped);
             }
         }
         Ok(Listing::All)
@@ -132,7 +137,16 @@ impl Core {
         node: NodeId,
         hint: ListHint,
     ) -> Result<(), CaptureError> {
-        let Place::Open(directory) = self.directory(facts, node)? else { return Ok(()) };
+        let directory = match self.directory(facts, node)? {
+            Place::Open(directory) => directory,
+            Place::Gone(Some(doubt)) => {
+                // Where it is now is found out first.
+                facts.queue.push_back((doubt.clone(), Why::default()));
+                facts.unlisted.push((node, hint, doubt));
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let edge = self.index.names_of(node)?.into_iter().next();
         if !self.watch_directory(facts, node, &directory, edge.as_ref())? {
             return Ok(());
@@ -186,35 +200,48 @@ impl Core {
             Some(_) => return Ok(()),
             None => {}
         }
-        if let Some(node) = self.index.child(&edge)? {
-            let row = self.index.row(node)?;
-            if let (Some(row), Ok(Some(look))) = (row, look_at(directory.as_fd(), &edge.name)) {
-                let directory = row.sort() == Sort::Directory && look.sort == Sort::Directory;
-                let same = row.origin.inode == look.inode
-                    && !self.is_mount(row.root, &look)
-                    && self.root(row.root).is_some_and(|root| root.device_of(&look) == row.origin.device)
-                    && (row.same_as(&look) || directory)
-                    && !row.content_unknown();
-                let trusted =
-                    !hint.compare || row.sort() != Sort::File || (self.config.ignore_same && !row.racy());
-                if same && directory && hint.recursive && !self.is_excluded(facts, row.root, &edge)? {
-                    // Its inode may have been used again: that is looked at with its generation before it is listed.
-                    self.hints.list(node, hint);
-                    if self.watch.has(node) && row.same_as(&look) {
-                        return Ok(());
-                    }
-                } else if same
-                    && trusted
-                    && !self.has_skip(&edge)?
-                    && !self.is_excluded(facts, row.root, &edge)?
-                {
-                    return Ok(());
-                } else if same && !directory && self.examine_now(facts, node, &edge, &row)? {
-                    return Ok(());
-                }
-            }
+        if let Some(node) = self.index.child(&edge)?
+            && let Some(row) = self.index.row(node)?
+            && let Ok(Some(look)) = look_at(directory.as_fd(), &edge.name)
+            && self.is_as_known(facts, node, &edge, &row, &look, hint)?
+        {
+            return Ok(());
         }
         facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
         Ok(())
+    }
+
+    /// Whether a name needs no closer look. Sees to it that a directory is listed too, and reads a file at once whose
+    /// stat is as known but not trusted.
+    fn is_as_known(
+        &mut self,
+        facts: &mut Facts,
+        node: NodeId,
+        edge: &Edge,
+        row: &Row,
+        look: &Look,
+        hint: ListHint,
+    ) -> Result<bool, CaptureError> {
+        let one_inode = row.sort() == look.sort
+            && row.origin.inode == look.inode
+            && self.root(row.root).is_some_and(|root| root.device_of(look) == row.origin.device);
+        if !one_inode || self.is_mount(row.root, look) || self.is_excluded(facts, row.root, edge)? {
+            return Ok(false);
+        }
+        if look.sort == Sort::Directory && hint.recursive {
+            // The inode number may be used again: the generation is compared before the directory is listed.
+            self.hints.list(node, hint);
+        }
+        if !row.same_as(look) || row.content_unknown() || self.has_skip(edge)? {
+            return Ok(false);
+        }
+        match look.sort {
+            Sort::Directory => Ok(self.watch.has(node)),
+            Sort::File if hint.compare && (row.racy() || !self.config.ignore_same) => {
+                self.examine_now(facts, node, edge, row)?;
+                Ok(true)
+            }
+            _ => Ok(true),
+        }
     }
 }

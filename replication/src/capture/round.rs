@@ -6,7 +6,7 @@
 use super::CaptureError;
 use super::core::Core;
 use super::facts::{FACTS_MAX, Facts, Seen};
-use super::hints::Hint;
+use super::hints::{Due, Hint};
 use super::index::Row;
 use super::look::{Sort, XattrsOf, look_open, xattrs, xattrs_hash};
 use super::node::Place;
@@ -47,8 +47,9 @@ impl Before for Known<'_> {
 impl Core {
     /// One round over what is due, or over everything if a barrier waits.
     pub(super) fn round(&mut self) -> Result<(), CaptureError> {
-        let mut facts = Facts { epoch: self.hints.epoch(), ..Facts::default() };
-        let (names, directories) = self.hints.take_due(self.hurry, HINTS_MAX);
+        let mut facts = Facts::default();
+        facts.epoch = self.hints.epoch();
+        let Due { names, directories } = self.hints.take_due(self.hurry, HINTS_MAX);
         for (edge, hint) in names {
             facts.epoch = facts.epoch.min(hint.epoch);
             self.take_hint(&mut facts, edge, hint);
@@ -111,7 +112,7 @@ impl Core {
         for directory in std::mem::take(&mut facts.directories) {
             self.examine_directory(facts, directory)?;
         }
-        Ok(())
+        self.put_back_waiting(facts)
     }
 
     /// Has names looked at again in the next round.
@@ -127,10 +128,10 @@ impl Core {
         let mut parents: HashMap<NodeId, Option<Timestamp>> = HashMap::new();
         let mut groups = order.groups();
         while let Some(group) = groups.next() {
-            let files = match self.open_new_files(facts, group)? {
+            let files = match self.open_files(facts, group)? {
                 Ok(files) => files,
                 Err(edge) => {
-                    // A new file was replaced or removed after the look. Alone it may as well never have been; in
+                    // The file was replaced or removed after the look. Alone it may as well never have been there; in
                     // company the rest must wait, for a name must not be shown without its bytes.
                     self.put_back(
                         facts,
@@ -172,23 +173,35 @@ impl Core {
         Ok(())
     }
 
-    /// Opens the new files of a group, or says which is not there any more.
+    /// Opens the files of a group whose bytes are to be told, or says which is not there any more.
     #[allow(clippy::type_complexity)]
-    fn open_new_files(
+    fn open_files(
         &mut self,
         facts: &Facts,
         group: &[Step],
     ) -> Result<Result<HashMap<NodeId, OwnedFd>, Edge>, CaptureError> {
         let mut files = HashMap::new();
-        for step in group.iter().take(OPEN_MAX) {
-            let Step::Create { node, .. } = step else { continue };
-            let Some(fact) = facts.nodes.get(node).filter(|fact| fact.look.sort == Sort::File) else {
+        for step in group.iter().filter(|step| step.takes().is_some()).take(OPEN_MAX) {
+            let node = step.node();
+            let Some(fact) = facts.nodes.get(&node).filter(|fact| fact.look.sort == Sort::File) else {
                 continue;
             };
             let Some(edge) = fact.at.last() else { continue };
-            match self.open_node(facts, *node, edge)? {
-                Ok(file) => _ = files.insert(*node, file),
-                Err(rustix::io::Errno::NOENT) => return Ok(Err(edge.clone())),
+            let wanted = match &fact.row {
+                None => true,
+                Some(row) => self.wants_content(node, fact, row, edge)?,
+            };
+            if !wanted || files.contains_key(&node) {
+                continue;
+            }
+            match self.open_node(facts, node, edge)? {
+                Ok(file) => _ = files.insert(node, file),
+                Err(rustix::io::Errno::NOENT) => {
+                    if fact.row.is_some() {
+                        self.owed.insert(node);
+                    }
+                    return Ok(Err(edge.clone()));
+                }
                 // It is there but may not be read: `examine` reports that.
                 Err(_) => {}
             }
@@ -279,13 +292,13 @@ impl Core {
             _ => None,
         };
         parents.insert(parent, mtime);
-        if let (Some(mtime), Some(mut row)) = (mtime, self.index.row(parent)?) {
-            if row.attributes.mtime != mtime {
-                row.attributes.mtime = mtime;
-                let mut batch = self.index.batch();
-                self.index.put_row(&mut batch, parent, &row)?;
-                self.index.commit(batch)?;
-            }
+        if let (Some(mtime), Some(mut row)) = (mtime, self.index.row(parent)?)
+            && row.attributes.mtime != mtime
+        {
+            row.attributes.mtime = mtime;
+            let mut batch = self.index.batch();
+            self.index.put_row(&mut batch, parent, &row)?;
+            self.index.commit(batch)?;
         }
         Ok(mtime)
     }

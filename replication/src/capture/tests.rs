@@ -30,7 +30,14 @@ struct Bench {
 impl Bench {
     /// A bench whose agent has not been started.
     fn prepare() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::prepare_in("")
+    }
+
+    /// The same, with the root on a file system of choice if it is there.
+    fn prepare_in(place: &str) -> Self {
+        let place = Path::new(place);
+        let directory =
+            if place.is_dir() { tempfile::tempdir_in(place) } else { tempfile::tempdir() }.unwrap();
         let root = directory.path().join("root");
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(directory.path().join("outside")).unwrap();
@@ -51,6 +58,15 @@ impl Bench {
     /// A bench with a running agent, synchronized.
     fn new() -> Self {
         let mut bench = Self::prepare();
+        bench.start(Start::First);
+        bench.check();
+        bench
+    }
+
+    /// A bench that looks only when a barrier makes it: what lies between two barriers is seen as a whole.
+    fn patient() -> Self {
+        let mut bench = Self::prepare();
+        bench.config.debounce = PATIENCE;
         bench.start(Start::First);
         bench.check();
         bench

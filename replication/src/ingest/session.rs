@@ -40,6 +40,9 @@ struct State {
     journaled: Journaled,
     progress: Progress,
     failed: Option<SessionError>,
+    /// Parts that came, and how many of them were known already.
+    parts: u64,
+    duplicates: u64,
 }
 
 struct Batch {
@@ -71,6 +74,8 @@ impl IngestSession {
             journaled,
             progress: Progress { journaled: begun.journaled, durable_parts: 0, taken_bytes: 0 },
             failed: None,
+            parts: 0,
+            duplicates: 0,
         };
         let shared = Shared { state: Mutex::new(state), moved: Condvar::new(), observer };
         IngestSession {
@@ -108,7 +113,7 @@ impl IngestSession {
 
     fn admit(&mut self, batch: Vec<Bytes>) -> Result<(), SessionError> {
         let mut take = Vec::with_capacity(batch.len());
-        let mut last = None;
+        let (mut last, mut duplicates) = (None, 0);
         for bytes in batch {
             self.parts += 1;
             self.bytes += bytes.len() as u64;
@@ -117,12 +122,19 @@ impl IngestSession {
             last = Some((part.capture.lsn, part.number, part.last));
             if admission == Admission::Take {
                 take.push(part);
+            } else {
+                duplicates += 1;
             }
         }
         let Some(last) = last else { return Ok(()) };
         let (parts_end, bytes_end) = (self.parts, self.bytes);
         let batch = Batch { parts_end, bytes_end, last, done: false };
-        self.shared.state.lock().in_flight.push_back(batch);
+        {
+            let mut state = self.shared.state.lock();
+            state.parts = parts_end;
+            state.duplicates += duplicates;
+            state.in_flight.push_back(batch);
+        }
         if take.is_empty() {
             self.shared.finish(parts_end, None);
             return Ok(());
@@ -194,6 +206,13 @@ impl InFlight {
             state.failed = Some(SessionError::Closed);
         }
         self.shared.moved.notify_all();
+    }
+
+    /// Parts that came, and how many of them were known already.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let state = self.shared.state.lock();
+        (state.parts, state.duplicates)
     }
 
     /// How far it is.

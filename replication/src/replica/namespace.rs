@@ -21,14 +21,17 @@ const WHOLE_BYTES_MAX: u64 = 64 << 10;
 /// How long a page may wait for apply.
 const APPLY_WAIT: Duration = Duration::from_secs(590);
 
+/// A directory, what is left of its page, the last name of it.
+type Open = (NodeId, std::vec::IntoIter<(Name, NodeId)>, Option<Name>);
+
 struct Walk<T: TreeIo> {
     view: LeasedView<T>,
     at: Lsn,
     /// Whether a first synchronization was interrupted.
     partial: bool,
     roots: Vec<RootNo>,
-    /// Directories under way: the directory, what is left of its page, the last name of it.
-    stack: Vec<(NodeId, std::vec::IntoIter<(Name, NodeId)>, Option<Name>)>,
+    /// Directories under way.
+    stack: Vec<Open>,
     page: u64,
 }
 

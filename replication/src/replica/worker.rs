@@ -34,6 +34,7 @@ pub(super) fn start<T: TreeIo>(
         shared: Arc::clone(shared),
         moving: Arc::clone(&moving),
         retained: Instant::now(),
+        pruned: Lsn::ZERO,
     };
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
@@ -98,6 +99,8 @@ struct Worker<T: TreeIo> {
     moving: Arc<Mutex<()>>,
     /// When retention last looked.
     retained: Instant,
+    /// Up to where history has been removed.
+    pruned: Lsn,
 }
 
 enum Work {
@@ -177,7 +180,12 @@ impl<T: TreeIo> Worker<T> {
         };
         self.retained = Instant::now();
         let retained = self.journal.retain(policy, self.journal.clock().now()).and_then(|retained| {
-            apply::prune(&self.journal, &self.tree, retained.horizon).map(|removed| (retained, removed))
+            if self.pruned == retained.horizon {
+                return Ok((retained, 0));
+            }
+            let removed = apply::prune(&self.journal, &self.tree, retained.horizon)?;
+            self.pruned = retained.horizon;
+            Ok((retained, removed))
         });
         match retained {
             Ok((retained, removed)) => {

@@ -200,6 +200,10 @@ impl Queue {
     pub fn acknowledge(&mut self, lsn: u64) -> Vec<u64> {
         let lsn = lsn.min(self.captured.unwrap_or(lsn));
         self.acknowledged = self.acknowledged.max(lsn);
+        if self.is_empty() {
+            // All that is left was abandoned, or belongs to the open capture.
+            return self.release(self.open.map_or(self.next_place, |open| open.first_place));
+        }
         let mut place = self.released;
         for segment in &self.segments {
             if segment.last_lsn > lsn {

@@ -19,7 +19,7 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 20;
 /// A file with more is refused: 5 TiB of segments of 16 MiB have a state of 13 MiB.
 const BODY_BYTES_MAX: usize = 64 << 20;
-const FIXED_BYTES: usize = 16 + 5 * 8 + 1 + 8;
+const FIXED_BYTES: usize = 1 + 16 + 6 * 8 + 2 * 4;
 
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub(super) struct Clean {
     pub time: Timestamp,
     pub next_place: u64,
     pub next_segment: u64,
+    pub released: u64,
     pub segments: Vec<Segment>,
     pub skips: Vec<(u64, u64)>,
 }
@@ -47,11 +48,12 @@ impl State {
         let mut body = Vec::new();
         body.put_u8(u8::from(self.clean.is_some()) | (u8::from(self.journal.is_some()) << 1));
         body.put_slice(&self.journal.map_or([0; 16], |id| id.0));
-        for number in
-            [self.acknowledged, clean.captured, clean.time.0 as u64, clean.next_place, clean.next_segment]
-        {
-            body.put_u64_le(number);
-        }
+        body.put_u64_le(self.acknowledged);
+        body.put_u64_le(clean.captured);
+        body.put_i64_le(clean.time.0);
+        body.put_u64_le(clean.next_place);
+        body.put_u64_le(clean.next_segment);
+        body.put_u64_le(clean.released);
         body.put_u32_le(clean.segments.len() as u32);
         body.put_u32_le(clean.skips.len() as u32);
         for segment in &clean.segments {
@@ -102,6 +104,7 @@ impl State {
             time: Timestamp(file.get_i64_le()),
             next_place: file.get_u64_le(),
             next_segment: file.get_u64_le(),
+            released: file.get_u64_le(),
             ..Clean::default()
         };
         let (segments, skips) = (file.get_u32_le() as usize, file.get_u32_le() as usize);
@@ -161,6 +164,7 @@ pub(super) fn persist(spool: &Spool, segments: Option<Vec<Segment>>) -> Result<(
             time: queue.time,
             next_place: queue.next_place,
             next_segment: queue.next_segment,
+            released: queue.released,
             segments,
             skips: queue.skips.iter().copied().collect(),
         });
@@ -229,7 +233,9 @@ fn is_whole(disk: &dyn Disk, directory: &Path, clean: &Clean, acknowledged: u64)
         Some(last) => last.last_place + 1 == clean.next_place && last.last_lsn >= clean.captured,
         None => acknowledged == clean.captured,
     };
-    lengths && contiguous && ends && acknowledged <= clean.captured
+    let first = clean.segments.first().map_or(clean.next_place, |segment| segment.first_place);
+    let begins = (first..=clean.next_place).contains(&clean.released);
+    lengths && contiguous && begins && ends && acknowledged <= clean.captured
 }
 
 impl Queue {
@@ -238,7 +244,7 @@ impl Queue {
         self.time = clean.time;
         self.next_place = clean.next_place;
         self.next_segment = clean.next_segment;
-        self.released = clean.segments.first().map_or(clean.next_place, |segment| segment.first_place);
+        self.released = clean.released;
         self.disk_bytes = clean.segments.iter().map(|segment| segment.bytes).sum();
         self.segments = clean.segments.into();
         self.skips = clean.skips.into();

@@ -51,7 +51,7 @@ impl MasterOptions {
             name,
             host,
             in_flight_bytes_max: 16 << 20,
-            batch_bytes: 1 << 20,
+            batch_bytes: 256 << 10,
             compress: false,
             status_every: Duration::from_secs(1),
             silence_max: Duration::from_secs(10),
@@ -68,8 +68,10 @@ pub fn endpoint(uri: &str, tls: Option<ClientTlsConfig>) -> Result<Endpoint, ton
     let endpoint = Endpoint::from_shared(uri.to_owned())?
         .connect_timeout(Duration::from_secs(10))
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        // Pings queue behind data: on a slow line their answers are late although it lives. A dead stream is noticed
+        // earlier by the silence of the replica, whose direction is idle.
+        .keep_alive_timeout(Duration::from_secs(60))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(Some(4 << 20))
         .initial_connection_window_size(Some(8 << 20));
@@ -77,6 +79,16 @@ pub fn endpoint(uri: &str, tls: Option<ClientTlsConfig>) -> Result<Endpoint, ton
         Some(tls) => endpoint.tls_config(tls),
         None => Ok(endpoint),
     }
+}
+
+/// Makes a new, unconnected channel. Every attempt has one of its own: a channel keeps its connection until it notices
+/// that it is dead, which takes longer than a stream has patience.
+pub type Dial = Arc<dyn Fn() -> Channel + Send + Sync>;
+
+/// Dials this endpoint over TCP.
+#[must_use]
+pub fn dial(endpoint: Endpoint) -> Dial {
+    Arc::new(move || endpoint.connect_lazy())
 }
 
 /// The stream of one scenario: dials, delivers, dials again.
@@ -93,19 +105,19 @@ impl MasterStream {
         MasterStream { options, spool, agent }
     }
 
-    /// Keeps the scenario connected over `channel` until `stop` turns true, or its sender is gone. Not cancel-safe:
-    /// end it with `stop`, or its threads go on until they notice.
+    /// Keeps the scenario connected until `stop` turns true, or its sender is gone. Dropped before
+    /// its end, its threads end soon after, but nobody waits for them and the agent is not told.
     ///
     /// # Errors
     /// What makes dialling again pointless; the agent has been told.
-    pub async fn run(&self, channel: Channel, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
+    pub async fn run(&self, dial: Dial, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
         let mut backoff = Backoff::new(self.options.backoff.0, self.options.backoff.1);
         loop {
             if *stop.borrow() {
                 return Ok(());
             }
             let mut met = false;
-            let error = connection::run(self, channel.clone(), &mut stop, &mut met).await;
+            let error = connection::run(self, dial(), &mut stop, &mut met).await;
             if met {
                 backoff.reset();
             }

@@ -30,15 +30,22 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// Certificates shown, in DER, the caller's own first; empty without TLS.
     pub certificates: Vec<Vec<u8>>,
+    /// What the caller's certificate calls it, where the listener has read that; `None` without TLS.
+    pub names: Option<Vec<String>>,
 }
 
 impl Peer {
+    /// A listener with a transport of its own knows better who called, and says so in an extension.
     fn of<T>(request: &Request<T>) -> Self {
+        if let Some(known) = request.extensions().get::<Peer>() {
+            return known.clone();
+        }
         let certificates = request.peer_certs();
         Peer {
             address: request.remote_addr(),
             certificates: certificates
                 .map_or_else(Vec::new, |all| all.iter().map(|one| one.to_vec()).collect()),
+            names: None,
         }
     }
 }
@@ -67,7 +74,8 @@ pub struct ReplicaStreamOptions {
     pub compress: bool,
     /// An acknowledgement is sent at least so often, so that silence means a dead link.
     pub acknowledge_every: Duration,
-    /// A connection on which nothing is heard for so long is dead.
+    /// A connection on which no message ends for so long is dead. Generous, since a message of 4 MiB takes a slow line
+    /// its time, and a master that comes back is let in at once anyway.
     pub silence_max: Duration,
     /// How long a new connection waits for the end of the one before.
     pub takeover_max: Duration,
@@ -79,7 +87,7 @@ impl Default for ReplicaStreamOptions {
             in_flight_bytes_max: 32 << 20,
             compress: false,
             acknowledge_every: Duration::from_secs(2),
-            silence_max: Duration::from_secs(10),
+            silence_max: Duration::from_secs(120),
             takeover_max: Duration::from_secs(10),
         }
     }
@@ -125,8 +133,9 @@ impl ReplicationService {
 pub fn tune(server: Server) -> Server {
     server
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        // As at the master's end: answers queue behind data.
+        .http2_keepalive_timeout(Some(Duration::from_secs(60)))
         .initial_stream_window_size(Some(4 << 20))
         .initial_connection_window_size(Some(8 << 20))
 }

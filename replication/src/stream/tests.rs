@@ -41,8 +41,11 @@ fn captures_arrive_once_and_in_order_over_a_line_that_is_cut_at_random() {
                     1 => proxy.cut_after(random.below(20_000)),
                     _ => proxy.cut(),
                 }
+            } else {
+                proxy.go();
             }
         }
+        proxy.go();
         assert!(setup.spool.wait_empty(SOON));
         emitted.check(&setup.link.ingest);
         assert!(setup.link.connections() > 5, "{} connections", setup.link.connections());
@@ -128,7 +131,9 @@ fn a_replica_that_lost_acknowledged_data_is_refused_for_good() {
     let setup = Setup::new();
     let stream = setup.connect(&setup.uri());
     until_begun(&setup);
-    (0..3).for_each(|_| drop(setup.spool.emit(draft(0, 10)).unwrap()));
+    for _ in 0..3 {
+        setup.spool.emit(draft(0, 10)).unwrap();
+    }
     assert!(setup.spool.wait_empty(SOON));
     stream.stop().unwrap();
     setup.link.ingest.with(|memory| memory.captures.truncate(1));
@@ -287,7 +292,9 @@ fn acknowledgements_of_what_was_not_sent_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let spool = spool_in(directory.path());
     spool.begin(JOURNAL, Lsn::ZERO, Timestamp(0)).unwrap();
-    (0..2).for_each(|_| drop(spool.emit(draft(0, 10)).unwrap()));
+    for _ in 0..2 {
+        spool.emit(draft(0, 10)).unwrap();
+    }
     let mut reader = SpoolReader::resume(&spool, Lsn::ZERO, 0).unwrap();
     let batch = reader.next_batch(1, Duration::ZERO).unwrap();
     let flow = Flow::new(1 << 20);

@@ -124,6 +124,8 @@ fn interrupted_anywhere_and_made_again() {
     for _ in 0..60 {
         chaos.step(&world);
     }
+    let many = (0..30).map(|n| create(20_000 + n, NodeId::root(ROOT), &format!("many-{n}"), Kind::Fifo));
+    world.capture(ROOT, many.collect());
     let lsn = world.applied();
     let view = world.view_at(lsn);
     let target = MemTree::new(1);

@@ -159,6 +159,8 @@ pub(super) fn work<T: TreeIo, D: TreeIo>(
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };
         if shared.is_over() {
+            // The walker may have ended before: nobody else knows that this one is missing.
+            shared.fail(RestoreError::Cancelled);
             continue;
         }
         if let Err(error) = make(view, shared, &job) {

@@ -213,7 +213,7 @@ pub fn return_to_capture<R: ReplicaControl>(
         let failed = RestoreError::journal("open a view");
         let (now, then) =
             (replica.view(head).map_err(&failed)?, replica.view(report.captured).map_err(&failed)?);
-        let plan = RewindPlan::new(&now, &then, &[], monitor)?;
+        let plan = RewindPlan::to_capture(&now, &then, monitor)?;
         let done = carry_out(&plan, replica, monitor)?;
         report.bytes_written = done.bytes;
         report.files_changed = plan.files_changed(&done.nodes)?;

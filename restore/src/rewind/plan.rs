@@ -10,6 +10,7 @@
 //! directories need no care: apply sets attributes from its tables after every batch.
 
 use super::captures::Captures;
+use super::exact;
 use super::names::{Decider, Note, Wanted};
 use crate::content::bytes_at_most;
 use crate::difference::{Difference, Entry, Totals, comparable};
@@ -17,7 +18,8 @@ use crate::error::RestoreError;
 use crate::monitor::Monitor;
 use crate::places::Places;
 use crate::scope::{PathFilter, Scope, Where, is_directory};
-use journal::serialize::{Before, Order, Step, serialize};
+use journal::serialize::{Before, Change, Order, Step, serialize};
+use journal::state::State;
 use journal::view::View;
 use journal::{Edge, JournalError, Meta, NodeId, RootNo, TreeIo};
 use std::cell::RefCell;
@@ -89,18 +91,29 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
             (wanted, works)
         };
         let Wanted { changes, copies, notes } = wanted;
-        let mut orders = Vec::new();
-        for (root, changes) in changes {
-            let present =
-                Present { root, places: difference.from(), copies: &copies, names: RefCell::default() };
-            let order = serialize(root, &changes, &present)
-                .map_err(|source| RestoreError::Names { root, source: Box::new(source) })?;
-            orders.push((root, order));
-        }
+        let orders = orders(&difference, changes, &copies)?;
         Ok(RewindPlan { difference, scope, orders, copies, works, notes })
     }
 
-    /// Whether there is nothing to do.
+    /// Plans to take back all local changes after the captured point `then`: the tree, and what was removed from it,
+    /// are then as the capture left them, and the capture can go on.
+    ///
+    /// # Errors
+    /// `Cancelled`, and as the tables.
+    pub fn to_capture(
+        now: &'v View<T>,
+        then: &'v View<T>,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RestoreError> {
+        let difference = Difference::between(now, then, monitor)?;
+        let copies = BTreeMap::new();
+        let orders = orders(&difference, exact::changes(&difference)?, &copies)?;
+        let works = exact::works(&difference)?;
+        Ok(RewindPlan { difference, scope: Scope::all(), orders, copies, works, notes: Vec::new() })
+    }
+
+    /// Whether there is nothing to look at. A plan that is not empty may still turn out to change nothing, where bytes
+    /// were touched and are the same again.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.works.is_empty() && self.orders.iter().all(|(_, order)| order.steps().is_empty())
@@ -183,6 +196,22 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
     }
 }
 
+/// Orders the changes of each root.
+fn orders<T: TreeIo>(
+    difference: &Difference<'_, T>,
+    changes: BTreeMap<RootNo, Vec<Change>>,
+    copies: &BTreeMap<NodeId, NodeId>,
+) -> Result<Vec<(RootNo, Order)>, RestoreError> {
+    let mut orders = Vec::new();
+    for (root, changes) in changes {
+        let present = Present { root, places: difference.from(), copies, names: RefCell::default() };
+        let order = serialize(root, &changes, &present)
+            .map_err(|source| RestoreError::Names { root, source: Box::new(source) })?;
+        orders.push((root, order));
+    }
+    Ok(orders)
+}
+
 /// Work on nodes that both states have.
 fn works<T: TreeIo>(
     difference: &Difference<'_, T>,
@@ -209,17 +238,7 @@ fn works<T: TreeIo>(
             true => (sizeless(before), sizeless(after)),
             false => (comparable(before), comparable(after)),
         };
-        let work = Work {
-            target: node,
-            source: node,
-            root,
-            bytes: difference.may_differ(node),
-            attributes: before.attributes != after.attributes,
-            xattrs: before.xattrs != after.xattrs,
-        };
-        if work.bytes || work.attributes || work.xattrs {
-            works.push(work);
-        }
+        works.extend(Work::between(node, root, before, after, difference.may_differ(node)));
     }
     Ok(works)
 }
@@ -289,8 +308,11 @@ impl<T: TreeIo> Before for Present<'_, '_, T> {
             return Ok(names.clone());
         }
         let mut names = self.places.names(node)?;
-        if names.is_empty() {
-            names.push(Edge::new(NodeId::kept(self.root), node.kept_name()));
+        let kept = Edge::new(NodeId::kept(self.root), node.kept_name());
+        // A file may have a name there beside others in removed directories.
+        let tables = &**self.places.view().tables();
+        if names.is_empty() || State::name(tables, &kept)? == Some(node) {
+            names.push(kept);
         }
         self.names.borrow_mut().insert(node, names.clone());
         Ok(names)

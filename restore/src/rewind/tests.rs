@@ -24,7 +24,7 @@ fn create(node: NodeId, at: Edge, kind: Kind) -> Event {
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("REWIND_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let count = std::env::var("REWIND_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let first = std::env::var("REWIND_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     first..first + count
 }
@@ -39,6 +39,7 @@ fn back_to_any_point_and_forth() {
                 chaos.step(&world);
             }
             let captured = world.applied();
+            let kept = world.tree.kept_snapshot(ROOT);
             for _ in 0..4 {
                 let lsns = world.lsns();
                 let lsn = lsns[chaos.below(lsns.len() as u64) as usize];
@@ -61,6 +62,8 @@ fn back_to_any_point_and_forth() {
                 world.snapshot(captured, ROOT),
                 "seed {seed} back at {captured}"
             );
+            // The capture may take back what it removed.
+            assert_eq!(world.tree.kept_snapshot(ROOT), kept, "seed {seed}: removed before {captured}");
             assert!(!world.is_detached());
         }
     }
@@ -75,6 +78,7 @@ fn a_path_alone() {
         for _ in 0..60 {
             chaos.step(&world);
         }
+        let kept = world.tree.kept_snapshot(ROOT);
         for _ in 0..6 {
             let lsns = world.lsns();
             let lsn = lsns[chaos.below(lsns.len() as u64) as usize];
@@ -115,6 +119,10 @@ fn a_path_alone() {
             world.snapshot(captured, ROOT),
             "seed {seed} back at {captured}"
         );
+        assert_eq!(world.tree.kept_snapshot(ROOT), kept, "seed {seed}: removed before {captured}");
+        for _ in 0..20 {
+            chaos.step(&world);
+        }
     }
     // All that the seeds are there for has come up.
     assert!(blocked > 0);

@@ -73,12 +73,34 @@ impl MemTree {
         tree
     }
 
+    /// What a root's kept area holds, but for nodes that the replica made for itself. Whether a file that has a name in
+    /// a removed directory has one of its own in the kept area, too, depends on what was removed first: such own names
+    /// are left out.
+    pub fn kept_snapshot(&self, root: RootNo) -> Snapshot {
+        let all = self.snapshot_of(NodeId::kept(root));
+        let local = |path: &[u8]| {
+            let first = path.split(|byte| *byte == b'/').next().unwrap();
+            first.len() == 16 && first[0] >= b'8'
+        };
+        let own = |path: &[u8]| !path.contains(&b'/');
+        let elsewhere = |path: &[u8]| {
+            let object = &all[path].object;
+            all.iter().any(|(other, seen)| seen.object == *object && !own(other) && !local(other))
+        };
+        let keep = |path: &[u8]| !path.is_empty() && !local(path) && !(own(path) && elsewhere(path));
+        part(&all, |path| keep(path).then(|| path.to_vec()))
+    }
+
     /// Everything below a root.
     pub fn snapshot(&self, root: RootNo) -> Snapshot {
+        self.snapshot_of(NodeId::root(root))
+    }
+
+    fn snapshot_of(&self, top: NodeId) -> Snapshot {
         let state = self.state.lock();
         let mut found = Snapshot::new();
         let mut first: HashMap<u64, Vec<u8>> = HashMap::new();
-        let mut rest = vec![(Vec::new(), NodeId::root(root).0)];
+        let mut rest = vec![(Vec::new(), top.0)];
         let mut order = BTreeMap::new();
         while let Some((path, inode)) = rest.pop() {
             for (name, below) in &state.by_inode[&inode].entries {

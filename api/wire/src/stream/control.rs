@@ -319,6 +319,8 @@ pub struct Assignment {
     pub scenario: u64,
     /// Its name.
     pub name: String,
+    /// Most bytes of its spool on disk.
+    pub spool_bytes_max: u64,
 }
 
 /// Part of the present namespace.

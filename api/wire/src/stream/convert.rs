@@ -478,7 +478,10 @@ impl TryFrom<proto::ReplicaMessage> for FromReplica {
 
 impl From<Vec<Assignment>> for proto::AssignmentList {
     fn from(assignments: Vec<Assignment>) -> Self {
-        let assignment = |a: Assignment| proto::Assignment { scenario: a.scenario, name: a.name };
+        let assignment = |a: Assignment| {
+            let Assignment { scenario, name, spool_bytes_max } = a;
+            proto::Assignment { scenario, name, spool_bytes_max }
+        };
         proto::AssignmentList { assignments: assignments.into_iter().map(assignment).collect() }
     }
 }
@@ -488,8 +491,10 @@ impl TryFrom<proto::AssignmentList> for Vec<Assignment> {
 
     fn try_from(list: proto::AssignmentList) -> Result<Self, ConvertError> {
         at_most("assignments", list.assignments.len(), LIST_MAX)?;
-        let assignment =
-            |a: proto::Assignment| Ok(Assignment { scenario: a.scenario, name: text("name", a.name)? });
+        let assignment = |a: proto::Assignment| {
+            let proto::Assignment { scenario, name, spool_bytes_max } = a;
+            Ok(Assignment { scenario, name: text("name", name)?, spool_bytes_max })
+        };
         list.assignments.into_iter().map(assignment).collect()
     }
 }

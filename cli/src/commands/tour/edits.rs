@@ -60,8 +60,9 @@ pub(super) fn work(root: &Path) -> io::Result<Vec<String>> {
         // A name may be as long as names can be.
         if name.len() < 250 {
             name.push(".old");
-            std::fs::rename(path, path.with_file_name(name))?;
-            lines.push(format!("mv {0} {0}.old", shown(root, path)));
+            let old = path.with_file_name(name);
+            std::fs::rename(path, &old)?;
+            lines.push(format!("mv {} {}", shown(root, path), shown(root, &old)));
         }
     }
     if let Some(path) = files.last().filter(|path| path.exists()) {

@@ -66,10 +66,10 @@ pub(super) fn make(root: &Path) -> io::Result<Vec<String>> {
     }
     let media = root.join("media");
     std::fs::create_dir(&media)?;
-    std::fs::write(media.join("film.bin"), numbers.bytes(12 << 20))?;
+    std::fs::write(media.join("film.bin"), numbers.bytes(3 << 20))?;
     let mut disk = File::create(media.join("disk.img"))?;
-    disk.set_len(64 << 20)?;
-    for place in [0, 20 << 20, (64 << 20) - 4096] {
+    disk.set_len(16 << 20)?;
+    for place in [0, 5 << 20, (16 << 20) - 4096] {
         disk.seek(SeekFrom::Start(place))?;
         disk.write_all(&numbers.bytes(4096))?;
     }

@@ -4,12 +4,11 @@ use super::status::{State, Status};
 use super::{Command, Start};
 use crate::capture::CaptureError;
 use crate::capture::core::Core;
-use crate::capture::draft::clock;
 use crate::capture::hints::ListHint;
 use crate::capture::mounts::{Mounts, below};
 use crate::capture::watch::Why;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use journal::{Class, Edge, GapCause, Lsn, Marker, Name, NodeId, Provenance, RootNo, Timestamp};
+use journal::{Class, Edge, GapCause, Lsn, Name, NodeId, RootNo, Timestamp};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -21,46 +20,46 @@ use std::time::{Duration, Instant};
 /// Names of cookies begin like this.
 pub(super) const COOKIE_PREFIX: &str = "barrier-";
 /// How often lost roots and directories without a watch are tried again.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// Longest debounce; it grows with the time a round takes.
 const DEBOUNCE_MAX: Duration = Duration::from_millis(500);
 /// Idle for so long, descriptors of directories are closed.
 const IDLE: Duration = Duration::from_secs(1);
 
-struct Barrier {
-    name: String,
-    cookie: u64,
-    class: Class,
-    reply: Sender<Result<Lsn, CaptureError>>,
+pub(super) struct Barrier {
+    pub(super) name: String,
+    pub(super) cookie: u64,
+    pub(super) class: Class,
+    pub(super) reply: Sender<Result<Lsn, CaptureError>>,
     /// Set when the cookie came out.
-    epoch: Option<u64>,
+    pub(super) epoch: Option<u64>,
 }
 
-struct Gap {
-    root: RootNo,
-    cause: GapCause,
+pub(super) struct Gap {
+    pub(super) root: RootNo,
+    pub(super) cause: GapCause,
     /// Nothing of this epoch may be left; `None`: it cannot be compared yet.
-    epoch: Option<u64>,
+    pub(super) epoch: Option<u64>,
 }
 
-struct Synchronization {
-    epoch: u64,
-    first: bool,
+pub(super) struct Synchronization {
+    pub(super) epoch: u64,
+    pub(super) first: bool,
 }
 
 pub(super) struct Runner {
-    core: Core,
-    cookies: OwnedFd,
-    commands: Receiver<Command>,
-    wake: Arc<OwnedFd>,
-    status: Arc<Mutex<Status>>,
-    mounts: Mounts,
-    barriers: Vec<Barrier>,
-    barrier_count: u64,
-    gaps: BTreeMap<u64, Gap>,
-    synchronization: Option<Synchronization>,
-    last_round: Duration,
-    retry_at: Instant,
+    pub(super) core: Core,
+    pub(super) cookies: OwnedFd,
+    pub(super) commands: Receiver<Command>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) mounts: Mounts,
+    pub(super) barriers: Vec<Barrier>,
+    pub(super) barrier_count: u64,
+    pub(super) gaps: BTreeMap<u64, Gap>,
+    pub(super) synchronization: Option<Synchronization>,
+    pub(super) last_round: Duration,
+    pub(super) retry_at: Instant,
 }
 
 enum Next {
@@ -94,11 +93,11 @@ impl Runner {
         }
     }
 
-    fn first_root(&self) -> RootNo {
+    pub(super) fn first_root(&self) -> RootNo {
         self.core.roots.first().map_or(RootNo(0), |root| root.number)
     }
 
-    fn all_roots(&self) -> Vec<RootNo> {
+    pub(super) fn all_roots(&self) -> Vec<RootNo> {
         self.core.roots.iter().map(|root| root.number).collect()
     }
 
@@ -234,7 +233,7 @@ impl Runner {
     }
 
     /// Creates a cookie; the event of it is all that counts.
-    fn write_cookie(&self, name: &str) -> Result<(), CaptureError> {
+    pub(super) fn write_cookie(&self, name: &str) -> Result<(), CaptureError> {
         let failed = |errno: rustix::io::Errno| CaptureError::File {
             operation: "create a cookie in",
             path: self.core.config.cookie_directory.clone(),
@@ -251,137 +250,6 @@ impl Runner {
                 barrier.epoch = Some(self.core.hints.end_epoch());
             }
         }
-        Ok(())
-    }
-
-    fn open_gap(&mut self, root: RootNo, cause: GapCause) -> Result<u64, CaptureError> {
-        let last = self.gaps.keys().next_back().map_or(0, |last| last + 1);
-        let gap = u64::try_from(clock().0).unwrap_or(0).max(last);
-        self.core.out.mark_now(root, Vec::new(), Marker::GapOpened { gap, root, path: Vec::new(), cause })?;
-        self.set_provenance(true);
-        let lost = self.core.root(root).is_none_or(|root| root.lost);
-        let epoch = (!lost).then(|| self.core.hints.end_epoch());
-        if let Some(epoch) = epoch {
-            self.core.rescan(root, epoch);
-        }
-        self.gaps.insert(gap, Gap { root, cause, epoch });
-        Ok(gap)
-    }
-
-    fn set_provenance(&mut self, gap: bool) {
-        let first = self.synchronization.as_ref().is_some_and(|synchronization| synchronization.first);
-        self.core.out.shared = first;
-        self.core.out.provenance = match (first, gap || self.synchronization.is_some()) {
-            (true, _) => Provenance::Synchronization,
-            (false, true) => Provenance::Rescan,
-            (false, false) => Provenance::Derived,
-        };
-    }
-
-    fn synchronize(&mut self, first: bool) -> Result<(), CaptureError> {
-        let root = self.first_root();
-        self.core.out.mark_now(root, Vec::new(), Marker::SynchronizationStarted { first })?;
-        let epoch = self.core.hints.end_epoch();
-        self.synchronization = Some(Synchronization { epoch, first });
-        self.set_provenance(false);
-        for root in self.all_roots() {
-            self.core.rescan(root, epoch);
-        }
-        Ok(())
-    }
-
-    /// Notifications were lost: whatever is waiting is covered by comparing everything.
-    fn overflow(&mut self) -> Result<(), CaptureError> {
-        self.core.overflowed = false;
-        self.core.hints.clear();
-        tracing::warn!("the queue of notifications overflowed: comparing everything");
-        if let Some(synchronization) = &mut self.synchronization {
-            synchronization.epoch = self.core.hints.end_epoch();
-            let epoch = synchronization.epoch;
-            for root in self.all_roots() {
-                self.core.rescan(root, epoch);
-            }
-        }
-        // Gaps that were being compared must be compared again: their hints are gone.
-        for gap in self.gaps.values_mut().filter(|gap| gap.epoch.is_some()) {
-            let epoch = self.core.hints.end_epoch();
-            gap.epoch = Some(epoch);
-            self.core.rescan(gap.root, epoch);
-        }
-        if self.synchronization.is_none() {
-            for root in self.all_roots() {
-                self.open_gap(root, GapCause::QueueOverflow)?;
-            }
-        }
-        // Their cookies may be among what was lost.
-        for number in 0..self.barriers.len() {
-            let Some(barrier) = self.barriers.get_mut(number) else { break };
-            match &mut barrier.epoch {
-                // What it waits for is now part of the comparison.
-                Some(epoch) => *epoch = self.core.hints.end_epoch(),
-                None => {
-                    self.barrier_count += 1;
-                    barrier.name = format!("{COOKIE_PREFIX}{}-{}", std::process::id(), self.barrier_count);
-                    let name = barrier.name.clone();
-                    self.write_cookie(&name)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends what has nothing left to wait for.
-    fn conclude(&mut self) -> Result<(), CaptureError> {
-        if self.core.overflowed
-            || (self.barriers.is_empty() && self.gaps.is_empty() && self.synchronization.is_none())
-        {
-            return Ok(());
-        }
-        let owed = self.core.hints.oldest_epoch();
-        let settled = |epoch: u64| owed.is_none_or(|owed| owed > epoch);
-        if let Some(done) = self.synchronization.take_if(|synchronization| settled(synchronization.epoch)) {
-            self.complete(&done)?;
-        }
-        let closed: Vec<u64> = self
-            .gaps
-            .iter()
-            .filter(|(_, gap)| {
-                gap.epoch.is_some_and(settled)
-                    && (gap.cause != GapCause::WatchLimit || self.core.unwatched.is_empty())
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in closed {
-            let Some(gap) = self.gaps.remove(&id) else { continue };
-            self.core.out.mark_now(gap.root, Vec::new(), Marker::GapClosed { gap: id })?;
-            self.set_provenance(!self.gaps.is_empty());
-        }
-        let mut number = 0;
-        while let Some(barrier) = self.barriers.get(number) {
-            if !barrier.epoch.is_some_and(settled) {
-                number += 1;
-                continue;
-            }
-            let barrier = self.barriers.swap_remove(number);
-            let marker = Marker::Barrier { cookie: barrier.cookie, class: barrier.class };
-            let lsn = self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
-            // Whoever asked may have given up.
-            let _ = barrier.reply.send(Ok(lsn));
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self, done: &Synchronization) -> Result<(), CaptureError> {
-        self.core.forget_removed(true)?;
-        let counters = self.core.counters;
-        let marker = Marker::SynchronizationCompleted {
-            files: counters.files,
-            directories: counters.directories,
-            bytes: counters.bytes,
-        };
-        self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
-        tracing::info!(first = done.first, files = counters.files, bytes = counters.bytes, "synchronized");
-        self.set_provenance(!self.gaps.is_empty());
         Ok(())
     }
 
@@ -422,58 +290,6 @@ impl Runner {
             }
         }
         self.core.hints.list(at, ListHint { epoch, recursive: true, compare: true });
-        Ok(())
-    }
-
-    /// Looks whether roots are still where they were.
-    fn check_roots(&mut self) -> Result<(), CaptureError> {
-        for number in std::mem::take(&mut self.core.doubted) {
-            let Some(root) = self.core.roots.iter_mut().find(|root| root.number == number) else { continue };
-            if root.lost || root.is_there() {
-                continue;
-            }
-            tracing::warn!(root = %root.path.display(), "the root is not the directory it was");
-            root.lost = true;
-            self.core.directories.clear();
-            self.core.watch.forget(NodeId::root(number));
-            self.open_gap(number, GapCause::WatchLost)?;
-        }
-        Ok(())
-    }
-
-    /// From time to time: roots that were lost, directories that could not be watched.
-    fn retry(&mut self) -> Result<(), CaptureError> {
-        if !self.core.unwatched.is_empty() && !self.gaps.values().any(|gap| gap.cause == GapCause::WatchLimit)
-        {
-            tracing::warn!(
-                count = self.core.unwatched.len(),
-                "directories cannot be watched: raise max_user_watches"
-            );
-            self.open_gap(self.first_root(), GapCause::WatchLimit)?;
-        }
-        if Instant::now() < self.retry_at {
-            return Ok(());
-        }
-        self.retry_at = Instant::now() + RETRY;
-        let epoch = self.core.hints.epoch();
-        for directory in &self.core.unwatched {
-            self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
-        }
-        let lost: Vec<usize> = (0..self.core.roots.len())
-            .filter(|number| self.core.roots.get(*number).is_some_and(|root| root.lost))
-            .collect();
-        for number in lost {
-            let Some(root) = self.core.roots.get_mut(number) else { continue };
-            if !root.reopen() {
-                continue;
-            }
-            let number = root.number;
-            let epoch = self.core.hints.end_epoch();
-            self.core.rescan(number, epoch);
-            for gap in self.gaps.values_mut().filter(|gap| gap.root == number && gap.epoch.is_none()) {
-                gap.epoch = Some(epoch);
-            }
-        }
         Ok(())
     }
 

@@ -130,10 +130,10 @@ impl Model {
     }
 
     fn mtime(&mut self, directory: NodeId, mtime: Option<Timestamp>) {
-        if let Some(mtime) = mtime {
-            if let Some(attributes) = self.node(directory).ok().and_then(|node| node.attributes.as_mut()) {
-                attributes.mtime = mtime;
-            }
+        if let Some(mtime) = mtime
+            && let Some(attributes) = self.node(directory).ok().and_then(|node| node.attributes.as_mut())
+        {
+            attributes.mtime = mtime;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which scenarios a master is to protect: the replica knows, since that is where they are created.
 
 use super::super::{Backoff, StreamError};
+use super::Dial;
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -8,14 +9,15 @@ use wire::stream::proto::{AssignmentsRequest, replication_client::ReplicationCli
 use wire::stream::{Assignment, MESSAGE_BYTES_MAX};
 
 /// Keeps `assignments` equal to what the replica says, dialling again after cuts, until `stop` turns true or its
-/// sender is gone. Between connections the last list stands.
+/// sender is gone. Between connections the last list stands. `told` hears of every list and of every failure.
 ///
 /// # Errors
 /// If the replica sends what cannot be read, or refuses this host for good.
 pub async fn watch_assignments(
-    channel: Channel,
+    dial: Dial,
     host: String,
     assignments: watch::Sender<Vec<Assignment>>,
+    told: impl Fn(Result<(), &StreamError>) + Send + Sync,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), StreamError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -24,12 +26,13 @@ pub async fn watch_assignments(
             return Ok(());
         }
         let error = tokio::select! {
-            error = follow(channel.clone(), &host, &assignments, &mut backoff) => error,
+            error = follow(dial(), &host, &assignments, &told, &mut backoff) => error,
             changed = stop.changed() => {
                 if changed.is_err() { return Ok(()) }
                 continue;
             }
         };
+        told(Err(&error));
         let refused = matches!(&error, StreamError::Connection(status)
             if matches!(status.code(), tonic::Code::PermissionDenied | tonic::Code::Unauthenticated));
         if refused || !error.is_retryable() {
@@ -47,6 +50,7 @@ async fn follow(
     channel: Channel,
     host: &str,
     assignments: &watch::Sender<Vec<Assignment>>,
+    told: &(impl Fn(Result<(), &StreamError>) + Sync),
     backoff: &mut Backoff,
 ) -> StreamError {
     let mut client = ReplicationClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -64,6 +68,7 @@ async fn follow(
                         *known = list;
                         changed
                     });
+                    told(Ok(()));
                 }
                 Err(error) => return error.into(),
             },

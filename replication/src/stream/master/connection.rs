@@ -98,6 +98,8 @@ async fn serve(stream: &MasterStream, opened: Opened, stop: &mut watch::Receiver
     let (answers, to_send) = mpsc::unbounded_channel();
     let replica =
         Arc::new(Replica { answers: answers.clone(), pending: Mutex::default(), next: AtomicU64::new(1) });
+    let over =
+        Over { flow: Arc::clone(&flow), replica: Arc::clone(&replica), spool: Arc::clone(&stream.spool) };
     stream.agent.connected(&welcome, Arc::clone(&replica) as Arc<dyn ReplicaHandle>);
     // The thread does not send by itself: a body that nobody reads any more would hold it, this channel ends with the
     // task that forwards.
@@ -127,18 +129,31 @@ async fn serve(stream: &MasterStream, opened: Opened, stop: &mut watch::Receiver
         () = stopped(stop) => StreamError::Stopped,
     };
     // The order of the end: nobody waits for the replica, no more messages either way, then the threads.
-    flow.close();
-    replica.close();
+    drop(over);
     drop(control);
     drop(incoming);
     forward.abort();
-    stream.spool.wake();
     for thread in [deliver, handle] {
         if !thread.is_finished() {
             drop(thread.await);
         }
     }
     error
+}
+
+/// Lets go everybody who waits for the connection; also if the task that serves it is dropped.
+struct Over {
+    flow: Arc<Flow>,
+    replica: Arc<Replica>,
+    spool: Arc<crate::spool::Spool>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.flow.close();
+        self.replica.close();
+        self.spool.wake();
+    }
 }
 
 async fn ended(thread: &mut JoinHandle<StreamError>) -> StreamError {

@@ -72,7 +72,7 @@ async fn serve(
 
     // Only when nothing of it is in flight does the place become free: the next connection begins where the journal
     // then stands.
-    let host = hello.host;
+    let (host, scenario) = (hello.host, hello.name);
     let why = ended
         .as_ref()
         .err()
@@ -81,6 +81,15 @@ async fn serve(
         while !in_flight.drain(Duration::from_secs(10)) {
             tracing::warn!(host, "ingest has not finished with a connection that is gone");
         }
+        // A connection begins where the journal stands, so duplicates mean a mistake on one of the two sides.
+        let (parts, duplicates) = in_flight.counts();
+        tracing::info!(
+            scenario,
+            host,
+            parts,
+            duplicates,
+            "all that a connection brought is journaled or refused"
+        );
         link.detached(&why);
     });
     let drained = drained.await;
@@ -136,8 +145,8 @@ async fn attached(
     session: IngestSession,
     (incoming, outgoing, progress, place): Ends<'_>,
 ) -> Result<(), Refused> {
-    let in_flight = session.in_flight();
     let master = Arc::new(Master { outgoing: outgoing.clone(), pending: Mutex::default() });
+    let over = Over { master: Arc::clone(&master), in_flight: session.in_flight() };
     link.attached(host, Arc::clone(&master) as Arc<dyn MasterHandle>);
 
     let (batches, to_ingest) = mpsc::channel(BATCHES_MAX);
@@ -145,6 +154,7 @@ async fn attached(
     let (requests, to_answer) = mpsc::channel(REQUESTS_MAX);
     let answers = tokio::spawn(answer(Arc::clone(link), to_answer, outgoing.clone()));
     let (mut superseded, mut stop) = (place.superseded.clone(), inner.stop.clone());
+    let mut revoked = link.revoked();
     let ended = tokio::select! {
         ended = listen(inner, &**link, &master, incoming, batches, requests) => ended,
         ended = acknowledge(inner, &**link, progress, outgoing) => ended,
@@ -152,13 +162,33 @@ async fn attached(
             Err(refused(Reason::Superseded, "a newer connection of this master has taken over"))
         }
         _ = stop.wait_for(|stop| *stop) => Err(refused(Reason::Unavailable, "the replica is stopping")),
+        () = is_revoked(&mut revoked) => Err(refused(Reason::Unavailable, "the scenario is being closed")),
     };
-    master.close();
     answers.abort();
-    // Its queue is closed too: the pump ends now, or when ingest lets it go.
-    in_flight.close();
+    // The queue of the pump is closed too: it ends now, or when ingest lets it go.
+    drop(over);
     drop(pump.await);
     ended
+}
+
+/// Lets go everybody who waits for the connection; also if the task that serves it is dropped.
+struct Over {
+    master: Arc<Master>,
+    in_flight: crate::ingest::InFlight,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.master.close();
+        self.in_flight.close();
+    }
+}
+
+async fn is_revoked(revoked: &mut watch::Receiver<bool>) {
+    if revoked.wait_for(|revoked| *revoked).await.is_err() {
+        // Nobody is left who could.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Hands batches to ingest, which may block.

@@ -49,7 +49,7 @@ pub struct Setup {
 }
 
 fn assignment(scenario: u64) -> Assignment {
-    Assignment { scenario, name: format!("scenario {scenario}") }
+    Assignment { scenario, name: format!("scenario {scenario}"), spool_bytes_max: 1 << 30 }
 }
 
 impl Setup {
@@ -138,18 +138,16 @@ impl Setup {
         let agent = Arc::clone(&self.agent) as Arc<dyn MasterCommands>;
         let stream = master::MasterStream::new(options, Arc::clone(&self.spool), agent);
         let (stop, stopped) = watch::channel(false);
-        let _enter = self.runtime.enter();
-        let channel = master::endpoint(uri, tls).unwrap().connect_lazy();
-        let task = self.runtime.spawn(async move { stream.run(channel, stopped).await });
+        let dial = master::dial(master::endpoint(uri, tls).unwrap());
+        let task = self.runtime.spawn(async move { stream.run(dial, stopped).await });
         Stream { runtime: Arc::clone(&self.runtime), stop, task }
     }
 
     pub fn watch_assignments(&self, uri: &str) -> (watch::Receiver<Vec<Assignment>>, watch::Sender<bool>) {
         let (send, lists) = watch::channel(Vec::new());
         let (stop, stopped) = watch::channel(false);
-        let _enter = self.runtime.enter();
-        let channel = master::endpoint(uri, None).unwrap().connect_lazy();
-        self.runtime.spawn(master::watch_assignments(channel, self.host.clone(), send, stopped));
+        let dial = master::dial(master::endpoint(uri, None).unwrap());
+        self.runtime.spawn(master::watch_assignments(dial, self.host.clone(), send, |_| {}, stopped));
         (lists, stop)
     }
 
@@ -167,7 +165,7 @@ pub struct Stream {
 
 impl Stream {
     pub fn stop(self) -> Result<(), StreamError> {
-        drop(self.stop.send(true));
+        self.stop.send_replace(true);
         self.wait_end()
     }
 

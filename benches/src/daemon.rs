@@ -1,0 +1,167 @@
+//! The daemon under test: a process of its own in a data directory of its own, and its memory.
+
+use crate::run;
+use anyhow::{Context, bail};
+use parking_lot::Mutex;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Memory of a process, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Most that was resident.
+    pub resident: u64,
+    /// Most of it that was no file's, as seen twenty times a second.
+    pub anonymous: u64,
+}
+
+impl Memory {
+    /// Prints it.
+    pub fn print(&self) {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (resident, anonymous) = (mib(self.resident), mib(self.anonymous));
+        println!("  memory of the daemon: resident {resident:.0} MiB, anonymous {anonymous:.0} MiB at most");
+    }
+}
+
+/// A running standalone daemon. Dropping it kills it.
+pub struct Daemon {
+    child: Child,
+    endpoint: String,
+    data: PathBuf,
+    memory: Arc<Mutex<Memory>>,
+    done: Arc<AtomicBool>,
+    sampler: Option<JoinHandle<()>>,
+}
+
+/// Directory of `rewindd` and `restorectl`, built if they are not as new as their sources.
+fn binaries() -> anyhow::Result<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(built) = BUILT.get() {
+        return Ok(built);
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "-p", "api", "-p", "cli"]).current_dir(crate::tree::workspace());
+    run::timed(&mut build)?;
+    let this = std::env::current_exe().context("find this program")?;
+    let directory = this.parent().context("find the directory of this program")?;
+    Ok(BUILT.get_or_init(|| directory.to_owned()))
+}
+
+fn memory_of(status: &str) -> Memory {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let bytes = |name| field(name).unwrap_or(0) << 10;
+    Memory { resident: bytes("VmHWM"), anonymous: bytes("RssAnon") }
+}
+
+fn sample(process: u32, memory: &Mutex<Memory>, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        if let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) {
+            let now = memory_of(&status);
+            let mut most = memory.lock();
+            most.resident = most.resident.max(now.resident);
+            most.anonymous = most.anonymous.max(now.anonymous);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Daemon {
+    /// Starts one on `data` and waits until it serves.
+    ///
+    /// # Errors
+    /// If it ends before that.
+    pub fn start(data: &Path) -> anyhow::Result<Self> {
+        let mut child = Command::new(binaries()?.join("rewindd"))
+            .args(["--standalone", "--data"])
+            .arg(data)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start rewindd")?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("read stdout of rewindd")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if !line.starts_with("ready ") {
+            bail!("rewindd did not come up: {line}");
+        }
+        let (memory, done) = (Arc::<Mutex<Memory>>::default(), Arc::<AtomicBool>::default());
+        let process = child.id();
+        let (its_memory, its_done) = (Arc::clone(&memory), Arc::clone(&done));
+        let sampler = std::thread::spawn(move || sample(process, &its_memory, &its_done));
+        let endpoint = format!("unix:{}", data.join("rewindd.sock").display());
+        Ok(Daemon { child, endpoint, data: data.to_owned(), memory, done, sampler: Some(sampler) })
+    }
+
+    /// The replica directory the scenario is given by [`Daemon::protect`].
+    pub fn replica(&self) -> PathBuf {
+        self.data.with_extension("replica")
+    }
+
+    /// A command of `restorectl`, to be run.
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(binaries()?.join("restorectl"));
+        command.args(arguments).args(["--endpoint", &self.endpoint]);
+        Ok(command)
+    }
+
+    /// Runs a command of `restorectl`; gives the time it took, start of the process included.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Duration> {
+        Ok(run::timed(&mut self.command(arguments)?)?.1)
+    }
+
+    /// Defines the scenario `bench` on a directory and synchronizes; gives the time of `scenario run`.
+    ///
+    /// # Errors
+    /// Those of the commands.
+    pub fn protect(&self, master: &Path) -> anyhow::Result<Duration> {
+        let root = format!("{}={}", master.display(), self.replica().display());
+        self.run(&["scenario", "create", "bench", "--root", &root])?;
+        self.run(&["scenario", "run", "bench"])
+    }
+
+    /// Memory so far.
+    pub fn memory(&self) -> Memory {
+        *self.memory.lock()
+    }
+
+    /// Ends it in good order; gives its memory.
+    ///
+    /// # Errors
+    /// If it cannot be told to.
+    pub fn stop(mut self) -> anyhow::Result<Memory> {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).context("stop rewindd")?;
+        let ended = self.child.wait().context("wait for rewindd")?;
+        if !ended.success() {
+            bail!("rewindd ended with {ended}");
+        }
+        Ok(self.memory())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        // Both fail for a process that has ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if let Some(sampler) = self.sampler.take() {
+            drop(sampler.join());
+        }
+    }
+}

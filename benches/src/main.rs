@@ -1,0 +1,61 @@
+//! The benchmarks: `cargo run --release -p benches -- NAME`.
+//!
+//! A figure means little without another one from the same machine and minute. So each benchmark runs the product and
+//! a reference in turn, five times, and prints the median of each and their ratio. It prints and never judges: a
+//! bound is shown beside the figure, and a slow machine fails nothing.
+//!
+//! | name | the product | the reference |
+//! | --- | --- | --- |
+//! | `append` | journal with group commit | bare writer of the stored bytes, as many fdatasyncs |
+//! | `first-sync` | `scenario run` of a fresh daemon | `rsync -a` and `sync -f` |
+//! | `flush` | `flush` after one changed file among 80,000 | `rsync -a` of the same change |
+//! | `lag` | change to apply at 500 changed files a second | the bound |
+//! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
+//! | `memory` | the daemon through all of that | the bound |
+//!
+//! `rsync` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
+//! `$REWIND_CORPUS` (by default `corpus` in the temporary directory) and not changed.
+
+mod append;
+mod daemon;
+mod first_sync;
+mod flush;
+mod lag;
+mod memory;
+mod report;
+mod rewind;
+mod run;
+mod tree;
+
+use anyhow::Context;
+use std::process::ExitCode;
+
+type Bench = fn() -> anyhow::Result<()>;
+
+const BENCHES: [(&str, Bench); 6] = [
+    ("append", append::run),
+    ("first-sync", first_sync::run),
+    ("flush", flush::run),
+    ("lag", lag::run),
+    ("rewind", rewind::run),
+    ("memory", memory::run),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let all = wanted.iter().any(|name| name == "all");
+    let known = |name: &String| BENCHES.iter().any(|(known, _)| known == name);
+    if wanted.is_empty() || !(all || wanted.iter().all(known)) {
+        let names: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
+        eprintln!("usage: cargo run --release -p benches -- NAME...\nnames: {}, all", names.join(", "));
+        return ExitCode::from(2);
+    }
+    for (name, bench) in BENCHES.iter().filter(|(name, _)| all || wanted.iter().any(|one| one == name)) {
+        println!("== {name}");
+        if let Err(error) = bench().with_context(|| format!("run the benchmark {name}")) {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
