@@ -28,10 +28,16 @@ const BLOCK_BYTES_MAX: u32 = 64 << 20;
 
 #[derive(Encode, Decode)]
 enum BlockV1 {
-    Head { head: TablesHead, controls: Controls },
+    Head(Box<HeadV1>),
     Names(Vec<(Edge, NodeId)>),
     Nodes(Vec<(NodeId, NodeRow)>),
     End { names: u64, nodes: u64 },
+}
+
+#[derive(Encode, Decode)]
+pub(crate) struct HeadV1 {
+    pub(crate) head: TablesHead,
+    pub(crate) controls: Controls,
 }
 
 struct Out<'d> {
@@ -94,7 +100,7 @@ pub(crate) fn write(
     version.copy_from_slice(&u64::from(VERSION).to_le_bytes());
     rest.copy_from_slice(&head.journal);
     out.write(&header)?;
-    out.block(&BlockV1::Head { head, controls })?;
+    out.block(&BlockV1::Head(Box::new(HeadV1 { head, controls })))?;
     let names = blocks(
         frozen,
         Space::Names,
@@ -149,10 +155,7 @@ fn blocks<R>(
 }
 
 /// What a checkpoint says beside its rows.
-pub(crate) struct Loaded {
-    pub(crate) head: TablesHead,
-    pub(crate) controls: Controls,
-}
+pub(crate) type Loaded = HeadV1;
 
 /// Reads a checkpoint into empty tables. The head row is put last, after length, checksums, counts and hash of the
 /// whole file have been found right: without it the rows count for nothing.
@@ -179,7 +182,7 @@ pub(crate) fn load(
     let (mut names_seen, mut nodes_seen) = (0, 0);
     loop {
         match reader.block()? {
-            BlockV1::Head { head, controls } => loaded = Some(Loaded { head, controls }),
+            BlockV1::Head(head) => loaded = Some(*head),
             BlockV1::Names(names) => {
                 names_seen += names.len() as u64;
                 let puts = names.into_iter().flat_map(|(edge, node)| -> [Put; 2] {

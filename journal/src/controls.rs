@@ -100,6 +100,8 @@ pub struct Controls {
     pub skipped: BTreeMap<(RootNo, Vec<u8>), (SkippedWhat, i32)>,
     /// Changes of the replica tree that were not ours, since they were last seen to.
     pub drift: Vec<(String, String, Timestamp)>,
+    /// Files, directories and bytes of the last synchronization that completed.
+    pub synchronized_counts: (u64, u64, u64),
     horizon: (u64, u64),
     next_pin: u64,
     next_node: u64,
@@ -178,7 +180,8 @@ impl Controls {
                 Marker::SynchronizationStarted { first } => {
                     self.synchronized = if first { Synchronized::First } else { Synchronized::Again };
                 }
-                Marker::SynchronizationCompleted { .. } => {
+                Marker::SynchronizationCompleted { files, directories, bytes } => {
+                    self.synchronized_counts = (files, directories, bytes);
                     if self.first_point == 0 {
                         self.first_point = capture.lsn.captured;
                     }

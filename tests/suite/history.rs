@@ -78,7 +78,7 @@ fn one_history(seed: u64, captures: usize) {
     let mut rng = Rng::new(seed ^ 0x5eed);
     // A master never takes back what it removed. The generator may, to be hard on undo, but what a rewind moved
     // within the kept area is then not where the generator thinks.
-    let rewinds = seed % 3 != 0;
+    let rewinds = !seed.is_multiple_of(3);
     let mut generator = Generator::new(seed, Options { revive: !rewinds, ..options(seed) });
     let mut lab = Lab::new();
     lab.synchronized(&mut generator);

@@ -103,7 +103,11 @@ fn check_busy(busy: &Path, known: &Known) {
         let needed = (least - file * RECORDS).min(RECORDS);
         let needed: usize = (0..needed).map(|n| record(file, n).len()).sum();
         let found = seen.get(&file).copied();
-        assert!(found.is_some_and(|found| found >= needed), "{}: file {file}: {found:?} of {needed}", known.name);
+        assert!(
+            found.is_some_and(|found| found >= needed),
+            "{}: file {file}: {found:?} of {needed}",
+            known.name
+        );
     }
     // One more record may have been on its way.
     let newest = seen.keys().last().copied().unwrap_or(0);

@@ -5,11 +5,19 @@
 
 mod crash;
 mod cut_link;
+mod foreign;
 mod history;
+mod kills;
 mod log_crash;
 mod log_damage;
 mod log_faults;
 mod log_kit;
 mod log_model;
+mod overflow;
+mod real_dir;
+mod refusals;
+mod restart;
+mod rewinds;
 mod tidy;
 mod two_processes;
+mod versions;

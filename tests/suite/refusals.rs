@@ -179,7 +179,17 @@ fn an_unreadable_file_is_listed_and_the_rest_is_kept() {
     fs::write(master.join("open"), b"open").unwrap();
     fs::write(master.join("closed"), b"closed").unwrap();
     if is_root() {
-        if run({ let mut c = Command::new("setpriv"); c.arg("--version"); c }, Duration::from_secs(10)).exit != 0 {
+        if run(
+            {
+                let mut c = Command::new("setpriv");
+                c.arg("--version");
+                c
+            },
+            Duration::from_secs(10),
+        )
+        .exit
+            != 0
+        {
             println!("skipped: there is no setpriv to run a daemon without root");
             return;
         }
@@ -189,7 +199,7 @@ fn an_unreadable_file_is_listed_and_the_rest_is_kept() {
             std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
         }
     }
-    fs::set_permissions(master.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(master.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     world.start();
     world.ok(&world.create_line("docs"));
     let ran = world.ctl("scenario run docs");

@@ -54,7 +54,11 @@ fn changes_while_it_is_down_are_found_and_nothing_is_lost() {
         let noted = world.flush();
         points.push((format!("lsn:{noted}"), kept));
 
-        if round % 2 == 0 { world.stop() } else { world.kill() }
+        if round % 2 == 0 {
+            world.stop()
+        } else {
+            world.kill()
+        }
         change_while_down(&world, round);
         Chaos::new(&world.master().join("corner"), seed + 1000 + round).change(40);
         if round % 4 == 1 {

@@ -33,7 +33,8 @@ fn three_writes_a_second_apart_are_three_points() {
     assert_eq!(seen, [("modified", "derived"); 3], "{points:?}");
     for (version, point) in points.iter().enumerate() {
         assert_eq!(point["path"], file.display().to_string());
-        let read = world.read_at(&format!("lsn:{}", point["lsn"].as_str().unwrap()), &format!("read-{version}"));
+        let read =
+            world.read_at(&format!("lsn:{}", point["lsn"].as_str().unwrap()), &format!("read-{version}"));
         assert_same(&read, &kept[version], &format!("version {version}"));
     }
     // The last of them is on the replica too, and nobody asked.

@@ -74,7 +74,6 @@ impl Scene {
         }
         self.connect()?;
         let master = self.master(true)?;
-        let first = replica.journal().synchronized() != Synchronized::Completed;
         let command = Command::Run {
             mode: match options.sync {
                 crate::engine::SyncMode::File => WireMode::File,
@@ -102,7 +101,7 @@ impl Scene {
         }
         let lsn = self.settle(&replica, progress)?;
         self.synchronized_now();
-        let report = self.run_report(first, lsn, began.elapsed());
+        let report = self.run_report(lsn, began.elapsed());
         self.note(
             Level::Info,
             &format!("All modifications during synchronization are replicated (LSN {lsn})"),
@@ -179,16 +178,17 @@ impl Scene {
         }
     }
 
-    fn run_report(&self, first: bool, lsn: Lsn, elapsed: Duration) -> RunReport {
-        let status = self.master_status();
+    fn run_report(&self, lsn: Lsn, elapsed: Duration) -> RunReport {
+        let counts = self.replica().map(|replica| replica.journal().with_controls(|c| c.synchronized_counts));
+        let (files, directories, bytes) = counts.unwrap_or_default();
         let (skipped, skipped_count) = self.skipped();
         RunReport {
             ran_already: false,
             synchronized: true,
-            files: status.as_ref().map_or(0, |status| status.files.0),
-            directories: 0,
-            bytes: status.as_ref().map_or(0, |status| if first { status.bytes.0 } else { 0 }),
-            bytes_sent: status.as_ref().map_or(0, |status| status.bytes.0),
+            files,
+            directories,
+            bytes,
+            bytes_sent: bytes,
             removed: 0,
             lsn,
             elapsed,

@@ -2,7 +2,7 @@
 
 use journal::{Attributes, Kind, Name, NodeId, RootNo, Timestamp, TreeFile, TreeIo, TreeStat, Xattrs};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -73,22 +73,35 @@ impl MemTree {
         tree
     }
 
-    /// What a root's kept area holds, but for nodes that the replica made for itself. Whether a file that has a name in
-    /// a removed directory has one of its own in the kept area, too, depends on what was removed first: such own names
-    /// are left out.
+    /// What a root's kept area holds, but for nodes that the replica made for itself. Whether a file that has a name
+    /// elsewhere, be it in a removed directory, has one of its own in the kept area, too, depends on what was removed
+    /// first: such own names are left out.
     pub fn kept_snapshot(&self, root: RootNo) -> Snapshot {
-        let all = self.snapshot_of(NodeId::kept(root));
         let local = |path: &[u8]| {
             let first = path.split(|byte| *byte == b'/').next().unwrap();
             first.len() == 16 && first[0] >= b'8'
         };
         let own = |path: &[u8]| !path.contains(&b'/');
-        let elsewhere = |path: &[u8]| {
-            let object = &all[path].object;
-            all.iter().any(|(other, seen)| seen.object == *object && !own(other) && !local(other))
-        };
-        let keep = |path: &[u8]| !path.is_empty() && !local(path) && !(own(path) && elsewhere(path));
-        part(&all, |path| keep(path).then(|| path.to_vec()))
+        let kept = self.walk(NodeId::kept(root));
+        let nested = kept.iter().filter(|(path, _)| !own(path) && !local(path)).map(|(_, inode)| *inode);
+        let elsewhere: BTreeSet<u64> = nested.chain(self.walk(NodeId::root(root)).into_values()).collect();
+        let keep =
+            |path: &[u8]| !(path.is_empty() || local(path) || own(path) && elsewhere.contains(&kept[path]));
+        part(&self.snapshot_of(NodeId::kept(root)), |path| keep(path).then(|| path.to_vec()))
+    }
+
+    /// Inodes by paths.
+    fn walk(&self, top: NodeId) -> BTreeMap<Vec<u8>, u64> {
+        let state = self.state.lock();
+        let mut found = BTreeMap::new();
+        let mut rest = vec![(Vec::new(), top.0)];
+        while let Some((path, inode)) = rest.pop() {
+            for (name, below) in &state.by_inode[&inode].entries {
+                rest.push((crate::places::join(&path, name.as_bytes()), *below));
+            }
+            found.insert(path, inode);
+        }
+        found
     }
 
     /// Everything below a root.
@@ -97,17 +110,10 @@ impl MemTree {
     }
 
     fn snapshot_of(&self, top: NodeId) -> Snapshot {
+        let order = self.walk(top);
         let state = self.state.lock();
         let mut found = Snapshot::new();
         let mut first: HashMap<u64, Vec<u8>> = HashMap::new();
-        let mut rest = vec![(Vec::new(), top.0)];
-        let mut order = BTreeMap::new();
-        while let Some((path, inode)) = rest.pop() {
-            for (name, below) in &state.by_inode[&inode].entries {
-                rest.push((crate::places::join(&path, name.as_bytes()), *below));
-            }
-            order.insert(path, inode);
-        }
         for (path, inode) in order {
             let object = &state.by_inode[&inode];
             let attributes = object.attributes.unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::stream::control::*;
+use ::journal::*;
 use bytes::Bytes;
-use journal::*;
 use prost::Message;
 
 /// Random numbers from a printed seed.

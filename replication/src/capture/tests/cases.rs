@@ -313,7 +313,7 @@ fn a_writer_that_never_pauses() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut random = super::random::Random(4711);
+            let mut random = super::random::Random::new(4711);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 super::random::operate(&mut random, &root, &outside);
             }

@@ -134,7 +134,7 @@ fn a_root_that_vanishes_is_not_a_removal_of_everything() {
 #[test]
 fn first_synchronization_under_a_writer() {
     let mut bench = Bench::prepare();
-    let mut random = super::random::Random(99);
+    let mut random = super::random::Random::new(99);
     let (root, outside) = (bench.root(), bench.outside());
     for _ in 0..200 {
         super::random::operate(&mut random, &root, &outside);
