@@ -5,13 +5,13 @@
 //! undo), recovery and rebuild (which find it in the journal): there is one definition of what an event means.
 
 mod content;
+mod history;
 mod overlay;
 pub mod rows;
 mod transition;
 
 pub use content::{OldBytes, PAGE_BYTES, UndoSink};
+pub use history::{history_puts, point_of, point_put, root_row};
 pub use overlay::{Overlay, State, links_of};
 pub use rows::{Change, NodeRow, PointKind, PointRow};
-pub use transition::{
-    ContentUndo, Finished, Replaced, Transition, WritePlaces, history_puts, point_of, point_put, root_row,
-};
+pub use transition::{ContentUndo, Finished, Replaced, Transition, WritePlaces};

@@ -198,7 +198,10 @@ impl Spool {
     /// If the state cannot be written.
     pub fn begin(&self, journal: JournalId, journaled: Lsn, time: Timestamp) -> Result<(), SpoolError> {
         {
-            let _emitting = self.emitting.lock();
+            // Only the first LSN must not be chosen while it changes. Later an `emit` may wait, with the lock, for the
+            // very connection that begins here.
+            let begun = self.queue.lock().captured.is_some();
+            let _emitting = (!begun).then(|| self.emitting.lock());
             self.queue.lock().begin(journal, journaled, time);
         }
         self.acknowledge(journaled);

@@ -58,7 +58,8 @@ pub fn is_root() -> bool {
 
 static KERNEL: RwLock<()> = RwLock::new(());
 
-/// Holds off every daemon of this process from starting: for tests that change a setting of the kernel for a moment.
+/// Waits until no world of this process has a daemon, and holds off new ones: for tests that change a setting of the
+/// kernel for a moment.
 pub fn kernel_settings() -> RwLockWriteGuard<'static, ()> {
     KERNEL.write()
 }
@@ -167,6 +168,8 @@ fn text(file: &mut File) -> String {
 pub struct World {
     place: tempfile::TempDir,
     daemon: Option<Child>,
+    /// While it is held nobody changes the kernel's settings: capture makes its queue when a scenario is run.
+    settings: Option<RwLockReadGuard<'static, ()>>,
     /// Words put before the daemon's command line, such as `setpriv`.
     pub wrapper: Vec<String>,
 }
@@ -183,7 +186,7 @@ impl World {
     pub fn idle() -> World {
         let place = tempfile::Builder::new().prefix("rewind-suite-").tempdir().unwrap();
         fs::create_dir(place.path().join("m")).unwrap();
-        World { place, daemon: None, wrapper: Vec::new() }
+        World { place, daemon: None, settings: None, wrapper: Vec::new() }
     }
 
     /// A place with a daemon that serves.
@@ -216,11 +219,13 @@ impl World {
         self.path("rewindd.log")
     }
 
-    /// Starts the daemon and waits until it serves. Files it makes new take the kernel's settings of this moment.
+    /// Starts the daemon and waits until it serves.
     pub fn start(&mut self) {
-        let held: RwLockReadGuard<'_, ()> = KERNEL.read();
+        if self.settings.is_none() {
+            // One test may have several worlds.
+            self.settings = Some(KERNEL.read_recursive());
+        }
         self.start_at_once();
-        drop(held);
     }
 
     /// As [`World::start`], for a test that holds [`kernel_settings`] itself.

@@ -26,6 +26,8 @@ fn three_writes_a_second_apart_are_three_points() {
     }
     let mut points = world.list("points docs --path report");
     points.reverse();
+    // Such a write begins by cutting the file; if capture looks just then, that is a version too.
+    points.retain(|point| point["bytes"] != 0);
     let seen: Vec<(&str, &str)> = points
         .iter()
         .map(|point| (point["kind"].as_str().unwrap(), point["provenance"].as_str().unwrap()))

@@ -296,6 +296,8 @@ async fn close(side: &Arc<MasterSide>, end: &watch::Sender<bool>, mut running: J
         running.abort();
     }
     if !in_time {
+        // Capture may wait for room that only the stream could have made.
+        side.spool.shut();
         drop(shut.await);
     }
     let spool = Arc::clone(&side.spool);

@@ -182,6 +182,10 @@ impl<T: TreeIo> Touch<T> {
 
     fn rename(&mut self, lsn: Lsn, node: NodeId, from: &Edge, to: &Edge) -> Result<(), JournalError> {
         let from_dir = self.directory(lsn, from.parent)?;
+        if to.parent.is_kept_area() && self.names.get(&node).is_some_and(|names| names.contains(to)) {
+            self.names.entry(node).or_default().retain(|name| name != from);
+            return self.tree.unlink(&from_dir, &from.name).map_err(failed("unlink", node));
+        }
         let to_dir = self.directory(lsn, to.parent)?;
         self.tree.rename((&from_dir, &from.name), (&to_dir, &to.name)).map_err(failed("rename", node))?;
         let names = self.names.entry(node).or_default();

@@ -138,14 +138,6 @@ impl Core {
 
     /// A hint to look again later. What cannot be seen clearly for very long is a case for a rescan, within a gap.
     pub(super) fn again(&mut self, edge: journal::Edge, hint: Hint) {
-        if hint.tries > 20 {
-            eprintln!(
-                "AGAIN {} {edge:?} {hint:?} child {:?} parent {:?}",
-                hint.tries,
-                self.index.child(&edge),
-                self.index.names_of(edge.parent)
-            );
-        }
         self.overflowed |= hint.tries > LOOKS_MAX;
         self.hints.put_back(edge, hint);
     }

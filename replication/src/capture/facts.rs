@@ -369,9 +369,30 @@ impl Core {
         }
     }
 
+    /// A name that could not be looked at, of a node that was found elsewhere: the node has left it if it is a
+    /// directory, or if the directory of that name is gone.
+    fn settle_waiting(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        for (edge, why) in std::mem::take(&mut facts.waiting) {
+            let node = self.index.child(&edge)?;
+            let found = node.and_then(|node| facts.nodes.get(&node)).filter(|fact| !fact.at.is_empty());
+            let left = match found.map(|fact| fact.look.sort) {
+                Some(Sort::Directory) => true,
+                Some(_) => facts.is_gone(self, edge.parent)?,
+                None => false,
+            };
+            if left {
+                facts.see(&edge, Seen::Absent);
+            } else {
+                facts.waiting.push((edge, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the picture a tree: a directory has the name it was seen under last, and nothing stands in a directory
     /// that is gone.
     fn settle(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        self.settle_waiting(facts)?;
         let double = |fact: &&NodeFact| fact.look.sort == Sort::Directory && fact.at.len() > 1;
         let old: Vec<Edge> = facts
             .nodes
@@ -394,11 +415,11 @@ impl Core {
                 break;
             }
             for edge in lost {
-                facts.see(&edge, Seen::Unknown);
+                facts.see(&edge, Seen::Absent);
                 facts.waiting.push((edge, Why { name: true, content: true, ..Why::default() }));
             }
         }
-        // What was removed inside a directory that is gone went with it.
+        // What is lost inside a directory that is gone went with it.
         let mut with_it = Vec::new();
         for (edge, seen) in &facts.seen {
             if *seen == Seen::Absent

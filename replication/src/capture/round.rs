@@ -95,6 +95,15 @@ impl Core {
                 Err(SerializeError::Before(error)) => return Err(error),
                 Err(error) => {
                     // Looks at different times contradict each other; the notifications of it are on their way.
+                    eprintln!(
+                        "DBG {error} {changes:?} {:?}",
+                        facts
+                            .nodes
+                            .iter()
+                            .map(|(n, f)| (n, &f.at, f.row.is_some(), self.index.names_of(*n)))
+                            .collect::<Vec<_>>()
+                    );
+                    eprintln!("DBH {:?}", facts.seen);
                     tracing::debug!(%error, "names moved while they were looked at");
                     self.put_back(facts, changes.into_iter().map(|change| change.edge));
                 }
@@ -117,7 +126,7 @@ impl Core {
 
     /// Has names looked at again in the next round.
     fn put_back(&mut self, facts: &Facts, edges: impl Iterator<Item = Edge>) {
-        for edge in edges {
+        for edge in edges.filter(|edge| !edge.parent.is_kept_area()) {
             let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
             let why = Why { name: true, attributes: true, ..Why::default() };
             self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
@@ -133,17 +142,13 @@ impl Core {
                 Err(edge) => {
                     // The file was replaced or removed after the look. Alone it may as well never have been there; in
                     // company the rest must wait, for a name must not be shown without its bytes.
-                    self.put_back(
-                        facts,
-                        group.iter().filter_map(|step| step.takes().or(step.frees())).cloned(),
-                    );
+                    self.put_back(facts, group.iter().flat_map(names));
                     let tried = facts.hints.get(&edge).is_some_and(|hint| hint.tries >= TRIES_MAX);
                     if group.len() == 1 {
                         continue;
                     }
                     if !tried {
-                        let rest = groups.flatten().filter_map(|step| step.takes().or(step.frees()));
-                        self.put_back(facts, rest.cloned());
+                        self.put_back(facts, groups.flatten().flat_map(names));
                         return Ok(());
                     }
                     HashMap::new()
@@ -329,6 +334,11 @@ impl Core {
             }
         }
     }
+}
+
+/// The names a step is about.
+fn names(step: &Step) -> impl Iterator<Item = Edge> {
+    step.frees().into_iter().chain(step.takes()).cloned()
 }
 
 fn kind_of(facts: &Facts, node: NodeId) -> Kind {

@@ -1,3 +1,5 @@
+//! Order, duplicates, gaps and failures in front of a small journal in memory.
+
 use super::*;
 use bytes::Bytes;
 use journal::{Capture, Event, Lsn, Marker, Part, Provenance, RootNo, Timestamp};

@@ -1,3 +1,5 @@
+//! The spool against a model: minting, spilling, freeing, closing, and disks that refuse.
+
 use super::*;
 use crate::ingest::tests::JOURNAL;
 use bytes::Bytes;
@@ -360,6 +362,38 @@ fn a_synchronization_waits_instead_of_spilling() {
     }
     assert_eq!(thread.join().unwrap(), Lsn::captured(200));
     assert_eq!(bench.files(), 0);
+}
+
+#[test]
+fn a_connection_begins_while_a_synchronization_waits_for_it() {
+    let bench = Bench::new(40_000, 10 << 20);
+    let spool = bench.begun();
+    let own = Arc::clone(&spool);
+    let thread = std::thread::spawn(move || {
+        for _ in 0..100 {
+            own.emit(Draft { provenance: Provenance::Synchronization, ..draft(1000) }).unwrap();
+        }
+    });
+    let give_up = Instant::now() + SOON;
+    while spool.status().memory_bytes < 38_000 {
+        assert!(Instant::now() < give_up, "it does not wait");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // As after a cut: the replica is met again, with nothing of it journaled.
+    let (met, at) = (Arc::clone(&spool), spool.journal().unwrap());
+    let begin = std::thread::spawn(move || met.begin(at, Lsn::ZERO, Timestamp(0)).unwrap());
+    while !begin.is_finished() {
+        assert!(Instant::now() < give_up, "the connection waits for what waits for it");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut reader = SpoolReader::resume(&spool, Lsn::ZERO, 0).unwrap();
+    while !thread.is_finished() {
+        for part in reader.next_batch(5000, Duration::from_millis(10)).unwrap() {
+            spool.acknowledge(part.lsn);
+        }
+        assert!(Instant::now() < give_up);
+    }
+    thread.join().unwrap();
 }
 
 #[test]

@@ -105,7 +105,9 @@ impl World {
     /// Applies a captured change.
     pub fn capture(&self, root: RootNo, events: Vec<Event>) -> Lsn {
         let lsn = Lsn::captured(self.applied().captured + 1);
-        self.apply(lsn, root, Provenance::Derived, events).unwrap();
+        let shown = format!("{events:?}");
+        self.apply(lsn, root, Provenance::Derived, events)
+            .unwrap_or_else(|error| panic!("{error:?}: {shown}"));
         lsn
     }
 

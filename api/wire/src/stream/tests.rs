@@ -1,3 +1,5 @@
+//! Round trips of every message and event, and what hostile bytes come to.
+
 use super::*;
 use crate::stream::control::*;
 use ::journal::*;

@@ -1,0 +1,136 @@
+//! Points that can be named, read and kept: bookmarks, pins, leases, and the window they must lie in.
+//!
+//! The lock of the leases is the lock of the window: it is held while the horizon moves and while a point is taken.
+
+use super::Journal;
+use crate::controls::Bookmark;
+use crate::error::JournalError;
+use crate::event::Class;
+use crate::lsn::Lsn;
+use crate::meta::Timestamp;
+use crate::record::Control;
+use crate::tables::Space;
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(super) struct Leases {
+    held: std::collections::BTreeMap<u64, Lsn>,
+    next: u64,
+}
+
+/// A point that stays readable as long as this lives.
+pub struct Lease {
+    journal: Arc<Journal>,
+    number: u64,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.journal.leases.lock().held.remove(&self.number);
+    }
+}
+
+/// The window stands still as long as this lives.
+pub(crate) struct WindowLock<'j>(parking_lot::MutexGuard<'j, Leases>);
+
+impl WindowLock<'_> {
+    /// The oldest point a reader holds.
+    pub(crate) fn least_lease(&self) -> Option<Lsn> {
+        self.0.held.values().min().copied()
+    }
+}
+
+impl Journal {
+    /// Names a point.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken, `OutsideWindow`, and as the log.
+    pub fn set_bookmark(
+        &self,
+        name: &str,
+        lsn: Lsn,
+        class: Class,
+        automatic: bool,
+        time: Timestamp,
+    ) -> Result<Bookmark, JournalError> {
+        self.check_window(lsn)?;
+        if self.controls.read().bookmarks.contains_key(name) {
+            return Err(JournalError::Exists { what: "bookmark", name: name.to_owned() });
+        }
+        let (captured, local) = (lsn.captured, lsn.local);
+        self.control(Control::BookmarkSet {
+            name: name.to_owned(),
+            captured,
+            local,
+            class,
+            automatic,
+            time,
+        })?;
+        let bookmark = self.controls.read().bookmarks.get(name).cloned();
+        bookmark.ok_or_else(|| JournalError::NotFound { what: "bookmark", name: name.to_owned() })
+    }
+
+    /// Keeps a point readable until the pin is released.
+    ///
+    /// # Errors
+    /// `OutsideWindow`, and as the log.
+    pub fn pin(&self, lsn: Lsn, why: &str) -> Result<u64, JournalError> {
+        let leases = self.leases.lock();
+        self.check_window(lsn)?;
+        drop(leases);
+        // The lease holds the point until the pin is durable.
+        let lease = self.lease_number(lsn)?;
+        let pin = self.controls.read().next_pin();
+        let pinned = Control::Pinned { pin, captured: lsn.captured, local: lsn.local, why: why.to_owned() };
+        let outcome = self.control(pinned);
+        self.leases.lock().held.remove(&lease);
+        outcome.map(|()| pin)
+    }
+
+    /// Keeps a point readable as long as the lease lives; not across a restart.
+    ///
+    /// # Errors
+    /// `OutsideWindow`.
+    pub fn lease(self: &Arc<Self>, lsn: Lsn) -> Result<Lease, JournalError> {
+        let number = self.lease_number(lsn)?;
+        Ok(Lease { journal: Arc::clone(self), number })
+    }
+
+    fn lease_number(&self, lsn: Lsn) -> Result<u64, JournalError> {
+        let mut leases = self.leases.lock();
+        self.check_window(lsn)?;
+        let number = leases.next;
+        leases.next += 1;
+        leases.held.insert(number, lsn);
+        Ok(number)
+    }
+
+    pub(crate) fn window_lock(&self) -> WindowLock<'_> {
+        WindowLock(self.leases.lock())
+    }
+
+    /// The oldest and the newest point that can be read or named.
+    #[must_use]
+    pub fn window(&self) -> (Lsn, Lsn) {
+        (self.controls.read().horizon(), self.journaled().max(self.applied()))
+    }
+
+    /// Refuses a point that retention has dropped or that nobody has minted.
+    ///
+    /// # Errors
+    /// `OutsideWindow`.
+    pub fn check_window(&self, lsn: Lsn) -> Result<(), JournalError> {
+        let (oldest, newest) = self.window();
+        let started = self.controls.read().first_point != 0;
+        let known = lsn <= newest && (!lsn.is_local() || self.is_minted(lsn));
+        if started && lsn >= oldest && known {
+            Ok(())
+        } else {
+            Err(JournalError::OutsideWindow { lsn, oldest, newest })
+        }
+    }
+
+    fn is_minted(&self, lsn: Lsn) -> bool {
+        matches!(self.tables.get(Space::Points, &lsn.to_key()), Ok(Some(_)))
+    }
+}
