@@ -85,7 +85,7 @@ impl Daemon {
         let mut child = Command::new(binaries()?.join("rewindd"))
             .args(["--standalone", "--data"])
             .arg(data)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

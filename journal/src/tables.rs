@@ -1,8 +1,8 @@
 //! Keyed tables: the projections that make the past cheap to read.
 //!
 //! A [`Tables`] holds byte keys in named [`Space`]s, ordered, with atomic batches. It is always a projection: it may
-//! lose everything and be rebuilt from the journal, but it must never show half a batch nor forget a batch while
-//! keeping a later one. Rows and their keys are described in `FORMAT.md` and encoded in `state::rows`.
+//! lose everything and be rebuilt from the journal, but it must never forget a batch while keeping a later one, nor
+//! keep half of one. Rows and their keys are described in `FORMAT.md` and encoded in `state::rows`.
 
 mod lsm;
 mod memory;
@@ -49,6 +49,12 @@ impl Space {
         Space::Heads,
     ];
 
+    /// Whether it holds what was, not what is: its rows must be visible before those of the present that go with them.
+    #[must_use]
+    pub const fn is_history(self) -> bool {
+        matches!(self, Space::NameUndo | Space::NodeUndo | Space::DataUndo | Space::Changes | Space::Points)
+    }
+
     /// Name on disk.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -84,7 +90,8 @@ pub trait Tables: Send + Sync {
         from: &[u8],
         to: &[u8],
     ) -> Box<dyn DoubleEndedIterator<Item = Result<Row, JournalError>> + 'a>;
-    /// Applies all of a batch at once; visible to every reader when it returns.
+    /// Applies all of a batch, in a crash all or nothing of it; visible to every reader when it returns. Until then
+    /// a reader may see part of it, but never a row of the present without the rows of history of the same batch.
     fn commit(&self, batch: Vec<Put>) -> Result<(), JournalError>;
     /// The tables as they are now, whatever is committed later.
     fn frozen(&self) -> Box<dyn Frozen>;

@@ -1,7 +1,7 @@
 //! View(X): the protected tree as it stood at an LSN, read while apply goes on.
 //!
 //! One rule: the value of anything at X is the earliest undo after X, else the present value. A reader takes the
-//! present value first and looks for undo second. Apply publishes undo (and, in the same atomic batch, the new
+//! present value first and looks for undo second. Apply publishes undo (in the same batch, and visible before the new
 //! present rows) before it touches the tree. So if the present value was already newer than X when it was read, the
 //! undo that covers it was there before the reader looked for it: undo found wins, and no lock is needed.
 //!

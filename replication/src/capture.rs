@@ -64,6 +64,9 @@ pub struct CaptureConfig {
     pub debounce: Duration,
     /// Most hints kept in memory; more are an overflow, and lead to a rescan.
     pub hints_max: usize,
+    /// Most directories watched, besides what the kernel allows. Those beyond are compared every few seconds, within a
+    /// gap that stays open.
+    pub watches_max: usize,
     /// No capture gets an earlier time than this.
     pub time_floor: Timestamp,
 }
@@ -78,6 +81,7 @@ impl CaptureConfig {
             ignore_same: true,
             debounce: Duration::from_millis(10),
             hints_max: 1 << 18,
+            watches_max: usize::MAX,
             time_floor: Timestamp(0),
         }
     }

@@ -1,7 +1,7 @@
 //! Tables on disk: one fjall database, one keyspace a space.
 //!
-//! fjall gives what the trait asks for: a batch over several keyspaces is atomic and appears at once, and after a
-//! crash a prefix of the batches is there. It is a projection: whoever opens it compares the head row in it with the
+//! After a crash a prefix of the batches is there, each whole. To readers a batch appears row by row, in the order in
+//! which it was given (fjall reads the newest value, not a snapshot), so rows of history go first: see the trait. It is a projection: whoever opens it compares the head row in it with the
 //! journal and rebuilds on any doubt.
 
 use super::{Frozen, Put, Row, Space, Tables};
@@ -74,7 +74,8 @@ impl Tables for LsmTables {
         }
     }
 
-    fn commit(&self, batch: Vec<Put>) -> Result<(), JournalError> {
+    fn commit(&self, mut batch: Vec<Put>) -> Result<(), JournalError> {
+        batch.sort_by_key(|(space, _, _)| !space.is_history());
         let mut write = self.database.batch();
         for (space, key, value) in batch {
             let keyspace = self.keyspace(space)?;

@@ -190,7 +190,7 @@ fn open(
     sink: Box<dyn CaptureSink>,
 ) -> Result<(Core, OwnedFd), CaptureError> {
     let cookies = open_cookies(&config.cookie_directory)?;
-    let watch = Watch::new(cookies.as_fd())
+    let watch = Watch::new(cookies.as_fd(), config.watches_max)
         .map_err(|errno| CaptureError::Watch { operation: "start inotify", source: errno.into() })?;
     let out = Out::new(sink, config.time_floor);
     Ok((Core::new(config, index, watch, out)?, cookies))

@@ -95,15 +95,6 @@ impl Core {
                 Err(SerializeError::Before(error)) => return Err(error),
                 Err(error) => {
                     // Looks at different times contradict each other; the notifications of it are on their way.
-                    eprintln!(
-                        "DBG {error} {changes:?} {:?}",
-                        facts
-                            .nodes
-                            .iter()
-                            .map(|(n, f)| (n, &f.at, f.row.is_some(), self.index.names_of(*n)))
-                            .collect::<Vec<_>>()
-                    );
-                    eprintln!("DBH {:?}", facts.seen);
                     tracing::debug!(%error, "names moved while they were looked at");
                     self.put_back(facts, changes.into_iter().map(|change| change.edge));
                 }

@@ -4,6 +4,10 @@
 //! (`/proc/self/fd`), so no path is resolved and no link followed. inotify itself needs about a kilobyte of kernel
 //! memory a directory and two map entries here: the one cost of capture that grows with the number of directories.
 //!
+//! What inotify cannot tell: it names the directory entry through which a file was changed. A file written through a
+//! name that came into being and went again between two looks, or through a name outside the roots, or through a
+//! mapping, is found when another hint or a rescan leads to it.
+//!
 //! All roots and the cookie directory share one instance. The kernel queues in order, so when the event of a cookie
 //! comes out, every earlier event has come out.
 
@@ -68,6 +72,7 @@ pub(super) struct Watch {
     by_wd: HashMap<i32, NodeId>,
     by_node: HashMap<NodeId, i32>,
     cookies: i32,
+    limit: usize,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
@@ -89,8 +94,8 @@ fn add(fd: &OwnedFd, directory: BorrowedFd<'_>, mask: WatchFlags) -> Result<i32,
 }
 
 impl Watch {
-    /// A new instance that watches the cookie directory.
-    pub(super) fn new(cookies: BorrowedFd<'_>) -> Result<Self, Errno> {
+    /// A new instance that watches the cookie directory, and at most `limit` others.
+    pub(super) fn new(cookies: BorrowedFd<'_>, limit: usize) -> Result<Self, Errno> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let cookies = add(&fd, cookies, WatchFlags::CREATE | WatchFlags::ONLYDIR)?;
         Ok(Watch {
@@ -98,6 +103,7 @@ impl Watch {
             by_wd: HashMap::new(),
             by_node: HashMap::new(),
             cookies,
+            limit,
             buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
         })
     }
@@ -109,6 +115,9 @@ impl Watch {
 
     /// Watches a directory; fine if it is watched already. List it *after* this has returned.
     pub(super) fn add(&mut self, node: NodeId, directory: BorrowedFd<'_>) -> Result<(), WatchError> {
+        if self.by_wd.len() >= self.limit && !self.has(node) {
+            return Err(WatchError::Limit);
+        }
         let itself = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
         let mask = if node.as_root_or_kept().is_some() { mask() | itself } else { mask() };
         let wd = add(&self.fd, directory, mask).map_err(|errno| match errno {

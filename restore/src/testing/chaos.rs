@@ -151,10 +151,6 @@ impl Chaos {
             4 if node != *other && !is_below(path, other_path) && !is_below(other_path, path) => {
                 let there = edge(view, other_path);
                 let kept = Edge::new(NodeId::kept(ROOT), node.kept_name());
-                if view.lookup(&kept).unwrap().is_some() {
-                    // A file that came back with its directory and has a name there still.
-                    return None;
-                }
                 Some(vec![
                     rename(node, &here, &kept),
                     rename(*other, &there, &here),

@@ -138,7 +138,7 @@ impl MemTree {
         act(self.state.lock().by_inode.get_mut(&inode).unwrap())
     }
 
-    fn entry(&self, dir: u64, name: &Name) -> Option<u64> {
+    pub(super) fn entry(&self, dir: u64, name: &Name) -> Option<u64> {
         self.state.lock().by_inode.get(&dir)?.entries.get(name).copied()
     }
 

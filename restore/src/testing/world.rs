@@ -177,7 +177,10 @@ impl World {
             }
             Event::Rename { node, from, to, .. } => {
                 let _ = self.tree.bind(inodes[&from.parent], &from.name, None).unwrap();
-                let _ = self.tree.bind(inodes[&to.parent], &to.name, Some(inodes[node])).unwrap();
+                // It may have its name in the kept area already.
+                if self.tree.entry(inodes[&to.parent], &to.name) != Some(inodes[node]) {
+                    let _ = self.tree.bind(inodes[&to.parent], &to.name, Some(inodes[node])).unwrap();
+                }
             }
             Event::Write { node, offset, data, .. } => {
                 let Payload::Inline(bytes) = data else { panic!("not inline") };

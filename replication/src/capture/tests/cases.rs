@@ -460,3 +460,44 @@ fn mounts_are_reported_and_not_entered() {
     let mark = Marker::Barrier { cookie: 99, class: Class::Application };
     assert!(model.markers.contains(&(lsn, mark)));
 }
+
+/// Keeps events only: a file of this size does not go into the model.
+struct Recorder(std::sync::Arc<parking_lot::Mutex<Vec<journal::Event>>>);
+
+impl crate::capture::CaptureSink for Recorder {
+    fn emit(&mut self, draft: crate::capture::Draft) -> Result<journal::Lsn, crate::capture::SinkError> {
+        self.0.lock().extend(draft.events);
+        Ok(journal::Lsn::captured(1))
+    }
+}
+
+#[test]
+fn sparse_file_of_more_than_four_gibibytes() {
+    const LENGTH: u64 = (5 << 30) + 12_345;
+    let mut bench = Bench::prepare();
+    let file = fs::File::create(bench.path("f")).unwrap();
+    file.set_len(LENGTH).unwrap();
+    file.write_all_at(b"end", LENGTH - 3).unwrap();
+    let events = std::sync::Arc::default();
+    let (index, _) = crate::capture::Index::open(&bench.index_path()).unwrap();
+    let sink = Box::new(Recorder(std::sync::Arc::clone(&events)));
+    bench.agent =
+        Some(crate::capture::Agent::spawn(bench.config.clone(), index, sink, Start::First).unwrap());
+    bench.barrier();
+    let about_bytes = |events: &[journal::Event]| -> Vec<(u64, u64)> {
+        let ranges = events.iter().filter_map(|event| match event {
+            journal::Event::Resize { size, .. } => Some((*size, 0)),
+            journal::Event::Write { offset, data: journal::Payload::Inline(data), .. } => {
+                Some((*offset, data.len() as u64))
+            }
+            _ => None,
+        });
+        ranges.collect()
+    };
+    let block = 65_536;
+    let last = LENGTH / block * block;
+    assert_eq!(about_bytes(&std::mem::take(&mut *events.lock())), [(LENGTH, 0), (last, LENGTH - last)]);
+    file.write_all_at(b"middle", 3 << 30).unwrap();
+    bench.barrier();
+    assert_eq!(about_bytes(&std::mem::take(&mut *events.lock())), [(3 << 30, block)]);
+}

@@ -151,3 +151,33 @@ fn first_synchronization_under_a_writer() {
     let completed = position(|marker| matches!(marker, Marker::SynchronizationCompleted { .. }));
     assert!(started.is_some() && started < completed, "{:?}", model.markers);
 }
+
+#[test]
+fn directories_beyond_the_limit_of_watches_are_compared() {
+    let mut bench = Bench::prepare();
+    bench.config.watches_max = 3;
+    for n in 0..8 {
+        fs::create_dir(bench.path(&format!("d{n}"))).unwrap();
+        fs::write(bench.path(&format!("d{n}/f")), b"one").unwrap();
+    }
+    bench.start(Start::First);
+    bench.check();
+    wait_for(&bench, State::Suspect(GapCause::WatchLimit));
+    assert_eq!((bench.agent().status().watches, bench.agent().status().unwatched), (3, 6));
+    for n in 0..8 {
+        fs::write(bench.path(&format!("d{n}/f")), b"two").unwrap();
+        fs::write(bench.path(&format!("d{n}/g")), b"new").unwrap();
+    }
+    let started = Instant::now();
+    while !bench.model.lock().compare(journal::RootNo(0), &bench.root()).is_empty() {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Watches become free: the gap closes by itself.
+    for n in 0..6 {
+        fs::remove_dir_all(bench.path(&format!("d{n}"))).unwrap();
+    }
+    wait_for(&bench, State::Exact);
+    bench.check();
+    assert_eq!(gaps(&bench), (vec![GapCause::WatchLimit], 1));
+}
