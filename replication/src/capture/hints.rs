@@ -161,3 +161,6 @@ impl Hints {
         self.since = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

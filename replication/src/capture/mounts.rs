@@ -67,3 +67,6 @@ pub(super) fn below<'a>(root: &Path, point: &'a [u8]) -> Option<&'a [u8]> {
     let rest = point.strip_prefix(root.as_os_str().as_bytes())?;
     rest.strip_prefix(b"/").filter(|rest| !rest.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
