@@ -48,6 +48,8 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    // Before the first thread.
+    sys::limit_heap();
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
