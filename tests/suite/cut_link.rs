@@ -83,7 +83,12 @@ fn a_cable_that_is_cut_at_random() {
                 let net = pair.net.as_ref().unwrap();
                 net.cable(false);
                 // Shorter than it takes to notice, and longer.
-                let dark = if rng.chance(1, 2) { rng.below(1500) } else { 8000 + rng.below(8000) };
+                // The first one is surely noticed: silence is a dead link after 10 seconds.
+                let dark = match cut {
+                    0 => 14_000 + rng.below(3000),
+                    _ if rng.chance(1, 2) => rng.below(1500),
+                    _ => 8000 + rng.below(8000),
+                };
                 println!("cut {cut}: {dark} ms, {} writes", written.load(Ordering::Relaxed));
                 std::thread::sleep(Duration::from_millis(dark));
                 net.cable(true);
