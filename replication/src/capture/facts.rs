@@ -65,6 +65,8 @@ pub(super) struct Facts {
     waiting: Vec<(Edge, Why)>,
     /// Directories to be listed that were not found, and the name that led nowhere.
     pub unlisted: Vec<(NodeId, ListHint, Edge)>,
+    /// Bytes were written through a name under which that file is not to be found any more.
+    pub unattributed: bool,
     pub epoch: u64,
     pub compare: bool,
 }
@@ -226,7 +228,9 @@ impl Core {
         let directory = match self.directory(facts, edge.parent)? {
             Place::Open(directory) => directory,
             Place::Gone(Some(doubt)) => return Ok(Some(doubt)),
-            Place::Gone(None) => return Ok(None),
+            Place::Gone(None) if self.is_lost(facts, edge.parent)? => return Ok(None),
+            // In a directory that was removed a moment ago.
+            Place::Gone(None) => return Ok(Some(edge.clone())),
             Place::Denied(at, errno) => {
                 self.skip(&at, SkippedWhat::Node, errno, facts)?;
                 facts.see(edge, Seen::Unknown);
@@ -236,7 +240,7 @@ impl Core {
         let Some(root) = self.root_of(facts, edge.parent)? else { return Ok(None) };
         if self.is_excluded(facts, root, edge)? {
             facts.see(edge, Seen::Absent);
-            self.close_edge(facts, edge, None)?;
+            self.close_edge(facts, edge, None, why)?;
             return Ok(None);
         }
         let found = match self.identify(&directory, root, &edge.name) {
@@ -250,7 +254,7 @@ impl Core {
         let Some((look, origin)) = found else {
             facts.see(edge, Seen::Absent);
             self.unskip(edge)?;
-            self.close_edge(facts, edge, None)?;
+            self.close_edge(facts, edge, None, why)?;
             return Ok(None);
         };
         if self.is_mount(root, &look) {
@@ -265,6 +269,12 @@ impl Core {
         let node = self.node_of(facts, root, edge, &look, &origin)?;
         self.enter(facts, root, node, edge, look, origin, why)?;
         Ok(None)
+    }
+
+    /// Whether the root of a directory is not where it was: it is compared as a whole when it is back.
+    fn is_lost(&self, facts: &Facts, directory: NodeId) -> Result<bool, CaptureError> {
+        let root = self.root_of(facts, directory)?;
+        Ok(root.and_then(|root| self.root(root)).is_none_or(|root| root.lost))
     }
 
     /// Enters a found node: closure over its other names, watch and list of a new directory.
@@ -311,7 +321,7 @@ impl Core {
         } else if first {
             self.close_names(facts, node, edge)?;
         }
-        self.close_edge(facts, edge, Some(node))?;
+        self.close_edge(facts, edge, Some(node), why)?;
         if look.sort == Sort::Directory && first {
             facts.directories.insert(node);
             // Back from outside, or found elsewhere by a rescan: nobody vouches for what it holds.
@@ -347,10 +357,17 @@ impl Core {
         facts: &mut Facts,
         edge: &Edge,
         now: Option<NodeId>,
+        why: Why,
     ) -> Result<(), CaptureError> {
-        let Some(before) = self.index.child(edge)?.filter(|before| Some(*before) != now) else {
+        let before = self.index.child(edge)?;
+        if before == now && before.is_some() {
             return Ok(());
-        };
+        }
+        facts.unattributed |= why.content;
+        let Some(before) = before else { return Ok(()) };
+        if why.content {
+            self.owed.insert(before);
+        }
         for name in self.index.names_of(before)? {
             if name != *edge && !name.parent.is_kept_area() && !facts.seen.contains_key(&name) {
                 facts.queue.push_back((name, Why { attributes: true, ..Why::default() }));

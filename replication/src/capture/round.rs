@@ -73,7 +73,22 @@ impl Core {
         self.tell(&mut facts)
     }
 
+    /// Whoever moved may be who was written through a name that is gone: its times need not show that, for the
+    /// kernel's clock is coarse and anybody can set them.
+    fn attribute_writes(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        if !facts.unattributed {
+            return Ok(());
+        }
+        for (node, fact) in facts.nodes.iter_mut().filter(|(_, fact)| fact.look.sort == Sort::File) {
+            for edge in &fact.at {
+                fact.content |= self.index.child(edge)? != Some(*node);
+            }
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
+        self.attribute_writes(facts)?;
         let mut changes: BTreeMap<RootNo, Vec<Change>> = BTreeMap::new();
         for (edge, seen) in &facts.seen {
             let new = match seen {

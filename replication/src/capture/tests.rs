@@ -2,6 +2,7 @@
 
 mod cases;
 mod gaps;
+mod large;
 mod model;
 mod random;
 mod rebuilt;
