@@ -95,6 +95,13 @@ fn a_cable_that_is_cut_at_random() {
             std::panic::resume_unwind(panic);
         }
     });
+    // A dead connection may be noticed only now; the master then dials again.
+    for _ in 0..60 {
+        if pair.replica.ctl("flush docs").exit == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
     pair.wait_replicating();
     let flushed = pair.flush();
     pair.assert_equal();
