@@ -28,6 +28,7 @@ mod mounts;
 mod node;
 mod roots;
 mod round;
+mod settle;
 mod skips;
 mod watch;
 
@@ -69,6 +70,8 @@ pub struct CaptureConfig {
     pub watches_max: usize,
     /// No capture gets an earlier time than this.
     pub time_floor: Timestamp,
+    /// File that remembers which directories the roots are; `None`: whatever their paths lead to is taken.
+    pub origins: Option<PathBuf>,
 }
 
 impl CaptureConfig {
@@ -83,6 +86,7 @@ impl CaptureConfig {
             hints_max: 1 << 18,
             watches_max: usize::MAX,
             time_floor: Timestamp(0),
+            origins: None,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct MasterPaths {
     pub index: PathBuf,
     /// Barrier cookies.
     pub cookies: PathBuf,
+    /// File that remembers which directories the roots are; no projection.
+    pub origins: PathBuf,
 }
 
 /// Longest wait for a page of the namespace: the replica may have to apply a backlog first.
@@ -227,6 +229,7 @@ impl Master {
         let config = CaptureConfig {
             ignore_same: options.ignore_same,
             time_floor: time,
+            origins: Some(self.paths.origins.clone()),
             ..CaptureConfig::new(roots(definition), self.paths.cookies.clone())
         };
         Ok(Agent::spawn(config, index, Box::new(Sink(Arc::clone(&self.spool))), start)?)
@@ -466,6 +469,12 @@ impl MasterCommands for Arc<Master> {
             (_, Some(status)) => match status.state {
                 AgentPhase::Synchronizing => (AgentState::Synchronizing, String::new()),
                 AgentPhase::Exact => (AgentState::Capturing, String::new()),
+                AgentPhase::Suspect(cause @ GapCause::WatchLost) => {
+                    let text = format!(
+                        "{cause}: mount it, or stop and run the scenario to protect what is there now"
+                    );
+                    (AgentState::Problem, text)
+                }
                 AgentPhase::Rescanning(_) | AgentPhase::Suspect(_) => (AgentState::Rescanning, String::new()),
                 AgentPhase::Stopped => (AgentState::Problem, status.failure.clone().unwrap_or_default()),
             },

@@ -41,6 +41,7 @@ impl MasterSide {
         for path in [&directory, &index, &cookies] {
             make_private(path)?;
         }
+        let origins = directory.join("roots");
         let options = SpoolOptions {
             disk_bytes_max: settings.spool_bytes_max,
             disk_free_bytes_min: settings.spool_free_bytes_min,
@@ -49,7 +50,7 @@ impl MasterSide {
         let (spool, _) =
             Spool::open(Arc::new(OsDisk), options).map_err(|error| internal("open the spool", error))?;
         let spool = Arc::new(spool);
-        let master = Master::open(Arc::clone(&spool), MasterPaths { index, cookies })
+        let master = Master::open(Arc::clone(&spool), MasterPaths { index, cookies, origins })
             .map_err(|error| internal("open the index", error))?;
         Ok(MasterSide { master, spool })
     }

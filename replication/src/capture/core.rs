@@ -8,9 +8,9 @@ use super::index::{Index, Row};
 use super::limbo::Limbo;
 use super::look::look_open;
 use super::node::Directories;
-use super::roots::Root;
+use super::roots::{Origins, Root};
 use super::watch::{Notice, Watch};
-use journal::{NodeId, RootNo};
+use journal::{Edge, NodeId, RootNo};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -33,6 +33,8 @@ pub(super) struct Counters {
 pub(super) struct Core {
     pub config: CaptureConfig,
     pub roots: Vec<Root>,
+    /// Which directories they were.
+    pub origins: Option<Origins>,
     pub index: Index,
     pub watch: Watch,
     pub hints: Hints,
@@ -51,6 +53,13 @@ pub(super) struct Core {
     pub rests: HashMap<NodeId, Instant>,
     /// Files of which it is known that bytes were written, but which were not there when they should be read.
     pub owed: HashSet<NodeId>,
+    /// Directories, removed as far as the stream goes, of which hints came to nothing: compared if they hang in the tree
+    /// again.
+    pub dropped: HashMap<NodeId, ListHint>,
+    /// When something was last changed through a name under which it was not found.
+    pub unattributed: Option<Instant>,
+    /// Names that files with other names had: who opened one of them may write through it yet.
+    pub former: HashMap<Edge, NodeId>,
     /// How many names are in the index's table of skips.
     pub skip_count: usize,
     pub buffer: Vec<u8>,
@@ -66,12 +75,17 @@ impl Core {
         watch: Watch,
         out: Out,
     ) -> Result<Self, CaptureError> {
-        let roots = config.roots.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
+        let mut roots = config.roots.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
+        let origins = config.origins.as_deref().map(Origins::open);
+        for root in &mut roots {
+            root.expect(origins.as_ref().and_then(|origins| origins.get(root.number)));
+        }
         let skip_count = index.skips().count();
         index.begin()?;
         let mut core = Core {
             config,
             roots,
+            origins,
             index,
             watch,
             hints: Hints::default(),
@@ -84,6 +98,9 @@ impl Core {
             doubted: HashSet::new(),
             rests: HashMap::new(),
             owed: HashSet::new(),
+            dropped: HashMap::new(),
+            unattributed: None,
+            former: HashMap::new(),
             skip_count,
             buffer: Vec::new(),
             counters: Counters::default(),
@@ -91,6 +108,26 @@ impl Core {
         };
         core.ensure_roots()?;
         Ok(core)
+    }
+
+    /// Takes whatever the paths of roots lead to, and remembers it: somebody asked for a synchronization.
+    pub(super) fn accept_roots(&mut self) -> Result<(), CaptureError> {
+        let mut any = false;
+        for root in self.roots.iter_mut().filter(|root| root.lost) {
+            any |= root.reopen(true);
+        }
+        if any {
+            self.directories.clear();
+        }
+        self.remember_roots()
+    }
+
+    /// Remembers which directories the roots are; lost ones stay what they were.
+    pub(super) fn remember_roots(&mut self) -> Result<(), CaptureError> {
+        match &mut self.origins {
+            Some(origins) if self.roots.iter().all(|root| !root.lost) => origins.set(self.roots.iter()),
+            _ => Ok(()),
+        }
     }
 
     /// Roots have rows of their own, so that their attributes are captured like those of other directories.
@@ -114,7 +151,7 @@ impl Core {
         let take = |notice| match notice {
             Notice::Name { directory, name, why } => {
                 let epoch = hints.epoch();
-                hints.name(journal::Edge::new(directory, name), why, epoch);
+                hints.name(Edge::new(directory, name), why, epoch);
             }
             Notice::Directory(directory) => {
                 let epoch = hints.epoch();
@@ -127,7 +164,8 @@ impl Core {
         let drained = watch.drain(NOTICES_MAX, take);
         drained
             .map_err(|errno| CaptureError::Watch { operation: "read notifications", source: errno.into() })?;
-        self.overflowed |= self.hints.told() + self.owed.len() > self.config.hints_max;
+        let waiting = self.hints.told() + self.owed.len() + self.dropped.len();
+        self.overflowed |= waiting > self.config.hints_max;
         Ok(())
     }
 
@@ -136,8 +174,32 @@ impl Core {
         self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true });
     }
 
+    /// A hint at something in a directory that cannot be found: whoever finds the directory has it compared.
+    pub(super) fn drop_hint(&mut self, directory: NodeId, hint: ListHint) {
+        let known = self.dropped.entry(directory).or_insert(hint);
+        known.epoch = known.epoch.min(hint.epoch);
+        known.recursive |= hint.recursive;
+        known.compare |= hint.compare;
+    }
+
+    /// Has directories compared that are back in the tree, and of which hints had been dropped.
+    pub(super) fn take_dropped(&mut self) -> Result<(), CaptureError> {
+        let directories: Vec<NodeId> = self.dropped.keys().copied().collect();
+        for directory in directories {
+            if self.index.row(directory)?.is_none() {
+                self.dropped.remove(&directory);
+            } else if self.is_attached(directory)?
+                && let Some(hint) = self.dropped.remove(&directory)
+            {
+                // Of its old epoch: a barrier that waits for where it moved to waits for this too.
+                self.hints.list(directory, ListHint { compare: true, ..hint });
+            }
+        }
+        Ok(())
+    }
+
     /// A hint to look again later. What cannot be seen clearly for very long is a case for a rescan, within a gap.
-    pub(super) fn again(&mut self, edge: journal::Edge, hint: Hint) {
+    pub(super) fn again(&mut self, edge: Edge, hint: Hint) {
         self.overflowed |= hint.tries > LOOKS_MAX;
         self.hints.put_back(edge, hint);
     }

@@ -28,6 +28,17 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// Re-blocking: a file that outgrew its block size this many times gets a larger one, and is sent whole once.
 const OUTGROWN_BITS: u8 = 4;
 
+/// What came of reading a file.
+struct Reading {
+    /// As it was before the last pass: whoever compares later, after a crash too, sees by newer times that it moved on.
+    look: Look,
+    /// Its extended attributes, if they may have changed.
+    set: Option<journal::Xattrs>,
+    failure: Option<Errno>,
+    /// It moved in every pass.
+    restless: bool,
+}
+
 /// The attributes of which the stream speaks, for a directory: its ctime changes with every entry.
 fn differs(directory: bool, a: &Attributes, b: &Attributes) -> bool {
     (a.mode, a.uid, a.gid, a.mtime) != (b.mode, b.uid, b.gid, b.mtime) || (!directory && a.ctime != b.ctime)
@@ -79,7 +90,7 @@ impl Core {
         let (look, epoch) = (fact.look, fact.epoch);
         let want = look.sort == Sort::File && self.wants_content(node, fact, &row, edge)?;
         let moved = differs(false, &row.attributes, &look.attributes);
-        if !want && !moved && !self.lacks(edge, SkippedWhat::Xattrs)? {
+        if !want && !moved && !fact.attributes && !self.lacks(edge, SkippedWhat::Xattrs)? {
             return Ok(());
         }
         if want && !self.hurry && self.rests.get(&node).is_some_and(|until| *until > Instant::now()) {
@@ -94,7 +105,10 @@ impl Core {
         let path = self.path_of_edge(facts, edge)?;
         self.within(row.root, path, |core| {
             let mut row = row;
-            let set = core.xattrs_of(facts, edge, None)?;
+            let Some(set) = core.xattrs_of(facts, edge, None)? else {
+                core.look_later(facts, edge);
+                return Ok(());
+            };
             core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
         })
     }
@@ -195,7 +209,10 @@ impl Core {
         let Some(look) = facts.nodes.get(&node).map(|fact| fact.look) else { return Ok(()) };
         let path = self.path_of_edge(facts, edge)?;
         self.within(row.root, path, |core| {
-            let set = core.xattrs_of(facts, edge, None)?;
+            let Some(set) = core.xattrs_of(facts, edge, None)? else {
+                core.look_later(facts, edge);
+                return Ok(());
+            };
             core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
         })
     }
@@ -212,33 +229,8 @@ impl Core {
         epoch: u64,
     ) -> Result<(), CaptureError> {
         let started = Instant::now();
-        let mut failure = None;
-        let mut restless = want;
-        let mut set = None;
-        let Ok(mut look) = look_open(file.as_fd()) else { return Ok(()) };
-        for _ in 0..PASSES_MAX {
-            let began = clock();
-            if want {
-                failure = self.read_once(node, &mut row, file, &look)?.err();
-            }
-            if row.attributes.ctime != look.attributes.ctime || self.lacks(edge, SkippedWhat::Xattrs)? {
-                set = match xattrs(XattrsOf::Open(file.as_fd())) {
-                    Ok(set) => Some(set),
-                    Err(_) => Some(self.xattrs_of(facts, edge, None)?),
-                };
-                self.unskip_what(edge, SkippedWhat::Xattrs)?;
-            }
-            let Ok(after) = look_open(file.as_fd()) else { break };
-            let rested = look.same_as(&after);
-            look = after;
-            let changed = look.attributes.mtime.max(look.attributes.ctime).0;
-            row.set_racy(began.0.saturating_sub(changed) < RACY_NANOSECONDS);
-            if rested || failure.is_some() {
-                restless = false;
-                break;
-            }
-        }
-        match failure {
+        let Some(reading) = self.read_passes(facts, node, edge, &mut row, file, want)? else { return Ok(()) };
+        match reading.failure {
             Some(errno) => {
                 row.set_content_unknown(true);
                 self.skip(edge, SkippedWhat::Content, errno, facts)?;
@@ -250,19 +242,62 @@ impl Core {
             }
             None => {}
         }
-        if self.roots.len() > 1 && differs(false, &row.attributes, &look.attributes) {
+        if self.roots.len() > 1 && differs(false, &row.attributes, &reading.look.attributes) {
             self.hint_other_roots(&row, epoch)?;
         }
-        self.tell_meta(node, &mut row, &look, set, facts, edge)?;
+        self.tell_meta(node, &mut row, &reading.look, reading.set, facts, edge)?;
         self.rest(node, started.elapsed());
-        if restless {
-            let why = Why { content: true, attributes: true, ..Why::default() };
+        if reading.restless {
+            let why = Why { content: want, attributes: true, ..Why::default() };
             // Whatever was written before this reading is in the stream: the next one is owed to a later epoch.
             let epoch = self.hints.epoch().max(epoch);
             let not_before = self.rests.get(&node).copied();
             self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
         }
         Ok(())
+    }
+
+    /// Reads a file until it does not move meanwhile, or often enough. `None`: it cannot be looked at.
+    fn read_passes(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        edge: &Edge,
+        row: &mut Row,
+        file: &OwnedFd,
+        want: bool,
+    ) -> Result<Option<Reading>, CaptureError> {
+        // A clock that is too coarse may show the same times before and after.
+        let told = facts.nodes.get(&node).is_some_and(|fact| fact.attributes);
+        let Ok(mut before) = look_open(file.as_fd()) else { return Ok(None) };
+        let mut reading = Reading { look: before, set: None, failure: None, restless: true };
+        for _ in 0..PASSES_MAX {
+            let began = clock();
+            if want {
+                reading.failure = self.read_once(node, row, file, &before)?.err();
+            }
+            if told
+                || row.attributes.ctime != before.attributes.ctime
+                || self.lacks(edge, SkippedWhat::Xattrs)?
+            {
+                reading.set = match xattrs(XattrsOf::Open(file.as_fd())) {
+                    Ok(set) => Some(set),
+                    Err(_) => self.xattrs_of(facts, edge, None)?,
+                };
+                self.unskip_what(edge, SkippedWhat::Xattrs)?;
+            }
+            reading.look = before;
+            let Ok(after) = look_open(file.as_fd()) else { break };
+            let changed = after.attributes.mtime.max(after.attributes.ctime).0;
+            // Only a reading tells that the bytes are no longer in doubt.
+            row.set_racy((!want && row.racy()) || began.0.saturating_sub(changed) < RACY_NANOSECONDS);
+            if before.same_as(&after) || reading.failure.is_some() {
+                reading.restless = false;
+                break;
+            }
+            before = after;
+        }
+        Ok(Some(reading))
     }
 
     /// A file with names in several roots is a node of each; only one of them is told of by notifications.
@@ -370,14 +405,19 @@ impl Core {
             _ => return Ok(()),
         };
         let Ok(look) = look_open(directory.as_fd()) else { return Ok(()) };
-        if row.attributes == look.attributes {
+        let doubted =
+            facts.touched.contains_key(&node) || facts.nodes.get(&node).is_some_and(|fact| fact.attributes);
+        if !doubted && row.attributes == look.attributes {
             return Ok(());
         }
         let edge = self.index.names_of(node)?.into_iter().next();
         let set = match xattrs(XattrsOf::Place(directory.as_fd())) {
             Ok(set) => Some(set),
             Err(errno) => {
-                if let Some(edge) = &edge {
+                // What is left out as a whole is said once.
+                if let Some(edge) = &edge
+                    && !self.lacks(edge, SkippedWhat::Node)?
+                {
                     self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
                 }
                 None

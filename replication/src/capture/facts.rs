@@ -38,6 +38,8 @@ pub(super) struct NodeFact {
     pub at: Vec<Edge>,
     /// Bytes were written, say notifications.
     pub content: bool,
+    /// Attributes or extended attributes were set, say notifications.
+    pub attributes: bool,
     /// No notification vouches for it: compare as a rescan does.
     pub compare: bool,
     /// What a new link points to.
@@ -62,10 +64,10 @@ pub(super) struct Facts {
     /// Names to look at.
     pub queue: VecDeque<(Edge, Why)>,
     /// Names whose directory was not found where it should be.
-    waiting: Vec<(Edge, Why)>,
+    pub waiting: Vec<(Edge, Why)>,
     /// Directories to be listed that were not found, and the name that led nowhere.
     pub unlisted: Vec<(NodeId, ListHint, Edge)>,
-    /// Bytes were written through a name under which that file is not to be found any more.
+    /// Something was changed through a name under which it is not to be found any more.
     pub unattributed: bool,
     pub epoch: u64,
     pub compare: bool,
@@ -82,7 +84,7 @@ impl Facts {
         self.nodes.get(&node)?.at.last()
     }
 
-    fn forget_look(&mut self, edge: &Edge) {
+    pub(super) fn forget_look(&mut self, edge: &Edge) {
         if let Some(Seen::There(node)) = self.seen.remove(edge)
             && let Some(fact) = self.nodes.get_mut(&node)
         {
@@ -90,13 +92,13 @@ impl Facts {
         }
     }
 
-    fn see(&mut self, edge: &Edge, seen: Seen) {
+    pub(super) fn see(&mut self, edge: &Edge, seen: Seen) {
         self.forget_look(edge);
         self.seen.insert(edge.clone(), seen);
     }
 
     /// Directories that were lost: their name is gone and they were not found elsewhere.
-    fn is_gone(&self, core: &Core, node: NodeId) -> Result<bool, CaptureError> {
+    pub(super) fn is_gone(&self, core: &Core, node: NodeId) -> Result<bool, CaptureError> {
         if node.as_root_or_kept().is_some() {
             return Ok(node.is_kept_area());
         }
@@ -150,6 +152,7 @@ impl Core {
         if hint.why.name {
             facts.directories.insert(edge.parent);
         }
+        facts.epoch = facts.epoch.min(hint.epoch);
         facts.queue.push_back((edge.clone(), hint.why));
         facts.hints.entry(edge).and_modify(|known| known.why.merge(hint.why)).or_insert(hint);
     }
@@ -160,18 +163,16 @@ impl Core {
             facts.queue.extend(std::mem::take(&mut facts.waiting));
             let mut progress = false;
             while let Some((edge, why)) = facts.queue.pop_front() {
-                if let Some(seen) = facts.seen.get(&edge) {
-                    if let Seen::There(node) = seen
-                        && let Some(fact) = facts.nodes.get_mut(node)
-                    {
-                        fact.content |= why.content;
-                    }
+                if let Some(seen) = facts.seen.get(&edge).copied() {
+                    self.merge(facts, &edge, seen, why)?;
                     continue;
                 }
                 match self.look(facts, &edge, why)? {
                     None => progress = true,
                     // Covered by a mount, or not to be searched: compared when that ends.
-                    Some(doubt) if facts.seen.get(&doubt) == Some(&Seen::Unknown) => {}
+                    Some(doubt) if facts.seen.get(&doubt) == Some(&Seen::Unknown) => {
+                        self.drop_name(&edge, facts.epoch);
+                    }
                     Some(doubt) => {
                         if !facts.seen.contains_key(&doubt) && doubt != edge {
                             facts.queue.push_back((doubt, Why::default()));
@@ -186,6 +187,33 @@ impl Core {
         }
     }
 
+    /// A further hint at a name that was looked at in this round.
+    fn merge(&mut self, facts: &mut Facts, edge: &Edge, seen: Seen, why: Why) -> Result<(), CaptureError> {
+        match seen {
+            Seen::There(node) => {
+                if let Some(fact) = facts.nodes.get_mut(&node) {
+                    fact.content |= why.content;
+                    fact.attributes |= why.attributes;
+                    if why.content && fact.row.is_some() {
+                        self.owed.insert(node);
+                    }
+                }
+            }
+            Seen::Absent => {
+                facts.unattributed |= why.content || why.attributes;
+                if why.content {
+                    self.owed.extend(self.index.child(edge)?);
+                }
+            }
+            Seen::Unknown => self.drop_name(edge, facts.epoch),
+        }
+        Ok(())
+    }
+
+    fn drop_name(&mut self, edge: &Edge, epoch: u64) {
+        self.drop_hint(edge.parent, ListHint { epoch, recursive: false, compare: true });
+    }
+
     /// After the telling: what still waits stands in directories that are gone, or that moved while they were looked
     /// for, or whose removal could not be told yet.
     pub(super) fn put_back_waiting(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
@@ -193,14 +221,18 @@ impl Core {
             if self.is_attached(edge.parent)? {
                 let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
                 self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+            } else {
+                self.drop_name(&edge, facts.epoch);
             }
         }
         for (directory, hint, doubt) in std::mem::take(&mut facts.unlisted) {
             if facts.seen.get(&doubt) != Some(&Seen::Unknown) && self.is_attached(directory)? {
                 self.hints.list(directory, hint);
+            } else {
+                self.drop_hint(directory, hint);
             }
         }
-        Ok(())
+        self.take_dropped()
     }
 
     /// Whether a directory hangs under a root as far as the stream goes.
@@ -267,8 +299,8 @@ impl Core {
             self.unskip_what(edge, SkippedWhat::Node)?;
         }
         let node = self.node_of(facts, root, edge, &look, &origin)?;
-        self.enter(facts, root, node, edge, look, origin, why)?;
-        Ok(None)
+        let entered = self.enter(facts, root, node, edge, look, origin, why)?;
+        Ok((!entered).then(|| edge.clone()))
     }
 
     /// Whether the root of a directory is not where it was: it is compared as a whole when it is back.
@@ -277,7 +309,8 @@ impl Core {
         Ok(root.and_then(|root| self.root(root)).is_none_or(|root| root.lost))
     }
 
-    /// Enters a found node: closure over its other names, watch and list of a new directory.
+    /// Enters a found node: closure over its other names, watch and list of a new directory. `false`: it is not what
+    /// it was any more.
     #[allow(clippy::too_many_arguments)]
     fn enter(
         &mut self,
@@ -288,7 +321,7 @@ impl Core {
         look: Look,
         origin: Origin,
         why: Why,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<bool, CaptureError> {
         facts.see(edge, Seen::There(node));
         let first = !facts.nodes.contains_key(&node);
         if first {
@@ -299,20 +332,25 @@ impl Core {
                 Some(Vec::new())
             };
             let Some(target) = target else {
-                // It was replaced after the look; the notification of that is on its way.
-                facts.see(edge, Seen::Unknown);
-                return Ok(());
+                // It was replaced after the look: it waits, and what is below it waits with it.
+                facts.forget_look(edge);
+                return Ok(false);
             };
             let (compare, epoch) = (facts.compare, facts.epoch);
-            let at = Vec::new();
+            let (at, content, attributes) = (Vec::new(), false, false);
             facts.nodes.insert(
                 node,
-                NodeFact { root, origin, look, row, at, content: false, compare, target, epoch },
+                NodeFact { root, origin, look, row, at, content, attributes, compare, target, epoch },
             );
         }
-        let Some(fact) = facts.nodes.get_mut(&node) else { return Ok(()) };
+        let Some(fact) = facts.nodes.get_mut(&node) else { return Ok(true) };
         fact.look = look;
         fact.content |= why.content;
+        fact.attributes |= why.attributes;
+        // Until it has been read it is owed, whatever becomes of this look.
+        if why.content && fact.row.is_some() && look.sort == Sort::File {
+            self.owed.insert(node);
+        }
         fact.compare |= facts.compare;
         fact.at.push(edge.clone());
         let fresh = fact.row.is_none();
@@ -332,19 +370,25 @@ impl Core {
                 self.adopt_directory(facts, node, edge, fresh)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The other names of a node that was found: it may have left them.
     fn close_names(&mut self, facts: &mut Facts, node: NodeId, found_at: &Edge) -> Result<(), CaptureError> {
         for name in self.index.names_of(node)? {
-            if name.parent.is_kept_area() {
-                // Back from outside: nobody watched it there.
+            if name == *found_at {
+                continue;
+            }
+            if !self.is_attached(name.parent)? {
+                // Back from outside, or out of a directory that was removed: nobody watched it there, and hints at
+                // what it holds were dropped with that directory.
                 if let Some(fact) = facts.nodes.get_mut(&node) {
                     fact.content |= fact.look.sort == Sort::File;
+                    fact.attributes = true;
                     fact.compare = true;
                 }
-            } else if name != *found_at && !facts.seen.contains_key(&name) {
+            }
+            if !name.parent.is_kept_area() && !facts.seen.contains_key(&name) {
                 facts.queue.push_back((name, Why::default()));
             }
         }
@@ -363,8 +407,14 @@ impl Core {
         if before == now && before.is_some() {
             return Ok(());
         }
-        facts.unattributed |= why.content;
-        let Some(before) = before else { return Ok(()) };
+        facts.unattributed |= why.content || why.attributes;
+        let before = match before {
+            Some(before) => before,
+            None => match self.former.get(edge).copied().filter(|_| why.content || why.attributes) {
+                Some(former) => former,
+                None => return Ok(()),
+            },
+        };
         if why.content {
             self.owed.insert(before);
         }
@@ -372,84 +422,6 @@ impl Core {
             if name != *edge && !name.parent.is_kept_area() && !facts.seen.contains_key(&name) {
                 facts.queue.push_back((name, Why { attributes: true, ..Why::default() }));
             }
-        }
-        Ok(())
-    }
-
-    /// Directories seen under two names moved while we looked: look again.
-    fn look_at_doubles(&mut self, facts: &mut Facts) {
-        let double = |fact: &&NodeFact| fact.look.sort == Sort::Directory && fact.at.len() > 1;
-        let edges: Vec<Edge> = facts.nodes.values().filter(double).flat_map(|fact| fact.at.clone()).collect();
-        for edge in edges {
-            facts.forget_look(&edge);
-            facts.queue.push_back((edge, Why::default()));
-        }
-    }
-
-    /// A name that could not be looked at, of a node that was found elsewhere: the node has left it if it is a
-    /// directory, or if the directory of that name is gone.
-    fn settle_waiting(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
-        for (edge, why) in std::mem::take(&mut facts.waiting) {
-            let node = self.index.child(&edge)?;
-            let found = node.and_then(|node| facts.nodes.get(&node)).filter(|fact| !fact.at.is_empty());
-            let left = match found.map(|fact| fact.look.sort) {
-                Some(Sort::Directory) => true,
-                Some(_) => facts.is_gone(self, edge.parent)?,
-                None => false,
-            };
-            if left {
-                facts.see(&edge, Seen::Absent);
-            } else {
-                facts.waiting.push((edge, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the picture a tree: a directory has the name it was seen under last, and nothing stands in a directory
-    /// that is gone.
-    fn settle(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
-        self.settle_waiting(facts)?;
-        let double = |fact: &&NodeFact| fact.look.sort == Sort::Directory && fact.at.len() > 1;
-        let old: Vec<Edge> = facts
-            .nodes
-            .values()
-            .filter(double)
-            .flat_map(|fact| fact.at.iter().take(fact.at.len() - 1).cloned())
-            .collect();
-        for edge in old {
-            self.hints.name(edge.clone(), Why { name: true, ..Why::default() }, facts.epoch);
-            facts.see(&edge, Seen::Absent);
-        }
-        loop {
-            let mut lost = Vec::new();
-            for (edge, seen) in &facts.seen {
-                if matches!(seen, Seen::There(_)) && facts.is_gone(self, edge.parent)? {
-                    lost.push(edge.clone());
-                }
-            }
-            if lost.is_empty() {
-                break;
-            }
-            for edge in lost {
-                facts.see(&edge, Seen::Absent);
-                facts.waiting.push((edge, Why { name: true, content: true, ..Why::default() }));
-            }
-        }
-        // What is lost inside a directory that is gone went with it.
-        let mut with_it = Vec::new();
-        for (edge, seen) in &facts.seen {
-            if *seen == Seen::Absent
-                && facts.is_gone(self, edge.parent)?
-                && let Some(node) = self.index.child(edge)?
-                && facts.is_gone(self, node)?
-            {
-                with_it.push(edge.clone());
-            }
-        }
-        for edge in with_it {
-            facts.see(&edge, Seen::Unknown);
-            facts.waiting.push((edge, Why { name: true, ..Why::default() }));
         }
         Ok(())
     }

@@ -96,10 +96,13 @@ impl Hints {
     pub(super) fn put_back(&mut self, edge: Edge, hint: Hint) {
         self.touch();
         let known = self.names.entry(edge).or_insert(hint);
+        // A file may rest between two readings of its bytes, but not what happens to its name.
+        let at_once = |hint: &Hint| hint.why.name && hint.not_before.is_none();
+        let rests = !at_once(known) && !at_once(&hint);
         known.why.merge(hint.why);
         known.epoch = known.epoch.min(hint.epoch);
         known.tries = known.tries.max(hint.tries);
-        known.not_before = known.not_before.max(hint.not_before);
+        known.not_before = if rests { known.not_before.max(hint.not_before) } else { None };
     }
 
     pub(super) fn directory(&mut self, node: NodeId, epoch: u64) {

@@ -99,6 +99,7 @@ impl Core {
             self.limbo.leaving.push(node);
         }
         self.owed.remove(&node);
+        self.dropped.remove(&node);
         let mut batch = self.index.batch();
         self.index.remove_node(&mut batch, node)?;
         self.index.commit(batch)

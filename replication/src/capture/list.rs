@@ -145,7 +145,11 @@ impl Core {
                 facts.unlisted.push((node, hint, doubt));
                 return Ok(());
             }
-            _ => return Ok(()),
+            // In a directory that was removed, or that may not be searched.
+            _ => {
+                self.drop_hint(node, hint);
+                return Ok(());
+            }
         };
         let edge = self.index.names_of(node)?.into_iter().next();
         if !self.watch_directory(facts, node, &directory, edge.as_ref())? {

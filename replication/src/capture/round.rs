@@ -15,11 +15,16 @@ use journal::serialize::{Before, Change, Order, SerializeError, Step, serialize}
 use journal::{Edge, Event, Kind, Meta, NodeId, RootNo, SkippedWhat, Timestamp, Xattrs};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Hints taken into one round.
 const HINTS_MAX: usize = 20_000;
 /// A look that came to nothing this often is told as far as it goes.
 const TRIES_MAX: u32 = 5;
+/// How long a write through a name that is gone may belong to whoever appears elsewhere.
+const UNATTRIBUTED: Duration = Duration::from_secs(2);
+/// Former names remembered.
+const FORMER_MAX: usize = 1 << 12;
 /// Most files opened before a group is told.
 const OPEN_MAX: usize = 64;
 
@@ -47,8 +52,7 @@ impl Before for Known<'_> {
 impl Core {
     /// One round over what is due, or over everything if a barrier waits.
     pub(super) fn round(&mut self) -> Result<(), CaptureError> {
-        let mut facts = Facts::default();
-        facts.epoch = self.hints.epoch();
+        let mut facts = Facts { epoch: self.hints.epoch(), ..Facts::default() };
         let Due { names, directories } = self.hints.take_due(self.hurry, HINTS_MAX);
         for (edge, hint) in names {
             facts.epoch = facts.epoch.min(hint.epoch);
@@ -76,14 +80,23 @@ impl Core {
     /// Whoever moved may be who was written through a name that is gone: its times need not show that, for the
     /// kernel's clock is coarse and anybody can set them.
     fn attribute_writes(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
-        if !facts.unattributed {
-            return Ok(());
+        if facts.unattributed {
+            self.unattributed = Some(Instant::now());
         }
-        for (node, fact) in facts.nodes.iter_mut().filter(|(_, fact)| fact.look.sort == Sort::File) {
-            for edge in &fact.at {
-                fact.content |= self.index.child(edge)? != Some(*node);
+        // Where it moved to may be told of in a later round.
+        if self.unattributed.is_some_and(|at| at.elapsed() < UNATTRIBUTED) {
+            for (node, fact) in &mut facts.nodes {
+                for edge in &fact.at {
+                    let moved = self.index.child(edge)? != Some(*node);
+                    fact.content |= moved && fact.look.sort == Sort::File;
+                    fact.attributes |= moved;
+                }
             }
         }
+        // Looked at again, it was not there any more: it is read wherever it is found.
+        let lost =
+            facts.nodes.iter().filter(|(_, fact)| fact.content && fact.at.is_empty() && fact.row.is_some());
+        self.owed.extend(lost.map(|(node, _)| *node));
         Ok(())
     }
 
@@ -231,29 +244,7 @@ impl Core {
     ) -> Result<(), CaptureError> {
         let mut batch = self.index.batch();
         match step {
-            Step::Create { node, at } => {
-                let Some(fact) = facts.nodes.get(node) else { return Ok(()) };
-                let mut row = Row::new(root, fact.origin, &fact.look);
-                let set = self.xattrs_of(facts, at, files.get(node))?;
-                row.xattrs = xattrs_hash(&set);
-                let meta = Meta {
-                    kind: kind_of(facts, *node),
-                    size: 0,
-                    attributes: fact.look.attributes,
-                    xattrs: set,
-                };
-                self.index.put_row(&mut batch, *node, &row)?;
-                self.index.put_origin(&mut batch, root, &fact.origin, *node);
-                self.index.put_edge(&mut batch, at, *node);
-                self.index.commit(batch)?;
-                match fact.look.sort {
-                    Sort::Directory => self.counters.directories += 1,
-                    _ => self.counters.files += 1,
-                }
-                let parent_mtime = self.parent_mtime(facts, at.parent, parents)?;
-                let origin = Some(fact.origin);
-                self.out.push(Event::Create { node: *node, at: at.clone(), meta, origin, parent_mtime })
-            }
+            Step::Create { node, at } => self.tell_create(facts, root, *node, at, files.get(node), parents),
             Step::Link { node, at } => {
                 self.index.put_edge(&mut batch, at, *node);
                 self.index.commit(batch)?;
@@ -266,6 +257,11 @@ impl Core {
                     self.index.put_edge(&mut batch, &Edge::new(NodeId::kept(root), node.kept_name()), *node);
                     self.limbo.push(*node);
                     self.directories.clear();
+                } else {
+                    if self.former.len() >= FORMER_MAX {
+                        self.former.clear();
+                    }
+                    self.former.insert(at.clone(), *node);
                 }
                 self.index.commit(batch)?;
                 self.unskip(at)?;
@@ -283,6 +279,43 @@ impl Core {
                 self.out.push(Event::Rename { node, from, to, from_parent_mtime, to_parent_mtime })
             }
         }
+    }
+
+    /// Something new: its row, its name, its metadata.
+    fn tell_create(
+        &mut self,
+        facts: &Facts,
+        root: RootNo,
+        node: NodeId,
+        at: &Edge,
+        file: Option<&OwnedFd>,
+        parents: &mut HashMap<NodeId, Option<Timestamp>>,
+    ) -> Result<(), CaptureError> {
+        let mut batch = self.index.batch();
+        let Some(fact) = facts.nodes.get(&node) else { return Ok(()) };
+        let mut row = Row::new(root, fact.origin, &fact.look);
+        let set = match self.xattrs_of(facts, at, file)? {
+            Some(set) => set,
+            None => {
+                self.look_later(facts, at);
+                row.attributes.ctime = Timestamp(0);
+                Vec::new()
+            }
+        };
+        row.xattrs = xattrs_hash(&set);
+        let meta =
+            Meta { kind: kind_of(facts, node), size: 0, attributes: fact.look.attributes, xattrs: set };
+        self.index.put_row(&mut batch, node, &row)?;
+        self.index.put_origin(&mut batch, root, &fact.origin, node);
+        self.index.put_edge(&mut batch, at, node);
+        self.index.commit(batch)?;
+        match fact.look.sort {
+            Sort::Directory => self.counters.directories += 1,
+            _ => self.counters.files += 1,
+        }
+        let parent_mtime = self.parent_mtime(facts, at.parent, parents)?;
+        let origin = Some(fact.origin);
+        self.out.push(Event::Create { node, at: at.clone(), meta, origin, parent_mtime })
     }
 
     /// The parent's modification time as it is now; the index takes it over, for the event says it.
@@ -314,29 +347,37 @@ impl Core {
         Ok(mtime)
     }
 
-    /// Extended attributes of something at a name; empty, and reported, if they cannot be read.
+    /// Has a name looked at in the next round: it moved while it was told of.
+    pub(super) fn look_later(&mut self, facts: &Facts, edge: &Edge) {
+        let tries = facts.hints.get(edge).map_or(0, |hint| hint.tries) + 1;
+        let why = Why { name: true, attributes: true, ..Why::default() };
+        self.again(edge.clone(), Hint { why, epoch: facts.epoch, not_before: None, tries });
+    }
+
+    /// Extended attributes of something at a name; empty, and reported, if they may not be read; `None` if it is not
+    /// there.
     pub(super) fn xattrs_of(
         &mut self,
         facts: &Facts,
         edge: &Edge,
         file: Option<&OwnedFd>,
-    ) -> Result<Xattrs, CaptureError> {
+    ) -> Result<Option<Xattrs>, CaptureError> {
         let result = match file {
             Some(file) => xattrs(XattrsOf::Open(file.as_fd())),
             None => match self.directory(facts, edge.parent)? {
                 Place::Open(directory) => xattrs(XattrsOf::Entry(directory.as_fd(), &edge.name)),
-                _ => Ok(Vec::new()),
+                _ => return Ok(None),
             },
         };
         match result {
             Ok(set) => {
                 self.unskip_what(edge, SkippedWhat::Xattrs)?;
-                Ok(set)
+                Ok(Some(set))
             }
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(Vec::new()),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(errno) => {
                 self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
-                Ok(Vec::new())
+                Ok(Some(Vec::new()))
             }
         }
     }

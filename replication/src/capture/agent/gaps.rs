@@ -33,6 +33,7 @@ impl Runner {
     }
 
     pub(super) fn synchronize(&mut self, first: bool) -> Result<(), CaptureError> {
+        self.core.accept_roots()?;
         let root = self.first_root();
         self.core.out.mark_now(root, Vec::new(), Marker::SynchronizationStarted { first })?;
         let epoch = self.core.hints.end_epoch();
@@ -40,6 +41,11 @@ impl Runner {
         self.set_provenance(false);
         for root in self.all_roots() {
             self.core.rescan(root, epoch);
+        }
+        // Roots that were lost are compared with the others.
+        for gap in self.gaps.values_mut().filter(|gap| gap.epoch.is_none()) {
+            let lost = self.core.root(gap.root).is_none_or(|root| root.lost);
+            gap.epoch = (!lost).then_some(epoch);
         }
         Ok(())
     }
@@ -174,7 +180,7 @@ impl Runner {
             .collect();
         for number in lost {
             let Some(root) = self.core.roots.get_mut(number) else { continue };
-            if !root.reopen() {
+            if !root.reopen(false) {
                 continue;
             }
             let number = root.number;

@@ -107,8 +107,13 @@ impl Runner {
             Start::First => self.synchronize(true)?,
             Start::Again => self.synchronize(false)?,
             Start::Rescan { cause } => {
+                self.core.remember_roots()?;
                 for root in self.all_roots() {
-                    self.open_gap(root, cause)?;
+                    let lost = self.core.root(root).is_none_or(|root| root.lost);
+                    if lost {
+                        tracing::warn!(root = root.0, "the root is not the directory that was protected");
+                    }
+                    self.open_gap(root, if lost { GapCause::WatchLost } else { cause })?;
                 }
             }
         }
@@ -246,9 +251,16 @@ impl Runner {
 
     fn take_cookies(&mut self) -> Result<(), CaptureError> {
         while let Some(name) = self.core.cookies.pop_front() {
-            if let Some(barrier) = self.barriers.iter_mut().find(|barrier| barrier.name.as_bytes() == name) {
-                barrier.epoch = Some(self.core.hints.end_epoch());
+            let Some(barrier) = self.barriers.iter_mut().find(|barrier| barrier.name.as_bytes() == name)
+            else {
+                continue;
+            };
+            // Nobody tells of what happens in these: they are looked at before the barrier stands.
+            let hint = ListHint { epoch: self.core.hints.epoch(), recursive: false, compare: true };
+            for directory in &self.core.unwatched {
+                self.core.hints.list(*directory, hint);
             }
+            barrier.epoch = Some(self.core.hints.end_epoch());
         }
         Ok(())
     }

@@ -74,11 +74,19 @@ fn overflow_of_the_kernels_queue() {
 fn too_many_hints_are_an_overflow() {
     let mut bench = Bench::prepare();
     bench.config.hints_max = 20;
-    bench.start(Start::First);
+    let gate = Arc::new(Mutex::new(()));
+    let mut sink = ModelSink::new(Arc::clone(&bench.model));
+    sink.gate = Some(Arc::clone(&gate));
+    let (index, _) = Index::open(&bench.index_path()).unwrap();
+    bench.agent = Some(Agent::spawn(bench.config.clone(), index, Box::new(sink), Start::First).unwrap());
     bench.check();
-    for n in 0..300 {
-        fs::create_dir(bench.path(&format!("d{n}"))).unwrap();
-        fs::write(bench.path(&format!("d{n}/f")), b"x").unwrap();
+    {
+        // The spool takes nothing, so whatever the agent told of last, most of this waits.
+        let _closed = gate.lock();
+        for n in 0..300 {
+            fs::create_dir(bench.path(&format!("d{n}"))).unwrap();
+            fs::write(bench.path(&format!("d{n}/f")), b"x").unwrap();
+        }
     }
     bench.check();
     wait_for(&bench, State::Exact);
@@ -180,4 +188,40 @@ fn directories_beyond_the_limit_of_watches_are_compared() {
     wait_for(&bench, State::Exact);
     bench.check();
     assert_eq!(gaps(&bench), (vec![GapCause::WatchLimit], 1));
+}
+
+#[test]
+fn a_root_that_is_not_mounted_is_not_an_empty_one() {
+    let mut bench = Bench::prepare();
+    bench.config.origins = Some(bench.own.path().join("roots"));
+    fs::write(bench.path("f"), b"precious").unwrap();
+    bench.start(Start::First);
+    bench.check();
+    bench.stop();
+    let (root, away) = (bench.root(), bench.outside().join("away"));
+    let names = bench.model.lock().names.len();
+    // The empty directory that a file system is mounted on.
+    fs::rename(&root, &away).unwrap();
+    fs::create_dir(&root).unwrap();
+    bench.restart();
+    wait_for(&bench, State::Suspect(GapCause::WatchLost));
+    bench.barrier();
+    assert_eq!(bench.model.lock().names.len(), names, "a removal was told of");
+    fs::remove_dir(&root).unwrap();
+    fs::rename(&away, &root).unwrap();
+    wait_for(&bench, State::Exact);
+    bench.check();
+    // Another directory is taken only if somebody asks for it.
+    fs::rename(&root, &away).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("g"), b"other").unwrap();
+    wait_for(&bench, State::Suspect(GapCause::WatchLost));
+    bench.agent().synchronize(false).unwrap();
+    let started = Instant::now();
+    while !bench.model.lock().names.keys().any(|edge| edge.name.as_bytes() == b"g") {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    wait_for(&bench, State::Exact);
+    bench.check();
 }

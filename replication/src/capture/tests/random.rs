@@ -243,17 +243,37 @@ fn run(seed: u64) {
     bench.stop();
 }
 
+/// Looks while things move, again and again; compared only when the writer has ended.
+fn run_without_pause(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut bench = Bench::prepare_in(if seed.is_multiple_of(2) { "/dev/shm" } else { "/tmp" });
+    bench.config.debounce = Duration::from_millis([0, 1, 10][(seed % 3) as usize]);
+    let (root, outside) = (bench.root(), bench.outside());
+    for _ in 0..60 {
+        operate(&mut random, &root, &outside);
+    }
+    bench.start(super::Start::First);
+    bench.check();
+    for _ in 0..3 {
+        for _ in 0..150 + random.below(300) {
+            operate(&mut random, &root, &outside);
+        }
+        bench.check();
+        random.linked = false;
+    }
+    bench.stop();
+}
+
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-#[test]
-fn random_operations() {
+/// Runs seeds, several at a time: most of a seed is waiting, for the debounce and for the disk.
+fn all_seeds(count: u64, run: fn(u64)) {
     let first = number("REWIND_SEED_FIRST", 0);
-    let last = first + number("REWIND_SEEDS", 100);
+    let last = first + number("REWIND_SEEDS", count);
     let next = std::sync::atomic::AtomicU64::new(first);
     let failed = parking_lot::Mutex::new(Vec::new());
-    // Most of a seed is waiting: for the debounce, for the disk.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -272,4 +292,14 @@ fn random_operations() {
     });
     let failed = failed.into_inner();
     assert!(failed.is_empty(), "failed seeds: {failed:?} (REWIND_SEED_FIRST, REWIND_SEEDS=1 replays one)");
+}
+
+#[test]
+fn random_operations() {
+    all_seeds(100, run);
+}
+
+#[test]
+fn a_writer_without_pause() {
+    all_seeds(60, run_without_pause);
 }
