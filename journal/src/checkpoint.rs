@@ -3,7 +3,8 @@
 //! A checkpoint holds what the tables held between two batches: every name (kept areas included) and the row of every
 //! node, the controls, and the head row that says which LSN that was and from where the streams must be read to go
 //! on. With it and the retained segments everything else can be rebuilt. It is written beside apply, from a frozen
-//! view of the tables; it counts once the manifest names it, with its length and hash. `FORMAT.md` has the bytes.
+//! view of the tables, and read back before the manifest names it with its length and hash: what it replaces is given up
+//! for good. `FORMAT.md` has the bytes.
 
 use crate::controls::Controls;
 use crate::disk::Disk;
@@ -21,8 +22,10 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"RWNDCKPT";
 const VERSION: u32 = 1;
 const HEADER_BYTES: u64 = 32;
-/// Rows of one block.
+/// Rows of one block, and bytes of rows after which it is closed: a node may have long extended attributes, and what
+/// is written must decode within the limit of a record.
 const BLOCK_ROWS: usize = 4096;
+const BLOCK_BYTES: usize = 1 << 20;
 /// A block longer than this is not one.
 const BLOCK_BYTES_MAX: u32 = 64 << 20;
 
@@ -128,7 +131,9 @@ pub(crate) fn write(
     if let Some(start) = out.hash.finalize().as_bytes().get(..16) {
         hash.copy_from_slice(start);
     }
-    Ok(FileEntry { name: name.to_owned(), bytes: out.at, hash })
+    let entry = FileEntry { name: name.to_owned(), bytes: out.at, hash };
+    scan(disk, directory, &entry, |_| Ok(()))?;
+    Ok(entry)
 }
 
 fn blocks<R>(
@@ -139,13 +144,16 @@ fn blocks<R>(
     block: impl Fn(Vec<R>) -> BlockV1,
 ) -> Result<u64, JournalError> {
     let mut count = 0;
-    let mut rows = Vec::with_capacity(BLOCK_ROWS);
+    let mut bytes = 0;
+    let mut rows = Vec::new();
     for row in frozen.all(space) {
         let (key, value) = row?;
         rows.push(parse(&key, &value)?);
         count += 1;
-        if rows.len() == BLOCK_ROWS {
-            out.block(&block(std::mem::replace(&mut rows, Vec::with_capacity(BLOCK_ROWS))))?;
+        bytes += key.len() + value.len();
+        if rows.len() == BLOCK_ROWS || bytes >= BLOCK_BYTES {
+            out.block(&block(std::mem::take(&mut rows)))?;
+            bytes = 0;
         }
     }
     if !rows.is_empty() {
@@ -168,8 +176,50 @@ pub(crate) fn load(
     entry: &FileEntry,
     tables: &dyn Tables,
 ) -> Result<Loaded, JournalError> {
-    let path = directory.join(&entry.name);
-    let mut reader = In::open(disk, path)?;
+    let mut loaded = None;
+    scan(disk, directory, entry, |block| match block {
+        BlockV1::Head(head) => {
+            loaded = Some(*head);
+            Ok(())
+        }
+        BlockV1::Names(names) => {
+            let puts = names.into_iter().flat_map(|(edge, node)| -> [Put; 2] {
+                [
+                    (Space::Names, rows::name_key(&edge), Some(node.to_key().to_vec())),
+                    (Space::Links, rows::link_key(node, &edge), Some(Vec::new())),
+                ]
+            });
+            tables.commit(puts.collect())
+        }
+        BlockV1::Nodes(nodes) => {
+            let put = |(node, row): (NodeId, NodeRow)| {
+                (Space::Nodes, node.to_key().to_vec(), Some(rows::write(&row)))
+            };
+            tables.commit(nodes.into_iter().map(put).collect())
+        }
+        BlockV1::End { .. } => Ok(()),
+    })?;
+    let missing = || JournalError::Damaged {
+        path: directory.join(&entry.name),
+        offset: HEADER_BYTES,
+        what: "the head is missing",
+    };
+    let loaded = loaded.ok_or_else(missing)?;
+    tables.commit(vec![
+        (Space::Heads, CONTROLS_KEY.to_vec(), Some(rows::write(&loaded.controls))),
+        (Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&loaded.head))),
+    ])?;
+    Ok(loaded)
+}
+
+/// Gives every block to `take`; then checks counts, length and hash of the whole file.
+fn scan(
+    disk: &dyn Disk,
+    directory: &Path,
+    entry: &FileEntry,
+    mut take: impl FnMut(BlockV1) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    let mut reader = In::open(disk, directory.join(&entry.name))?;
     let header = reader.bytes(HEADER_BYTES as u32)?;
     if header.get(..8) != Some(MAGIC.as_slice()) {
         return Err(reader.damaged("no checkpoint"));
@@ -178,42 +228,23 @@ pub(crate) fn load(
     if version > VERSION {
         return Err(JournalError::NewerVersion { path: reader.path, version });
     }
-    let mut loaded = None;
     let (mut names_seen, mut nodes_seen) = (0, 0);
     loop {
-        match reader.block()? {
-            BlockV1::Head(head) => loaded = Some(*head),
-            BlockV1::Names(names) => {
-                names_seen += names.len() as u64;
-                let puts = names.into_iter().flat_map(|(edge, node)| -> [Put; 2] {
-                    [
-                        (Space::Names, rows::name_key(&edge), Some(node.to_key().to_vec())),
-                        (Space::Links, rows::link_key(node, &edge), Some(Vec::new())),
-                    ]
-                });
-                tables.commit(puts.collect())?;
-            }
-            BlockV1::Nodes(nodes) => {
-                nodes_seen += nodes.len() as u64;
-                let put = |(node, row): (NodeId, NodeRow)| {
-                    (Space::Nodes, node.to_key().to_vec(), Some(rows::write(&row)))
-                };
-                tables.commit(nodes.into_iter().map(put).collect())?;
-            }
-            BlockV1::End { names, nodes } if (names, nodes) == (names_seen, nodes_seen) => break,
+        let block = reader.block()?;
+        match &block {
+            BlockV1::Head(_) => {}
+            BlockV1::Names(names) => names_seen += names.len() as u64,
+            BlockV1::Nodes(nodes) => nodes_seen += nodes.len() as u64,
+            BlockV1::End { names, nodes } if (*names, *nodes) == (names_seen, nodes_seen) => break,
             BlockV1::End { .. } => return Err(reader.damaged("rows are missing")),
         }
+        take(block)?;
     }
-    if reader.at != entry.bytes || reader.hash.finalize().as_bytes().get(..16) != Some(entry.hash.as_slice())
-    {
+    let hash = reader.hash.finalize();
+    if reader.at != entry.bytes || hash.as_bytes().get(..16) != Some(entry.hash.as_slice()) {
         return Err(reader.damaged("its hash is not the one in the manifest"));
     }
-    let loaded = loaded.ok_or_else(|| reader.damaged("the head is missing"))?;
-    tables.commit(vec![
-        (Space::Heads, CONTROLS_KEY.to_vec(), Some(rows::write(&loaded.controls))),
-        (Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&loaded.head))),
-    ])?;
-    Ok(loaded)
+    Ok(())
 }
 
 struct In {

@@ -155,7 +155,9 @@ impl Controls {
             Control::Attached => self.detached = None,
             Control::Drift { object, what, time } => {
                 let drift = (object, what, time);
-                if self.drift.len() < SKIPPED_MAX && !self.drift.contains(&drift) {
+                let known =
+                    |other: &(String, String, Timestamp)| (&other.0, &other.1) == (&drift.0, &drift.1);
+                if self.drift.len() < SKIPPED_MAX && !self.drift.iter().any(known) {
                     self.drift.push(drift);
                 }
             }
@@ -168,6 +170,11 @@ impl Controls {
     /// Takes the markers of a capture that is complete with the record at this place.
     pub fn capture(&mut self, capture: &Capture, at: RecordAt) {
         self.upto = at;
+        self.part(capture);
+    }
+
+    /// Takes the events of a part that is not the last of its capture: folded again with the whole after a restart.
+    pub(crate) fn part(&mut self, capture: &Capture) {
         for event in &capture.events {
             if let Event::Create { node, .. } = event
                 && capture.provenance != Provenance::Local

@@ -96,6 +96,8 @@ pub struct Journal {
     undo_turn: Mutex<()>,
     /// Points readers hold, by number. Its lock is held while the horizon moves and while a point is pinned.
     leases: Mutex<window::Leases>,
+    /// Held while a pin gets its number.
+    pinning: Mutex<()>,
 }
 
 /// A capture that is durable, with where it lies.
@@ -240,7 +242,11 @@ impl Journal {
     }
 
     fn note_journaled(&self, durable: &[Durable]) {
-        for one in durable.iter().filter(|one| one.part.last) {
+        for one in durable {
+            if !one.part.last {
+                self.controls.write().part(&one.part.capture);
+                continue;
+            }
             self.controls.write().capture(&one.part.capture, one.at);
             let capture = &one.part.capture;
             let mut heads = self.heads.lock();

@@ -124,6 +124,7 @@ impl Journal {
             moved: Condvar::new(),
             undo_turn: Mutex::new(()),
             leases: Mutex::default(),
+            pinning: Mutex::default(),
         });
         Ok(Opened { journal, cursor, published, rebuilt })
     }
@@ -254,7 +255,7 @@ impl<'a> CatchUp<'a> {
                         self.journaled = self.journaled.max(capture.lsn);
                         self.time = self.time.max(capture.time);
                     }
-                    if self.fresh && capture.lsn <= self.had && capture.lsn > self.controls.horizon() {
+                    if self.fresh && capture.lsn <= self.had && capture.lsn >= self.controls.horizon() {
                         puts.extend(point_put(capture));
                     }
                 }

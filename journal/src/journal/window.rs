@@ -75,6 +75,7 @@ impl Journal {
     /// # Errors
     /// `OutsideWindow`, and as the log.
     pub fn pin(&self, lsn: Lsn, why: &str) -> Result<u64, JournalError> {
+        let _one_number_each = self.pinning.lock();
         let leases = self.leases.lock();
         self.check_window(lsn)?;
         drop(leases);

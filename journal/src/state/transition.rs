@@ -154,6 +154,7 @@ impl<'t> Transition<'t> {
                 }
                 self.remember_links(*node)?;
                 self.bind(lsn, at, *node, replaced)?;
+                self.keep_longer(lsn, at.parent)?;
                 self.parent_time(lsn, at, *parent_mtime, replaced)
             }
             Event::Remove { node, at, parent_mtime } => {
@@ -263,6 +264,23 @@ impl<'t> Transition<'t> {
         Ok(())
     }
 
+    /// What enters a removed directory was in the tree until now: the directory must stay as long as if it had been
+    /// removed only now.
+    fn keep_longer(&mut self, lsn: Lsn, directory: NodeId) -> Result<(), JournalError> {
+        let mut at = directory;
+        for _ in 0..Self::DEPTH_MAX {
+            let Some(parent) = self.parent(lsn, at)? else { return Ok(()) };
+            if parent.is_kept_area() {
+                let mut row = self.row(lsn, at)?;
+                row.kept_since = Some((lsn.captured, lsn.local));
+                self.overlay.put_node(at, &row);
+                return Ok(());
+            }
+            at = parent;
+        }
+        Ok(())
+    }
+
     fn is_reachable(&self, lsn: Lsn, node: NodeId) -> Result<bool, JournalError> {
         let mut at = node;
         for _ in 0..Self::DEPTH_MAX {
@@ -292,6 +310,7 @@ impl<'t> Transition<'t> {
         if !(to.parent.is_kept_area() && self.overlay.name(to)? == Some(node)) {
             self.bind(lsn, to, node, replaced)?;
         }
+        self.keep_longer(lsn, to.parent)?;
         let kept_since = to.parent.is_kept_area().then_some((lsn.captured, lsn.local));
         if row.kept_since != kept_since {
             row.kept_since = kept_since;

@@ -87,7 +87,10 @@ impl<T: TreeIo> Locator<T> {
     }
 
     /// The open directory of a node; `None` if it is not where the tables say at this moment.
-    fn directory(&self, node: NodeId) -> Result<Option<T::Dir>, JournalError> {
+    ///
+    /// # Errors
+    /// Those of the tables, and `Tree` if a root cannot be opened.
+    pub fn directory(&self, node: NodeId) -> Result<Option<T::Dir>, JournalError> {
         let mut missing = Vec::new();
         let mut at = node;
         let mut dir = loop {
