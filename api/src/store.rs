@@ -16,6 +16,7 @@ use replication::replica::{Replica, ReplicaOptions};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wire::codes;
 
 /// Directories of a daemon.
 #[derive(Clone, Debug)]
@@ -113,28 +114,85 @@ impl TablesFactory for LsmFactory {
     }
 }
 
+/// The word beside a replica root that says whose it is: a root whose disk is not mounted, or that belongs to another
+/// journal, must not be written to.
+struct Claim {
+    path: PathBuf,
+    text: String,
+}
+
+impl Claim {
+    /// Checks what is there. `Some`: there is nothing, which is right for a journal that has not been used.
+    fn check(root: &Path, id: &[u8; 16], used: bool) -> Result<Option<Self>, EngineError> {
+        let text = id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(root.file_name().unwrap_or_default());
+        beside.push(".rewind");
+        let path = root.with_file_name(beside).join("journal");
+        match std::fs::read_to_string(&path) {
+            Ok(found) if found.trim() == text && root.is_dir() => Ok(None),
+            Ok(found) if found.trim() == text => Err(Self::missing(root)),
+            Ok(_) => {
+                let message = format!("replica root {} belongs to another journal", root.display());
+                Err(EngineError::new(&codes::REPLICA_NOT_EMPTY, message)
+                    .because(format!("{} names it.", path.display()))
+                    .advise("Choose another replica directory."))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !used => {
+                Ok(Some(Claim { path, text }))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Self::missing(root)),
+            Err(error) => Err(EngineError::io("read", &path, error)),
+        }
+    }
+
+    fn missing(root: &Path) -> EngineError {
+        let message = format!("replica root {} is not there any more", root.display());
+        EngineError::new(&codes::NO_SUCH_ROOT, message)
+            .because("The journal has been applied to it; perhaps its file system is not mounted.")
+            .advise(
+                "Mount it, or bring the directory and what lies beside it back, and start the daemon again.",
+            )
+    }
+
+    /// Makes it durable.
+    fn make(self) -> Result<(), EngineError> {
+        let write = || {
+            let file = std::fs::File::create(&self.path)?;
+            std::io::Write::write_all(&mut &file, self.text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        };
+        write().map_err(|error| EngineError::io("write", &self.path, error))
+    }
+}
+
 /// Opens journal, tables and tree of a scenario and brings them together.
 ///
 /// # Errors
-/// `DATA_IN_USE`, `DAMAGED`, `DRIFT`, `IO`.
+/// `DATA_IN_USE`, `DAMAGED`, `DRIFT`, `NO_SUCH_ROOT`, `REPLICA_NOT_EMPTY`, `IO`.
 pub fn open_replica(
     layout: &Layout,
     definition: &Definition,
     free_bytes_min: u64,
 ) -> Result<Arc<Replica<OsTree>>, EngineError> {
-    let mut roots = Vec::with_capacity(definition.roots.len());
-    for root in &definition.roots {
-        let path = root.replica.clone().unwrap_or_default();
-        make_private(&path)?;
-        roots.push(path);
-    }
     let directory = layout.journal(&definition.name);
     make_private(&directory)?;
     let factory = LsmFactory(layout.tables(&definition.name));
     let clock = Arc::new(SystemClock);
     let opened = Journal::open(Arc::new(OsDisk), &directory, LogOptions::default(), &factory, clock)?;
+    let roots: Vec<PathBuf> =
+        definition.roots.iter().map(|root| root.replica.clone().unwrap_or_default()).collect();
+    let (id, used) = (opened.journal.id(), opened.journal.journaled() != journal::Lsn::ZERO);
+    let claims = roots.iter().map(|root| Claim::check(root, &id, used)).collect::<Result<Vec<_>, _>>()?;
+    for root in &roots {
+        make_private(root)?;
+    }
     let tree = OsTree::open(roots)
         .map_err(|error| EngineError::io("open the replica roots of", &directory, error))?;
+    for claim in claims.into_iter().flatten() {
+        claim.make()?;
+    }
     let retention = RetentionPolicy { keep: definition.retention, bytes_max: definition.journal_bytes_max };
     let options = ReplicaOptions { free_bytes_min, retention: Some(retention), ..ReplicaOptions::default() };
     Ok(Replica::start(opened, Arc::new(tree), options)?)
