@@ -15,6 +15,7 @@ mod rewinding;
 mod running;
 mod scene;
 mod states;
+mod told;
 
 pub(crate) use running::random_cookie;
 

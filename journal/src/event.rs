@@ -154,6 +154,54 @@ pub enum GapCause {
     Stopped,
 }
 
+impl std::fmt::Display for GapCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            GapCause::QueueOverflow => "the kernel's queue of notifications overflowed",
+            GapCause::WatchLimit => "no more directories can be watched",
+            GapCause::WatchLost => "the root is not the directory it was",
+            GapCause::AgentDown => "capture was not running",
+            GapCause::SpoolFull => "the spool reached its limit",
+            GapCause::Stopped => "the scenario was stopped",
+        })
+    }
+}
+
+impl SkippedWhat {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            SkippedWhat::Node => "node",
+            SkippedWhat::Content => "content",
+            SkippedWhat::Xattrs => "xattrs",
+            SkippedWhat::MountPoint => "mount point",
+        }
+    }
+}
+
+/// In words, for people; programs look at the variant.
+impl std::fmt::Display for Marker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lossy = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        match self {
+            Marker::Barrier { .. } => f.write_str("barrier"),
+            Marker::SynchronizationStarted { first: true } => f.write_str("first synchronization started"),
+            Marker::SynchronizationStarted { first: false } => f.write_str("synchronization started"),
+            Marker::SynchronizationCompleted { .. } => {
+                f.write_str("all modifications during synchronization are replicated")
+            }
+            Marker::GapOpened { gap, cause, .. } => write!(f, "gap {gap} opened: {cause}"),
+            Marker::GapClosed { gap } => write!(f, "gap {gap} closed: everything was compared"),
+            Marker::Skipped { path, what, errno, .. } => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "skipped {} of {}: {error}", what.word(), lossy(path))
+            }
+            Marker::Unskipped { path, .. } => write!(f, "no longer skipped: {}", lossy(path)),
+        }
+    }
+}
+
 /// What of a node was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum SkippedWhat {

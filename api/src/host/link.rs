@@ -1,6 +1,7 @@
 //! The replica side of a scenario as streams see it.
 
 use super::scene::Scene;
+use super::told::Told;
 use crate::definition::{AutoResync, Definition};
 use crate::engine::Level;
 use crate::records::Wanted;
@@ -56,7 +57,7 @@ pub(super) fn to_wire(id: u64, definition: &Definition) -> WireDefinition {
 
 impl ReplicaLink for Link {
     fn ingest(&self) -> Arc<dyn Ingest> {
-        Arc::clone(&self.replica) as Arc<dyn Ingest>
+        Arc::new(Told::new(Arc::clone(&self.scene), Arc::clone(&self.replica)))
     }
 
     fn terms(&self, hello: &Hello) -> Result<Terms, Refused> {

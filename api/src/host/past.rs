@@ -225,7 +225,7 @@ impl Scene {
             from: row.from.as_deref().map(place),
             bytes: row.bytes,
             provenance: row.provenance,
-            note: None,
+            note: (kind == PointKind::Marker).then(|| String::from_utf8_lossy(&row.path).into_owned()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Run, stop, suspend, flush: what needs the master.
 
 use super::error;
-use super::scene::Scene;
+use super::scene::{ATTACH_WAIT, Scene};
 use crate::definition::Definition;
 use crate::engine::{
     EngineError, EngineResult, Finding, Flushed, Interrupt, Level, Progress, RunOptions, RunReport, Skipped,
@@ -9,7 +9,7 @@ use crate::engine::{
 };
 use crate::records::Wanted;
 use journal::controls::Synchronized;
-use journal::{Class, Lsn, SkippedWhat};
+use journal::{Class, Lsn};
 use replication::stream::{LinkError, MasterHandle, Ticket};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -201,15 +201,9 @@ impl Scene {
         let Ok(replica) = self.replica() else { return (Vec::new(), 0) };
         let controls = replica.journal().controls();
         let definition = self.definition();
-        let what = |what: SkippedWhat| match what {
-            SkippedWhat::Node => "node",
-            SkippedWhat::Content => "content",
-            SkippedWhat::Xattrs => "xattrs",
-            SkippedWhat::MountPoint => "mount point",
-        };
         let list = controls.skipped.iter().take(SKIPPED_MAX).map(|((root, path), (kind, errno))| Skipped {
             path: master_path(&definition, *root, path),
-            what: what(*kind),
+            what: kind.word(),
             error: std::io::Error::from_raw_os_error(*errno).to_string(),
         });
         (list.collect(), controls.skipped.len() as u64)
@@ -277,14 +271,30 @@ impl Scene {
         }
     }
 
+    /// Waits while a synchronization, or a comparison after a restart, runs, and for a master that is about to call
+    /// again: a barrier stands behind those. Every other state refuses.
+    fn wait_replicating(&self, give_up: Instant) -> EngineResult<()> {
+        let calls_until = give_up.min(Instant::now() + ATTACH_WAIT);
+        loop {
+            let state = self.state();
+            let until = match state {
+                State::Replicating => return Ok(()),
+                State::Synchronizing => give_up,
+                State::Problem if self.is_awaited() => calls_until,
+                _ => return Err(EngineError::not_replicating(self.name(), state)),
+            };
+            if Instant::now() >= until {
+                return Err(EngineError::not_replicating(self.name(), state));
+            }
+            std::thread::sleep(LOOK_EVERY / 10);
+        }
+    }
+
     /// See [`crate::engine::Engine::flush`].
     pub(super) fn flush(&self, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
-        let state = self.state();
-        if state != State::Replicating {
-            return Err(EngineError::not_replicating(self.name(), state));
-        }
         let give_up = Instant::now() + timeout;
-        let flushed = self.barrier(timeout)?;
+        self.wait_replicating(give_up)?;
+        let flushed = self.barrier(give_up.saturating_duration_since(Instant::now()))?;
         let replica = self.replica()?;
         let left = give_up.saturating_duration_since(Instant::now());
         let reached = match stage {

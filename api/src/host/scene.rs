@@ -24,7 +24,7 @@ use wire::codes;
 use wire::stream::{AgentState, MasterStatus, Reason, Refused};
 
 /// How long a call waits for the master to be there.
-const ATTACH_WAIT: Duration = Duration::from_secs(15);
+pub(super) const ATTACH_WAIT: Duration = Duration::from_secs(15);
 
 /// One scenario.
 pub(crate) struct Scene {
@@ -123,6 +123,12 @@ impl Scene {
     /// Whether the last connection ended for good.
     pub(super) fn is_refused(&self) -> bool {
         self.peer.lock().refused.is_some()
+    }
+
+    /// Whether nothing is wrong but that the master is not connected.
+    pub(super) fn is_awaited(&self) -> bool {
+        let peer = self.peer.lock();
+        peer.master.is_none() && peer.refused.is_none() && peer.broken.is_none()
     }
 
     /// A synchronization has completed; the master's next status says so too.

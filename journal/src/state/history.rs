@@ -56,7 +56,12 @@ pub fn point_of(capture: &Capture) -> PointRow {
         }
     }
     let (time, root, provenance) = (capture.time, capture.root, capture.provenance);
-    PointRow { time, kind, root, path: capture.path.clone(), from: None, bytes, provenance, class }
+    let marker = capture.events.iter().find_map(|event| match event {
+        Event::Mark(marker) if kind == PointKind::Marker => Some(marker.to_string().into_bytes()),
+        _ => None,
+    });
+    let path = marker.unwrap_or_else(|| capture.path.clone());
+    PointRow { time, kind, root, path, from: None, bytes, provenance, class }
 }
 
 /// What a person sees of a capture, as a row; of a first synchronization only its end, before which there is no

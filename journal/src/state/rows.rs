@@ -14,7 +14,7 @@ use crate::tables::{Put, Space};
 use bincode::{Decode, Encode};
 
 /// Version of all rows; other tables are deleted and rebuilt.
-pub const TABLES_VERSION: u32 = 1;
+pub const TABLES_VERSION: u32 = 2;
 
 /// Bytes of a file that share one range of keys in [`Space::DataUndo`].
 pub const CHUNK_BYTES: u64 = 64 << 10;
@@ -71,7 +71,7 @@ pub struct PointRow {
     pub kind: PointKind,
     /// Root.
     pub root: RootNo,
-    /// Path below the root.
+    /// Path below the root; of a marker, what it says.
     pub path: Vec<u8>,
     /// Old path of a rename.
     pub from: Option<Vec<u8>>,
