@@ -22,11 +22,15 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The greater of each.
+    pub fn max(self, other: Memory) -> Memory {
+        Memory { resident: self.resident.max(other.resident), anonymous: self.anonymous.max(other.anonymous) }
+    }
+
     /// Prints it.
     pub fn print(&self) {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (resident, anonymous) = (mib(self.resident), mib(self.anonymous));
-        println!("  memory of the daemon: resident {resident:.0} MiB, anonymous {anonymous:.0} MiB at most");
+        let (resident, anonymous) = (self.resident / 1_000_000, self.anonymous / 1_000_000);
+        println!("  memory of the daemon: resident {resident} MB, anonymous {anonymous} MB at most");
     }
 }
 
@@ -64,14 +68,17 @@ fn memory_of(status: &str) -> Memory {
     Memory { resident: bytes("VmHWM"), anonymous: bytes("RssAnon") }
 }
 
+/// Looks once; a process that has ended has nothing to add.
+fn look(process: u32, memory: &Mutex<Memory>) {
+    if let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) {
+        let mut most = memory.lock();
+        *most = most.max(memory_of(&status));
+    }
+}
+
 fn sample(process: u32, memory: &Mutex<Memory>, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
-        if let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) {
-            let now = memory_of(&status);
-            let mut most = memory.lock();
-            most.resident = most.resident.max(now.resident);
-            most.anonymous = most.anonymous.max(now.anonymous);
-        }
+        look(process, memory);
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -136,6 +143,7 @@ impl Daemon {
 
     /// Memory so far.
     pub fn memory(&self) -> Memory {
+        look(self.child.id(), &self.memory);
         *self.memory.lock()
     }
 
@@ -144,13 +152,15 @@ impl Daemon {
     /// # Errors
     /// If it cannot be told to.
     pub fn stop(mut self) -> anyhow::Result<Memory> {
+        let memory = self.memory();
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::TERM).context("stop rewindd")?;
         let ended = self.child.wait().context("wait for rewindd")?;
         if !ended.success() {
             bail!("rewindd ended with {ended}");
         }
-        Ok(self.memory())
+        // What the sampler saw while it was ending; its number is no longer to be looked up.
+        Ok(memory.max(*self.memory.lock()))
     }
 }
 

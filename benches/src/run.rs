@@ -55,17 +55,3 @@ pub fn must_equal(one: &Path, other: &Path, by_contents: bool) -> anyhow::Result
     }
     Ok(())
 }
-
-/// Removes a directory with all that is in it, and waits until the disk has nothing left to do from before, so that
-/// it is not done within the next measurement.
-///
-/// # Errors
-/// If it cannot be removed.
-pub fn clear(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        std::fs::remove_dir_all(path).with_context(|| format!("remove {}", path.display()))?;
-    }
-    let parent = path.parent().unwrap_or(path);
-    sync(parent)?;
-    Ok(())
-}
