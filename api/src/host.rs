@@ -154,7 +154,10 @@ impl Engine for Host {
     }
 
     fn verify(&self, scenario: &str) -> EngineResult<Vec<Finding>> {
-        self.scene(scenario)?.verify()
+        let scene = self.scene(scenario)?;
+        let mut findings = scene.verify()?;
+        findings.extend(scene.verify_tree()?);
+        Ok(findings)
     }
 
     fn run(&self, scenario: &str, options: &RunOptions, progress: &dyn Progress) -> EngineResult<RunReport> {

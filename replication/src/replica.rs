@@ -13,10 +13,12 @@
 
 mod door;
 mod namespace;
+mod patrol;
 mod queue;
 mod worker;
 
 pub use namespace::Namespace;
+pub use patrol::Patrolled;
 
 use crate::apply::{self, Applier};
 use journal::journal::{Durable, Journal, Lease, Opened, Placed};
@@ -49,6 +51,8 @@ pub struct ReplicaOptions {
     pub retention: Option<RetentionPolicy>,
     /// How often retention looks.
     pub retain_every: Duration,
+    /// Pause between two patrols of the tree.
+    pub patrol_every: Duration,
 }
 
 impl Default for ReplicaOptions {
@@ -59,6 +63,7 @@ impl Default for ReplicaOptions {
             free_bytes_min: 64 << 20,
             retention: None,
             retain_every: Duration::from_secs(60),
+            patrol_every: Duration::from_secs(600),
         }
     }
 }
@@ -153,14 +158,16 @@ impl<T: TreeIo> Replica<T> {
         let shared = Arc::new((Mutex::new(shared), Condvar::new()));
         let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
         let threads = worker::start(&journal, &tree, options, applier, &shared);
-        Ok(Arc::new(Replica {
+        let replica = Arc::new(Replica {
             journal,
             tree,
             options,
             shared,
             threads: Mutex::new(threads),
             refusing: Arc::default(),
-        }))
+        });
+        patrol::start(&replica, options.patrol_every);
+        Ok(replica)
     }
 
     /// The journal.

@@ -1,4 +1,5 @@
-//! Is a foreign write into the replica shown as drift where capture changes the same bytes, and not overwritten in silence?
+//! Is a foreign write into the replica shown as drift, where capture changes the same bytes and where a patrol passes,
+//! and not overwritten in silence?
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -44,4 +45,53 @@ fn foreign_bytes_stop_apply_and_are_shown() {
     world.wait_replicating();
     world.flush();
     assert_same(&world.master(), &world.replica(), "after the repair");
+}
+
+/// Paths that a look at the replica finds changed.
+fn drift(world: &World) -> Vec<String> {
+    let verified = world.ok("scenario verify docs");
+    let findings = verified["findings"].as_array().unwrap().iter();
+    let drift = findings.filter(|finding| finding["check"] == "drift");
+    drift.map(|finding| finding["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_patrol_finds_what_others_did() {
+    let mut world = World::new();
+    fs::create_dir(world.master().join("d")).unwrap();
+    for name in ["d/added-to", "d/gone", "d/mode", "swapped", "quiet"] {
+        fs::write(world.master().join(name), name.repeat(100)).unwrap();
+    }
+    world.protect();
+    assert!(drift(&world).is_empty());
+    let replica = world.replica();
+    let aside = world.path("aside");
+    let undo = |name: &str| fs::rename(aside.join(name), replica.join(name)).unwrap();
+    fs::create_dir_all(aside.join("d")).unwrap();
+    fs::rename(replica.join("d/gone"), aside.join("d/gone")).unwrap();
+    fs::rename(replica.join("swapped"), aside.join("swapped")).unwrap();
+    fs::write(replica.join("swapped"), "swapped".repeat(100)).unwrap();
+    fs::write(replica.join("d/stranger"), "not ours").unwrap();
+    let mode = fs::metadata(replica.join("d/mode")).unwrap().permissions();
+    fs::set_permissions(replica.join("d/mode"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let found = drift(&world);
+    for name in ["d/gone", "d/mode", "d/stranger", "swapped"] {
+        let path = replica.join(name);
+        assert!(found.iter().any(|found| path == Path::new(found)), "{name} is missing in {found:?}");
+    }
+    let status = world.ok("scenario status docs");
+    assert!(status["cause"].as_str().unwrap().contains("changed by somebody else"), "{status}");
+    // What is put back is no drift any more.
+    fs::remove_file(replica.join("d/stranger")).unwrap();
+    fs::remove_file(replica.join("swapped")).unwrap();
+    undo("swapped");
+    undo("d/gone");
+    fs::set_permissions(replica.join("d/mode"), mode).unwrap();
+    fs::write(world.master().join("d/new"), "sets the times of d").unwrap();
+    let times = fs::metadata(world.master()).unwrap().modified().unwrap();
+    fs::File::open(&replica).unwrap().set_modified(times).unwrap();
+    world.flush();
+    assert!(drift(&world).is_empty(), "{:?}", drift(&world));
+    assert!(world.ok("scenario status docs")["cause"].is_null());
+    assert_same(&world.master(), &world.replica(), "after all was put back");
 }

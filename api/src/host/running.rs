@@ -369,6 +369,19 @@ impl Scene {
         Ok(findings)
     }
 
+    /// Whether the replica tree is what was applied: a patrol, at full speed.
+    pub(super) fn verify_tree(&self) -> EngineResult<Vec<Finding>> {
+        let patrolled = self.replica()?.patrol(0)?;
+        let definition = self.definition();
+        let finding = |(root, path, what): (journal::RootNo, Vec<u8>, &'static str)| {
+            let base = definition.roots.get(usize::from(root.0)).and_then(|root| root.replica.clone());
+            let path = base.unwrap_or_default().join(OsStr::from_bytes(&path));
+            let text = format!("the replica tree was changed by somebody else: {what}");
+            Finding { level: Level::Warning, side: "replica", check: "drift", text, path: Some(path) }
+        };
+        Ok(patrolled.findings.into_iter().map(finding).collect())
+    }
+
     /// What the master says of its side, if it is there.
     fn verify_remote(&self) -> Vec<Finding> {
         let finding = |level, check, text| Finding { level, side: "master", check, text, path: None };
