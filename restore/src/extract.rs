@@ -2,8 +2,8 @@
 //!
 //! One thread walks the view and makes directories; others write files, each under a temporary name in its own
 //! directory, and rename it when bytes and metadata are complete: under its own name a file is whole. Directories get
-//! their metadata when everything in them is there. Nothing is synced on the way; one sync of the file system comes
-//! before success is reported. Reading is exact whatever apply does meanwhile (`journal::view`).
+//! their metadata when everything in them is there. The marker (below) is synced before the first file, and everything
+//! before it goes: a power cut in between leaves a directory that says it is unfinished, in which no name counts. Reading is exact whatever apply does meanwhile (`journal::view`).
 //!
 //! The directory is a `TreeIo`, so every call names an open directory and one component: no name of the tree, however
 //! hostile, leads outside, and paths may be of any length. It is also where what cannot be set for lack of privilege
@@ -205,7 +205,7 @@ fn prepare<D: TreeIo>(
     let names = target.list(top).map_err(at("list", b""))?;
     if names.is_empty() {
         target.create_file(top, marker).map_err(at("create the marker in", b""))?;
-        return Ok(());
+        return sync(target);
     }
     if !options.again || !names.contains(marker) {
         return Err(RestoreError::NotEmpty { path: options.directory.clone() });

@@ -6,6 +6,7 @@
 mod crash;
 mod cut_link;
 mod foreign;
+mod full_disk;
 mod history;
 mod kills;
 mod log_crash;
