@@ -3,8 +3,11 @@
 //! On the Unix socket the kernel names the peer: root and the daemon's own user may do everything, nobody else
 //! anything. Over TLS a client proves itself with a certificate of the configured authority, and its names (common
 //! name, DNS names) decide: operators may use the API, masters the replication stream and nothing else, so that an
-//! intruder on a master cannot touch history. Plain TCP exists on loopback only; whoever can reach it is an operator.
+//! intruder on a master cannot touch history. Who is not listed may do nothing: an authority signs certificates for
+//! more than this daemon, and a master's must not open the API because nobody thought of listing it. Plain TCP exists
+//! on loopback only; whoever can reach it is an operator.
 
+use parking_lot::RwLock;
 use replication::stream::replica::Peer as Caller;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -42,9 +45,9 @@ pub enum Peer {
 /// Which names may do what over TLS.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// May use the API; empty: every certificate of the authority that is not one of `masters`.
+    /// May use the API.
     pub operators: BTreeSet<String>,
-    /// May use the replication stream; empty: every certificate of the authority.
+    /// May use the replication stream, each for the host that its certificate names.
     pub masters: BTreeSet<String>,
 }
 
@@ -77,9 +80,9 @@ impl Policy {
                 }
                 let one_of = |set: &BTreeSet<String>| names.iter().any(|name| set.contains(name));
                 let permitted = if path.starts_with(OPERATOR_SERVICES) {
-                    one_of(&self.operators) || (self.operators.is_empty() && !one_of(&self.masters))
+                    one_of(&self.operators)
                 } else {
-                    one_of(&self.masters) || self.masters.is_empty()
+                    one_of(&self.masters)
                 };
                 if permitted {
                     Ok(())
@@ -113,9 +116,12 @@ pub fn certificate_names(der: &[u8]) -> Vec<String> {
     names
 }
 
+/// The policy that counts for new calls.
+pub type CurrentPolicy = Arc<RwLock<Policy>>;
+
 /// Puts the policy before every service.
 #[derive(Clone)]
-pub struct GuardLayer(pub Arc<Policy>);
+pub struct GuardLayer(pub CurrentPolicy);
 
 impl<S> tower::Layer<S> for GuardLayer {
     type Service = Guard<S>;
@@ -139,7 +145,7 @@ fn caller(peer: &Peer) -> Option<Caller> {
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
-    policy: Arc<Policy>,
+    policy: CurrentPolicy,
 }
 
 impl<S, B, R> tower::Service<Request<B>> for Guard<S>
@@ -159,7 +165,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
-        match self.policy.permit(peer, request.uri().path()) {
+        let permitted = self.policy.read().permit(peer, request.uri().path());
+        match permitted {
             Ok(()) => {
                 if let Some(caller) = peer.and_then(caller) {
                     request.extensions_mut().insert(caller);

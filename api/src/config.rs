@@ -210,6 +210,12 @@ impl File {
         if self.listen.is_some() && self.replica.is_none() {
             return Err(("listen", "a master opens no port; only a [replica] listens".into()));
         }
+        let masters = self.replica.as_ref().is_some_and(|replica| !replica.masters.is_empty());
+        if self.listen.is_some() && self.tls.is_some() && !masters && self.operators.is_empty() {
+            let what = "is of no use to anybody: name the certificates that may connect, in `operators` for the API \
+                        or in `masters` of [replica] for replication";
+            return Err(("listen", what.into()));
+        }
         let Some(master) = &self.master else { return Ok(()) };
         match (&master.replica, &self.replica) {
             (Some(_), Some(_)) => {

@@ -383,6 +383,7 @@ impl From<RewindReport> for v1::RewindReport {
             to: lsn(report.to.lsn),
             to_time: time(report.to.time),
             before: report.before.unwrap_or_default(),
+            onto_master: report.onto_master,
             files_changed: report.files_changed,
             bytes_written: report.bytes_written,
             elapsed: Some(duration_to_wire(report.elapsed)),

@@ -5,7 +5,7 @@
 //! within its share of the time is left to the next start, which can cope with a crash as well.
 
 use crate::activity::Activity;
-use crate::auth::{GuardLayer, Policy};
+use crate::auth::{CurrentPolicy, GuardLayer, Policy};
 use crate::config::Options;
 use crate::definition::Placement;
 use crate::engine::{Engine, EngineError};
@@ -78,6 +78,7 @@ pub struct Daemon {
     options: Arc<Options>,
     address: Option<SocketAddr>,
     tls: CurrentTls,
+    policy: CurrentPolicy,
     jobs: Arc<Jobs>,
     engine: Arc<dyn Engine>,
     stop: watch::Sender<bool>,
@@ -116,9 +117,8 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         let shared =
             Shared::new(Arc::clone(&parts.engine), Arc::clone(&parts.jobs), parts.activity, stopped.clone());
-        let masters = options.replica.as_ref().map(|replica| replica.masters.clone()).unwrap_or_default();
-        let policy = Arc::new(Policy { operators: options.operators.clone(), masters });
-        let router = router(shared, parts.routes, policy).await?;
+        let policy = Arc::new(RwLock::new(policy(&options)));
+        let router = router(shared, parts.routes, Arc::clone(&policy)).await?;
         let tls: CurrentTls = Arc::new(RwLock::new(tls));
         let incoming = accept(socket, tcp, Arc::clone(&tls));
         let mut ends = stopped;
@@ -129,7 +129,7 @@ impl Daemon {
         let runner: Arc<dyn Runner> = Arc::new(EngineRunner(Arc::clone(&parts.engine)));
         parts.jobs.start(&runner)?;
         let (jobs, engine) = (parts.jobs, parts.engine);
-        Ok(Daemon { options, address, tls, jobs, engine, stop, server, _lock: lock })
+        Ok(Daemon { options, address, tls, policy, jobs, engine, stop, server, _lock: lock })
     }
 
     /// Where clients of this machine reach it.
@@ -155,7 +155,8 @@ impl Daemon {
         line
     }
 
-    /// Takes new certificates; those that cannot be used change nothing.
+    /// Takes new certificates and who may do what, from the next connection and the next call on; certificates that
+    /// cannot be used change nothing.
     ///
     /// # Errors
     /// `BAD_CERTIFICATE`.
@@ -164,6 +165,7 @@ impl Daemon {
             let config = server_config(files)?;
             *self.tls.write() = Some(config);
         }
+        *self.policy.write() = policy(options);
         Ok(())
     }
 
@@ -198,6 +200,11 @@ impl Daemon {
         }
         drop(std::fs::remove_file(&self.options.socket));
     }
+}
+
+fn policy(options: &Options) -> Policy {
+    let masters = options.replica.as_ref().map(|replica| replica.masters.clone()).unwrap_or_default();
+    Policy { operators: options.operators.clone(), masters }
 }
 
 /// What is opened on the disk, on a thread that may block.
@@ -235,7 +242,7 @@ type Guarded = tower::layer::util::Stack<GuardLayer, tower::layer::util::Identit
 async fn router(
     shared: Shared,
     extra: Option<Routes>,
-    policy: Arc<Policy>,
+    policy: CurrentPolicy,
 ) -> Result<tonic::transport::server::Router<Guarded>, EngineError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()

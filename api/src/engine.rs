@@ -6,14 +6,15 @@
 //! unless its documentation says otherwise.
 
 mod error;
+mod rewinds;
 mod types;
 
 pub use error::EngineError;
+pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, Flushed,
-    JournalStats, Level, Onto, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Skipped, Stage,
-    State, Status, SyncMode, VerifyReport,
+    JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint, ResumeReport,
+    RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
 };
 
 use crate::definition::{Definition, Setting};

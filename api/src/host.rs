@@ -4,16 +4,19 @@
 //! replica sides at the start of the daemon or when they are first used, and answers for all of them what
 //! [`Engine`](crate::engine::Engine) asks. What a scenario is meant to do stands in the registry; scenes only do it.
 
+mod adopting;
 mod answers;
 mod calls;
 mod control;
 mod error;
 mod link;
 pub(crate) mod local;
+mod onto_master;
 mod past;
 mod rewinding;
 mod running;
 mod scene;
+mod sizes;
 mod states;
 mod told;
 

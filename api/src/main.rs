@@ -50,10 +50,22 @@ enum LogFormat {
 fn main() -> ExitCode {
     // Before the first thread.
     sys::limit_heap();
+    raise_open_files();
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(report(&error)),
+    }
+}
+
+/// Recovery and removal hold directories open as they go, and what they meet may be deep or much: the soft limit of
+/// 1,024 is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // It works with what it has, then.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 
@@ -162,7 +174,7 @@ fn reload_all(daemon: &Daemon, config: Option<&Path>, log: &LogHandle) {
     match reloaded {
         Ok(options) => {
             drop(log.reload(log_filter(&options.log)));
-            tracing::info!("read certificates and log level again");
+            tracing::info!("read certificates, operators, masters and log level again");
         }
         Err(error) => tracing::error!(error = %error.to_failure(), "the configuration stays as it was"),
     }

@@ -4,6 +4,7 @@
 //! People of this machine can ask on the Unix socket how things stand and can flush; whatever needs history is asked
 //! of the replica, and says so ([`codes::NOT_SUPPORTED_THERE`]).
 
+mod aside;
 mod dial;
 mod served;
 mod supervise;
@@ -19,6 +20,7 @@ use crate::engine::{
     RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Stage, Status, VerifyReport,
 };
 use crate::points::PointSpec;
+use aside::Aside;
 use parking_lot::Mutex;
 use served::Served;
 use std::sync::Arc;
@@ -66,6 +68,11 @@ impl MasterEngine {
             .advise(format!("Ask the replica: `restorectl --endpoint {}`.", self.replica.url)))
     }
 
+    /// The spool of a scenario that is not served, if it was set aside.
+    fn aside(&self, scenario: &str) -> Option<Aside> {
+        self.supervisor.aside(Some(scenario)).pop()
+    }
+
     fn served(&self, scenario: &str) -> EngineResult<Arc<Served>> {
         self.supervisor.find(scenario)
     }
@@ -77,11 +84,16 @@ impl Engine for MasterEngine {
     }
 
     fn list(&self) -> EngineResult<Vec<Scenario>> {
-        Ok(self.supervisor.list()?.iter().map(|served| served.scenario()).collect())
+        let mut list: Vec<_> = self.supervisor.list()?.iter().map(|served| served.scenario()).collect();
+        list.extend(self.supervisor.aside(None).iter().map(Aside::scenario));
+        Ok(list)
     }
 
     fn show(&self, scenario: &str) -> EngineResult<Scenario> {
-        Ok(self.served(scenario)?.scenario())
+        match self.aside(scenario) {
+            Some(aside) => Ok(aside.scenario()),
+            None => Ok(self.served(scenario)?.scenario()),
+        }
     }
 
     fn delete(&self, _: &str) -> EngineResult<DeleteReport> {
@@ -113,7 +125,10 @@ impl Engine for MasterEngine {
     }
 
     fn status(&self, scenario: &str) -> EngineResult<Status> {
-        Ok(self.served(scenario)?.status())
+        match self.aside(scenario) {
+            Some(aside) => Ok(aside.status()),
+            None => Ok(self.served(scenario)?.status()),
+        }
     }
 
     fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {

@@ -79,7 +79,8 @@ fn rewind(out: &Output, name: &str, report: &v1::RewindReport) {
         elapsed(report.elapsed.as_ref())
     ));
     if !report.before.is_empty() {
-        out.talk(&format!("to go back:  restorectl rewind {name} --to bookmark:{}", report.before));
+        let onto = if report.onto_master { " --onto master" } else { "" };
+        out.talk(&format!("to go back:  restorectl rewind {name} --to bookmark:{}{onto}", report.before));
     }
     skipped(out, &report.skipped, report.skipped_count);
 }

@@ -78,6 +78,26 @@ pub enum Synchronized {
     Completed,
 }
 
+/// Local captures that do not count: captured half, and the local halves after which and up to which.
+pub(crate) type Dropped = (u64, u64, u64);
+
+pub(crate) fn is_dropped(dropped: &[Dropped], lsn: Lsn) -> bool {
+    let within = |(captured, after, upto): &Dropped| {
+        *captured == lsn.captured && *after < lsn.local && lsn.local <= *upto
+    };
+    lsn.is_local() && dropped.iter().any(within)
+}
+
+/// The last meeting with a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+struct Met {
+    meeting: [u8; 16],
+    /// The last one the master had been at before.
+    before: [u8; 16],
+    /// Something captured was journaled since.
+    heard: bool,
+}
+
 /// Paths remembered of what was skipped; more are counted.
 const SKIPPED_MAX: usize = 1000;
 
@@ -103,6 +123,14 @@ pub struct Controls {
     /// Files, directories and bytes of the last synchronization that completed.
     pub synchronized_counts: (u64, u64, u64),
     horizon: (u64, u64),
+    /// The greatest local LSN ever journaled.
+    minted: (u64, u64),
+    /// Local captures that do not count.
+    dropped: Vec<Dropped>,
+    /// Captures, from and to, whose bytes were never journaled and did not get into the tree.
+    lost: Vec<(u64, u64)>,
+    /// The last meeting with a master.
+    met: Option<Met>,
     next_pin: u64,
     next_node: u64,
     upto: RecordAt,
@@ -122,6 +150,34 @@ impl Controls {
         self.next_pin
     }
 
+    /// The greatest local LSN ever journaled, applied or not; none of them is given twice.
+    #[must_use]
+    pub fn minted(&self) -> Lsn {
+        Lsn { captured: self.minted.0, local: self.minted.1 }
+    }
+
+    /// Whether this is a local capture that was journaled and given up.
+    #[must_use]
+    pub fn is_dropped(&self, lsn: Lsn) -> bool {
+        is_dropped(&self.dropped, lsn)
+    }
+
+    pub(crate) fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
+    /// Whether bytes of a first synchronization were lost, be it that they were sent again.
+    #[must_use]
+    pub fn has_lost_bytes(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Whether the bytes of a capture that were never journaled are lost.
+    #[must_use]
+    pub fn is_lost(&self, lsn: Lsn) -> bool {
+        self.lost.iter().any(|(first, last)| (*first..=*last).contains(&lsn.captured))
+    }
+
     /// The last record folded in; folding it again, and all after it, brings these controls up to date.
     #[must_use]
     pub fn upto(&self) -> RecordAt {
@@ -132,6 +188,17 @@ impl Controls {
     #[must_use]
     pub fn next_node(&self) -> NodeId {
         NodeId(self.next_node.max(NodeId::FIRST_FREE.0))
+    }
+
+    /// Whether a master whose last meeting was this one has seen all that is journaled. It was at the last meeting; or
+    /// at the one before, does not know of the last because the answer got lost, and nothing was journaled since.
+    #[must_use]
+    pub fn has_seen_all(&self, meeting: Option<[u8; 16]>) -> bool {
+        match (&self.met, meeting) {
+            (None, _) => true,
+            (Some(met), Some(meeting)) => met.meeting == meeting || (met.before == meeting && !met.heard),
+            (Some(_), None) => false,
+        }
     }
 
     /// Takes a control record from its place.
@@ -162,7 +229,22 @@ impl Controls {
                 }
             }
             Control::DriftCleared => self.drift.clear(),
-            Control::Horizon { captured, local } => self.horizon = self.horizon.max((captured, local)),
+            Control::Horizon { captured, local } => {
+                self.horizon = self.horizon.max((captured, local));
+                // Nothing behind the horizon is read in order any more.
+                self.dropped.retain(|(captured, _, upto)| (*captured, *upto) >= self.horizon);
+            }
+            Control::LocalsDropped { captured, after, upto } => {
+                if !self.dropped.contains(&(captured, after, upto)) {
+                    self.dropped.push((captured, after, upto));
+                }
+            }
+            Control::BytesLost { first, last } => {
+                if !self.lost.contains(&(first, last)) {
+                    self.lost.push((first, last));
+                }
+            }
+            Control::Met { meeting, before } => self.met = Some(Met { meeting, before, heard: false }),
             Control::Server { .. } => {}
         }
     }
@@ -170,11 +252,17 @@ impl Controls {
     /// Takes the markers of a capture that is complete with the record at this place.
     pub fn capture(&mut self, capture: &Capture, at: RecordAt) {
         self.upto = at;
+        if capture.lsn.is_local() {
+            self.minted = self.minted.max((capture.lsn.captured, capture.lsn.local));
+        }
         self.part(capture);
     }
 
     /// Takes the events of a part that is not the last of its capture: folded again with the whole after a restart.
     pub(crate) fn part(&mut self, capture: &Capture) {
+        if capture.provenance != Provenance::Local {
+            self.heard();
+        }
         for event in &capture.events {
             if let Event::Create { node, .. } = event
                 && capture.provenance != Provenance::Local
@@ -197,9 +285,7 @@ impl Controls {
                 Marker::GapOpened { gap, root, path, cause } => {
                     self.gaps.insert(gap, Gap { opened: capture.lsn.captured, root, path, cause });
                 }
-                Marker::GapClosed { gap } => {
-                    self.gaps.remove(&gap);
-                }
+                Marker::GapClosed { gap } => self.close_gap(gap),
                 Marker::Skipped { root, path, what, errno } => {
                     if self.skipped.len() < SKIPPED_MAX {
                         self.skipped.insert((root, path), (what, errno));
@@ -211,4 +297,29 @@ impl Controls {
             }
         }
     }
+
+    /// Something captured was journaled.
+    pub(crate) fn heard(&mut self) {
+        if let Some(met) = &mut self.met {
+            met.heard = true;
+        }
+    }
+
+    /// Everything of a root was compared after this gap was opened, so what older gaps of the root may have missed was
+    /// found too. Agents that died cannot close theirs: no other agent knows their ids.
+    ///
+    /// Only directories without a watch outlive a comparison, as long as the agent lives that lacks the watches; a gap
+    /// that is opened when an agent starts says that the one before is dead.
+    fn close_gap(&mut self, gap: u64) {
+        let Some(closed) = self.gaps.remove(&gap) else { return };
+        let starts = matches!(closed.cause, GapCause::AgentDown | GapCause::Stopped | GapCause::SpoolFull);
+        self.gaps.retain(|_, older| {
+            let is_covered =
+                older.opened < closed.opened && older.root == closed.root && closed.path.is_empty();
+            !is_covered || (older.cause == GapCause::WatchLimit && !starts)
+        });
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,14 @@ pub enum JournalError {
     /// A row of the tables does not decode: the projection must be rebuilt.
     #[error("a row of table {space} does not decode")]
     BadRow { space: &'static str },
+    /// Apply has stopped or pauses, and what was asked for would have to wait for it.
+    #[error("apply does not go on: {why}")]
+    Halted { kind: ErrorKind, why: String },
+    /// A first synchronization that says it is complete is not.
+    #[error(
+        "bytes of {files} files ({first} among them) were lost with a restart of the replica and must be sent again"
+    )]
+    Incomplete { files: u64, first: String },
     /// An event cannot be applied to the tree it refers to.
     #[error("capture {lsn} does not fit the tree: {what}")]
     Inconsistent { lsn: Lsn, what: &'static str },
@@ -90,7 +98,9 @@ impl JournalError {
             JournalError::InUse { .. }
             | JournalError::OutOfOrder { .. }
             | JournalError::Exists { .. }
+            | JournalError::Incomplete { .. }
             | JournalError::TooLong { .. } => ErrorKind::State,
+            JournalError::Halted { kind, .. } => *kind,
             JournalError::OutsideWindow { .. } | JournalError::NotFound { .. } => ErrorKind::NotFound,
             JournalError::Drift { .. } | JournalError::Inconsistent { .. } => ErrorKind::Drift,
             JournalError::Tables { .. } | JournalError::BadRow { .. } => ErrorKind::Io,

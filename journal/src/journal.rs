@@ -20,7 +20,7 @@ pub(crate) use window::WindowLock;
 
 use crate::controls::{Controls, Synchronized};
 use crate::error::JournalError;
-use crate::event::{Capture, PayloadAt};
+use crate::event::{Capture, PayloadAt, Provenance};
 use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt, StoredRecord, Stream};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
@@ -73,6 +73,8 @@ pub(crate) const CONTROLS_KEY: &[u8] = b"controls";
 
 struct Heads {
     journaled: Lsn,
+    /// Durable parts of the captured change after it, which is not complete.
+    parts: u32,
     time: Timestamp,
     applied: Lsn,
     cursor: Lsn,
@@ -181,6 +183,14 @@ impl Journal {
         self.heads.lock().journaled
     }
 
+    /// As [`Journal::journaled`], with the number of durable parts of the captured change after it: who sends it need
+    /// not send those again. Parts of a first synchronization do not count, since their bytes are not journaled.
+    #[must_use]
+    pub fn journaled_parts(&self) -> (Lsn, u32) {
+        let heads = self.heads.lock();
+        (heads.journaled, heads.parts)
+    }
+
     /// The master's clock at the last journaled LSN.
     #[must_use]
     pub fn journaled_time(&self) -> Timestamp {
@@ -191,6 +201,18 @@ impl Journal {
     #[must_use]
     pub fn applied(&self) -> Lsn {
         self.heads.lock().applied
+    }
+
+    /// The LSN of the next change of the replica to its own tree: behind what the tree shows, and behind all that were
+    /// journaled at this place before, whatever became of them.
+    #[must_use]
+    pub fn next_local(&self) -> Lsn {
+        let (applied, minted) = (self.applied(), self.with_controls(Controls::minted));
+        if minted.captured == applied.captured {
+            applied.max(minted).successor()
+        } else {
+            applied.successor()
+        }
     }
 
     /// The durable cursor.
@@ -217,6 +239,14 @@ impl Journal {
         parts: Vec<Part>,
         done: impl FnOnce(Result<Vec<Durable>, JournalError>) + Send + 'static,
     ) {
+        let minted = self.with_controls(Controls::minted);
+        if let Some(part) = parts
+            .iter()
+            .find(|part| part.number == 0 && part.capture.lsn.is_local() && part.capture.lsn <= minted)
+        {
+            let what = "a local LSN is given twice";
+            return done(Err(JournalError::Inconsistent { lsn: part.capture.lsn, what }));
+        }
         let now = self.clock.now();
         let drafts: Result<Vec<_>, BodyError> =
             parts.iter().map(|part| RedoRecord::Part(part.clone()).to_draft(now)).collect();
@@ -244,6 +274,9 @@ impl Journal {
     fn note_journaled(&self, durable: &[Durable]) {
         for one in durable {
             if !one.part.last {
+                if counts_in_parts(&one.part) {
+                    self.heads.lock().parts = one.part.number + 1;
+                }
                 self.controls.write().part(&one.part.capture);
                 continue;
             }
@@ -252,6 +285,7 @@ impl Journal {
             let mut heads = self.heads.lock();
             if !capture.lsn.is_local() {
                 heads.journaled = heads.journaled.max(capture.lsn);
+                heads.parts = 0;
                 heads.time = heads.time.max(capture.time);
             }
         }
@@ -371,7 +405,7 @@ impl Journal {
     /// Payloads are [`crate::Payload::Stored`].
     #[must_use]
     pub fn captures(&self, from: RecordAt, after: Lsn, upto: Lsn) -> Ordered {
-        Ordered::new(&self.redo, from, after, upto)
+        Ordered::new(&self.redo, from, after, upto, self.controls.read().dropped())
     }
 
     /// The same without local captures.
@@ -404,6 +438,11 @@ impl Journal {
     pub(crate) fn bad_body(&self, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
         bad_body(&self.directory, stream, at, error)
     }
+}
+
+/// Whether a part that does not end its capture need not be sent again once it is durable.
+pub(crate) fn counts_in_parts(part: &Part) -> bool {
+    !part.capture.lsn.is_local() && part.capture.provenance != Provenance::Synchronization
 }
 
 fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: BodyError) -> JournalError {

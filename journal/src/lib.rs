@@ -18,6 +18,7 @@ pub mod id;
 pub mod journal;
 pub mod log;
 pub mod lsn;
+pub mod master;
 pub mod meta;
 pub mod record;
 pub mod retention;
@@ -36,6 +37,7 @@ pub use event::{
 pub use id::{Edge, Name, NodeId, Origin, RootNo};
 pub use log::Part;
 pub use lsn::{Lsn, ParseLsnError};
+pub use master::{MasterChanges, MasterLink, MasterLinkError, NotWritten, Unwritten, Written};
 pub use meta::{Attributes, Kind, Meta, Timestamp, Xattrs};
 pub use tables::{Put, Row, Space, Tables};
 pub use tree::{TreeFile, TreeIo, TreeStat};

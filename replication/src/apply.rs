@@ -8,7 +8,10 @@
 //! 5. inodes of new nodes are recorded and `applied` moves.
 //!
 //! If step 4 fails half way (disk full, I/O error, crash) nothing is taken back: the tables already say what the tree
-//! should be, and [`recover`] brings it there, by the same code at the next start or at the next try.
+//! should be, and [`recover`] brings it there, by the same code at the next start or at the next try. At the next start
+//! the window is all that was published since the durable cursor. At the next try it is the batch alone
+//! ([`Applier::finish`]): everything before it is in the tree, and its bytes are still in memory, which for a first
+//! synchronization is the only place they are.
 //!
 //! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
 
@@ -42,6 +45,8 @@ pub struct Applier<T: TreeIo> {
     inodes: Arc<Mutex<Vec<(NodeId, u64)>>>,
     /// Place in the redo stream before which nothing captured is needed to go on.
     redo: RecordAt,
+    /// The batch under way touches the tree, or did so in part, and its rows are not published yet.
+    unpublished: bool,
 }
 
 /// Bytes of redo a batch may hold, so that one batch is short and its undo fits in memory.
@@ -54,7 +59,7 @@ impl<T: TreeIo> Applier<T> {
     #[must_use]
     pub fn new(journal: Arc<Journal>, tree: Arc<T>, redo: RecordAt) -> Self {
         let touch = Touch::new(Arc::clone(journal.tables()), Arc::clone(&tree), Arc::clone(journal.redo()));
-        Applier { journal, tree, touch, inodes: Arc::default(), redo }
+        Applier { journal, tree, touch, inodes: Arc::default(), redo, unpublished: false }
     }
 
     /// Place in the redo stream from which the next captured change is read.
@@ -73,11 +78,14 @@ impl<T: TreeIo> Applier<T> {
     ///
     /// # Errors
     /// Before undo was published the batch has had no effect and may be tried again: [`ApplyError::Before`]. After
-    /// that the tree must be reconciled before anything else: [`ApplyError::Touching`].
+    /// that it must be finished before anything else, by [`Applier::finish`] with the same batch:
+    /// [`ApplyError::Touching`].
     pub fn apply(&mut self, batch: &[Placed], next_redo: RecordAt) -> Result<(), ApplyError> {
         let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
         let first_time = batch.iter().all(|placed| placed.capture.provenance == Provenance::Synchronization);
+        recover::note_lost(&self.journal, batch).map_err(ApplyError::Before)?;
         let finished = self.prepare(batch).map_err(ApplyError::Before)?;
+        self.unpublished = first_time;
         let Finished { mut puts, before, touched, removals } = finished;
         if !first_time {
             self.journal.publish(std::mem::take(&mut puts), last, next_redo).map_err(ApplyError::Before)?;
@@ -93,12 +101,32 @@ impl<T: TreeIo> Applier<T> {
             // record says how far the tree may be.
             puts.extend(rows);
             self.journal.publish(puts, last, next_redo).map_err(ApplyError::Touching)?;
+            self.unpublished = false;
         } else {
             let rows: Vec<_> = rows.collect();
             if !rows.is_empty() {
                 self.journal.tables().commit(rows).map_err(ApplyError::Touching)?;
             }
         }
+        self.inodes.lock().extend(created);
+        self.redo = next_redo;
+        self.journal.note_applied(last);
+        Ok(())
+    }
+
+    /// Finishes a batch that failed while the tree was touched, whatever of it the tree holds; may be called as often
+    /// as it fails.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`]; `Drift` if a node that the batch needs is missing.
+    pub fn finish(&mut self, batch: &[Placed], next_redo: RecordAt) -> Result<(), JournalError> {
+        let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
+        if self.unpublished {
+            let finished = self.prepare(batch)?;
+            self.journal.publish(finished.puts, last, next_redo)?;
+            self.unpublished = false;
+        }
+        let created = recover::reconcile(&self.journal, &self.tree, batch)?;
         self.inodes.lock().extend(created);
         self.redo = next_redo;
         self.journal.note_applied(last);
@@ -120,11 +148,6 @@ impl<T: TreeIo> Applier<T> {
             Ok(())
         })?;
         transition.finish()
-    }
-
-    /// The tree was reconciled: these nodes were created anew since the durable cursor.
-    pub fn reconciled(&mut self, created: Vec<(NodeId, u64)>) {
-        *self.inodes.lock() = created;
     }
 
     /// What is needed to move the durable cursor from another thread.
@@ -177,6 +200,17 @@ pub enum ApplyError {
     Touching(#[source] JournalError),
 }
 
+/// A durable cursor that did not move.
+#[derive(Debug, thiserror::Error)]
+pub enum Moved {
+    /// The tree could not be synced: what was written to it since the cursor may be lost, now or later.
+    #[error("sync the replica tree")]
+    Unsynced(#[source] JournalError),
+    /// The tree is synced, the journal does not say so.
+    #[error("record the durable cursor")]
+    Not(#[source] JournalError),
+}
+
 /// Moves the durable cursor.
 pub struct CursorMover<T: TreeIo> {
     journal: Arc<Journal>,
@@ -189,18 +223,14 @@ impl<T: TreeIo> CursorMover<T> {
     /// applied at the time of the call, with its place `redo`.
     ///
     /// # Errors
-    /// `Tree` if the sync fails; then nothing is recorded.
-    pub fn move_to(&self, applied: Lsn, redo: RecordAt) -> Result<(), JournalError> {
+    /// Then nothing is recorded.
+    pub fn move_to(&self, applied: Lsn, redo: RecordAt) -> Result<(), Moved> {
         let inodes = std::mem::take(&mut *self.inodes.lock());
-        let moved = self
-            .tree
-            .sync()
-            .map_err(|source| JournalError::Tree {
-                operation: "sync",
-                object: "all roots".to_owned(),
-                source,
-            })
-            .and_then(|()| self.journal.advance_cursor(applied, redo, &inodes));
+        let synced = self.tree.sync().map_err(|source| {
+            Moved::Unsynced(JournalError::Tree { operation: "sync", object: "all roots".to_owned(), source })
+        });
+        let moved =
+            synced.and_then(|()| self.journal.advance_cursor(applied, redo, &inodes).map_err(Moved::Not));
         if moved.is_err() {
             self.inodes.lock().extend(inodes);
         }

@@ -14,6 +14,7 @@
 //! part of a round), `round` (the telling part), `content` (bytes of files), `draft`, `core`, `agent` (the thread).
 
 mod agent;
+mod blocks;
 mod content;
 mod core;
 mod draft;
@@ -31,9 +32,12 @@ mod round;
 mod settle;
 mod skips;
 mod watch;
+mod write;
 
 pub use agent::{Agent, Start, State, Status};
+pub use blocks::{BlockSource, Comparing, HeldBlocks};
 pub use index::{Index, IndexState, NamespaceEntry};
+pub use write::WriteRequest;
 
 use journal::{Event, Lsn, Provenance, RootNo, Timestamp};
 use std::io;
@@ -59,10 +63,16 @@ pub struct CaptureConfig {
     pub roots: Vec<CaptureRoot>,
     /// Directory for barrier cookies, outside every root; created, mode 0700.
     pub cookie_directory: PathBuf,
-    /// Trust equal size, mtime, ctime and inode in a rescan instead of reading the file.
+    /// Trust equal size, mtime, ctime and inode in a rescan instead of reading the file; size and mtime where the
+    /// stream never had the others (an adopted tree).
     pub ignore_same: bool,
+    /// How files are compared of which the index has no hashes; `None`: they are sent whole.
+    pub comparing: Option<Comparing>,
     /// How long a hint waits for others before it is looked at.
     pub debounce: Duration,
+    /// Shortest time between two comparisons of everything because something was changed through a name that was not
+    /// found: it may have been a second name of any file.
+    pub sweep: Duration,
     /// Most hints kept in memory; more are an overflow, and lead to a rescan.
     pub hints_max: usize,
     /// Most directories watched, besides what the kernel allows. Those beyond are compared every few seconds, within a
@@ -82,7 +92,9 @@ impl CaptureConfig {
             roots,
             cookie_directory,
             ignore_same: true,
+            comparing: None,
             debounce: Duration::from_millis(10),
+            sweep: Duration::from_secs(600),
             hints_max: 1 << 18,
             watches_max: usize::MAX,
             time_floor: Timestamp(0),
@@ -118,6 +130,11 @@ pub const PART_BYTES_MAX: usize = 4 << 20;
 pub trait CaptureSink: Send {
     /// Takes a part and returns the LSN of its capture. May block: that is how a slow link slows capture down.
     fn emit(&mut self, draft: Draft) -> Result<Lsn, SinkError>;
+
+    /// Whether the capture of this LSN, and all before it, are durable at the replica.
+    fn is_safe(&self, _lsn: Lsn) -> bool {
+        true
+    }
 }
 
 /// Why a sink takes no more.
@@ -127,6 +144,9 @@ pub enum SinkError {
     /// It was closed: the agent shall stop.
     #[error("the spool is closed")]
     Closed,
+    /// It takes nothing for now: the capture under way is given up, and what follows is a gap.
+    #[error("the spool takes no more")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It cannot store what it is given.
     #[error("store a capture in the spool")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -160,6 +180,9 @@ pub enum CaptureError {
     /// An answer did not come in time.
     #[error("the capture agent did not answer in {0:?}")]
     TimedOut(Duration),
+    /// Too many requests at once.
+    #[error("too many requests wait for the capture agent")]
+    Busy,
     /// A root is gone or replaced: nothing of it can be captured.
     #[error("root {path} is not the directory it was")]
     RootLost { path: PathBuf },

@@ -19,7 +19,7 @@ pub use order::{Admission, Order, OrderError};
 pub use session::{InFlight, IngestSession, Observer};
 
 use journal::{ErrorKind, JournalError, Lsn, NodeId, Part, Timestamp};
-use wire::stream::{ConvertError, JournalId, Reason};
+use wire::stream::{ConvertError, JournalId, MeetingId, Reason};
 
 /// Where the journal stands: only what is durable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct IngestState {
     pub time: Timestamp,
     /// Least node id never minted.
     pub next_node: NodeId,
+    /// Another number means that what this replica held in memory only is gone.
+    pub incarnation: u64,
 }
 
 /// What is durable now.
@@ -60,6 +62,14 @@ pub trait Ingest: Send + Sync {
     /// Where it stands. Blocks for no longer than a read of memory takes.
     fn state(&self) -> IngestState;
 
+    /// Meets a master, durably, before it hands anything over: `known` is its last meeting with this journal, `goes_on`
+    /// whether it goes on with a history of its own instead of beginning where the journal stands. `None`: it may not,
+    /// for the journal holds what is not in that history.
+    ///
+    /// # Errors
+    /// If the meeting cannot be made durable.
+    fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError>;
+
     /// Makes parts durable, in the order of the calls, then calls `done` from any thread. May block for room. After a
     /// failure later parts must fail as well, until [`Ingest::state`] is read again: a hole must never become durable.
     fn ingest(&self, parts: Vec<Part>, done: Done);
@@ -72,6 +82,9 @@ pub enum IngestError {
     /// It may take them later: no room, a passing fault.
     #[error("the journal takes nothing for now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// They are not what may come now.
+    #[error("the captures do not fit what is journaled")]
+    Misfit(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A person must look.
     #[error("the journal is damaged or closed")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -80,6 +93,7 @@ pub enum IngestError {
 impl From<JournalError> for IngestError {
     fn from(error: JournalError) -> Self {
         match error.kind() {
+            _ if matches!(error, JournalError::Inconsistent { .. }) => IngestError::Misfit(Box::new(error)),
             ErrorKind::Damaged | ErrorKind::Poisoned | ErrorKind::Drift => {
                 IngestError::Damaged(Box::new(error))
             }
@@ -116,6 +130,7 @@ impl SessionError {
             SessionError::Part(_) | SessionError::Order(_) => Reason::Protocol,
             SessionError::Ingest(error) => match **error {
                 IngestError::Unavailable(_) => Reason::Journal,
+                IngestError::Misfit(_) => Reason::Protocol,
                 IngestError::Damaged(_) => Reason::JournalDamaged,
             },
             SessionError::Closed => Reason::Unavailable,

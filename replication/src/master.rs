@@ -4,29 +4,32 @@
 //! run) until `Stop`. Before it starts, the index must be what the stream says: it is used as it is if it was closed
 //! cleanly at exactly the last capture minted; else it is rebuilt from the replica's namespace, which the replica gives
 //! only as of its last journaled capture. The agent then compares the disk with the index, within a gap or as a
-//! synchronization, so whatever happened while nobody watched is found.
+//! synchronization, so whatever happened while nobody watched is found. An agent that ends by itself is started again.
 //!
 //! Captures of a first synchronization are cut into captures of one part each: there is no point between them, and
 //! their bytes pass through the replica's memory only.
 
+mod blocks;
 mod pages;
 mod sink;
+mod start;
+mod writing;
 
-use crate::capture::{
-    Agent, CaptureConfig, CaptureError, CaptureRoot, Index, IndexState, Start, State as AgentPhase,
-};
+use crate::capture::{Agent, CaptureError, CaptureRoot, Index, IndexState, State as AgentPhase};
 use crate::spool::Spool;
 use crate::stream::{AgentStatus, LinkError, MasterCommands, ReplicaHandle, Replier, StreamError};
 use journal::{Class, GapCause, Lsn, Timestamp};
-use pages::Pages;
 use parking_lot::Mutex;
-use sink::Sink;
+use start::Starting;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use wire::stream::{AgentState, Command, Definition, Failed, Finding, Outcome, Synchronization, Welcome};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use wire::stream::{
+    AgentState, Command, Definition, Failed, Finding, Outcome, Reason, SyncMode, Synchronization, Welcome,
+};
 
 /// Where a master keeps its things; none of it below a protected root.
 #[derive(Clone, Debug)]
@@ -41,18 +44,19 @@ pub struct MasterPaths {
 
 /// Longest wait for a page of the namespace: the replica may have to apply a backlog first.
 const NAMESPACE_WAIT: Duration = Duration::from_secs(600);
-/// Pause before a start that failed for what may pass is tried again.
-const START_AGAIN: Duration = Duration::from_secs(1);
 /// How often a synchronization is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The master side of one scenario.
 pub struct Master {
+    me: Weak<Master>,
     spool: Arc<Spool>,
     paths: MasterPaths,
     inner: Mutex<Inner>,
     /// Held while the agent is started or stopped.
     turning: Mutex<()>,
+    /// Greater than every id handed over since this was opened.
+    next_node: Arc<AtomicU64>,
 }
 
 struct Inner {
@@ -65,6 +69,23 @@ struct Inner {
     shut: bool,
     /// Counts commands that end capture: a start that was under way before one of them is given up.
     stops: u64,
+    /// Why capture is down although nobody stopped it.
+    down: Option<GapCause>,
+    /// An agent has said that a synchronization is complete; the replica may not have heard it yet.
+    synchronized: bool,
+    /// The replica, as it counts its own starts, that the last agent was started for.
+    incarnation: Option<u64>,
+    /// It is another one by now, and the first synchronization has not completed: bytes it acknowledged may be lost.
+    doubted: bool,
+    /// The journal has gone on without this master: the index is not what the stream says.
+    diverged: bool,
+}
+
+impl Inner {
+    /// Whether the agent has to make room for another one although nothing is wrong with it.
+    fn has_to_begin_again(&self) -> bool {
+        self.doubted || self.diverged
+    }
 }
 
 enum Phase {
@@ -87,19 +108,15 @@ pub enum MasterError {
     /// The namespace given is not the one as of the last capture.
     #[error("the replica's namespace stands at {found}, the stream at {expected}")]
     NamespaceMoved { expected: Lsn, found: Lsn },
+    /// What is spooled must reach the replica first, and may not.
+    #[error("delivery is suspended, and capture cannot start before what is spooled is delivered; resume it")]
+    Suspended,
     /// Capture was stopped while it was being started.
     #[error("capture was stopped")]
     Stopped,
     /// Capture failed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-}
-
-impl MasterError {
-    /// Whether another attempt may succeed with nobody having done anything here.
-    fn may_pass(&self) -> bool {
-        !matches!(self, MasterError::Stopped | MasterError::Capture(_))
-    }
 }
 
 impl Master {
@@ -117,8 +134,20 @@ impl Master {
             replica: None,
             shut: false,
             stops: 0,
+            down: None,
+            synchronized: false,
+            incarnation: None,
+            doubted: false,
+            diverged: false,
         };
-        Ok(Arc::new(Master { spool, paths, inner: Mutex::new(inner), turning: Mutex::new(()) }))
+        Ok(Arc::new_cyclic(|me| Master {
+            me: Weak::clone(me),
+            spool,
+            paths,
+            inner: Mutex::new(inner),
+            turning: Mutex::new(()),
+            next_node: Arc::default(),
+        }))
     }
 
     /// Ends capture in good order and closes the index; what the spool holds stays in it.
@@ -133,177 +162,6 @@ impl Master {
             index.close(lsn, time)?;
         }
         Ok(())
-    }
-
-    fn stop_agent(&self) -> Result<(), MasterError> {
-        self.inner.lock().stops += 1;
-        let _turning = self.turning.lock();
-        let agent = self.inner.lock().agent.take();
-        let Some(mut agent) = agent else {
-            // A problem with a start is over too: nothing is to be started any more.
-            self.inner.lock().phase = Phase::Stopped;
-            return Ok(());
-        };
-        // Barriers under way hold the agent for a moment.
-        let agent = loop {
-            match Arc::try_unwrap(agent) {
-                Ok(agent) => break agent,
-                Err(shared) => agent = shared,
-            }
-            std::thread::sleep(LOOK_EVERY);
-        };
-        let stopped = agent.stop();
-        let reopened = Index::open(&self.paths.index)?;
-        let mut inner = self.inner.lock();
-        inner.phase = Phase::Stopped;
-        inner.idle = Some(reopened);
-        drop(inner);
-        stopped?;
-        Ok(())
-    }
-
-    /// Starts the agent; returns when it watches.
-    fn start_agent(&self, definition: &Definition, options: &Starting) -> Result<Arc<Agent>, MasterError> {
-        let _turning = self.turning.lock();
-        {
-            let mut inner = self.inner.lock();
-            if let Some(agent) = &inner.agent {
-                return Ok(Arc::clone(agent));
-            }
-            if inner.shut || inner.stops != options.stops {
-                return Err(MasterError::Stopped);
-            }
-            inner.phase = Phase::Starting;
-        }
-        let started = self.start_it(definition, options);
-        let mut inner = self.inner.lock();
-        match started {
-            Ok(agent) => {
-                let agent = Arc::new(agent);
-                inner.phase = Phase::Running;
-                inner.agent = Some(Arc::clone(&agent));
-                Ok(agent)
-            }
-            Err(error) => {
-                inner.phase = Phase::Problem(chain(&error));
-                drop(inner);
-                if self.inner.lock().idle.is_none()
-                    && let Ok(reopened) = Index::open(&self.paths.index)
-                {
-                    self.inner.lock().idle = Some(reopened);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn start_it(&self, definition: &Definition, options: &Starting) -> Result<Agent, MasterError> {
-        let (welcome, replica) = {
-            let inner = self.inner.lock();
-            (inner.welcome.clone(), inner.replica.clone())
-        };
-        let (Some(welcome), Some(replica)) = (welcome, replica) else {
-            return Err(MasterError::NotConnected);
-        };
-        let (mut index, state) = match self.inner.lock().idle.take() {
-            Some(idle) => idle,
-            None => Index::open(&self.paths.index)?,
-        };
-        let first = welcome.synchronization != Synchronization::Completed;
-        let captured = self.spool.status().captured.unwrap_or(welcome.journaled);
-        let mut time = welcome.journaled_time;
-        match state {
-            IndexState::Clean { lsn, time: then } if lsn == captured && !first => time = time.max(then),
-            _ => {
-                self.wait_delivered(options.stops)?;
-                let pages = Pages::new(replica, captured);
-                let next_node = welcome.next_node;
-                pages.rebuild(&mut index, next_node)?;
-            }
-        }
-        let start = match (first, options.again) {
-            (true, _) => Start::First,
-            (false, true) => Start::Again,
-            (false, false) => Start::Rescan { cause: options.cause },
-        };
-        let config = CaptureConfig {
-            ignore_same: options.ignore_same,
-            time_floor: time,
-            origins: Some(self.paths.origins.clone()),
-            ..CaptureConfig::new(roots(definition), self.paths.cookies.clone())
-        };
-        Ok(Agent::spawn(config, index, Box::new(Sink(Arc::clone(&self.spool))), start)?)
-    }
-
-    /// The replica gives its namespace as of what it has journaled, so what is still spooled must get there first.
-    fn wait_delivered(&self, stops: u64) -> Result<(), MasterError> {
-        let give_up = Instant::now() + NAMESPACE_WAIT;
-        while !self.spool.wait_empty(10 * LOOK_EVERY) {
-            {
-                let inner = self.inner.lock();
-                if inner.shut || inner.stops != stops {
-                    return Err(MasterError::Stopped);
-                }
-                if inner.replica.is_none() {
-                    return Err(MasterError::NotConnected);
-                }
-            }
-            if Instant::now() > give_up {
-                return Err(MasterError::Namespace(LinkError::TimedOut));
-            }
-        }
-        Ok(())
-    }
-
-    fn run(self: &Arc<Self>, definition: Definition, options: Starting, reply: Option<Replier>) {
-        let master = Arc::clone(self);
-        spawn("run", move || {
-            let outcome = loop {
-                match master.start_agent(&definition, &options) {
-                    Ok(agent) => break master.wait_synchronized(agent),
-                    // Nobody asked, so nobody would ask again.
-                    Err(error) if reply.is_none() && error.may_pass() && master.pause(options.stops) => {}
-                    Err(error) => break failed("RW0463", &error),
-                }
-            };
-            if let Some(reply) = reply {
-                reply.reply(outcome);
-            }
-        });
-    }
-
-    /// Waits before another attempt to start. Whether there should be one: else the next connection makes it.
-    fn pause(&self, stops: u64) -> bool {
-        std::thread::sleep(START_AGAIN);
-        let inner = self.inner.lock();
-        inner.replica.is_some() && inner.agent.is_none() && !inner.shut && inner.stops == stops
-    }
-
-    /// Waits until a synchronization under way has completed.
-    fn wait_synchronized(&self, agent: Arc<Agent>) -> Outcome {
-        let weak = Arc::downgrade(&agent);
-        drop(agent);
-        loop {
-            // Held no longer than a look: stopping needs the agent alone.
-            let Some(status) = weak.upgrade().map(|agent| agent.status()) else {
-                return Outcome::Failed(Failed {
-                    code: "RW0464".to_owned(),
-                    text: "capture was stopped".to_owned(),
-                });
-            };
-            match status.state {
-                AgentPhase::Synchronizing => {}
-                AgentPhase::Stopped => {
-                    let text = status.failure.unwrap_or_else(|| "the capture agent has stopped".to_owned());
-                    self.inner.lock().phase = Phase::Problem(text.clone());
-                    return Outcome::Failed(Failed { code: "RW0472".to_owned(), text });
-                }
-                AgentPhase::Exact | AgentPhase::Rescanning(_) | AgentPhase::Suspect(_) => {
-                    return Outcome::Done;
-                }
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
     }
 
     fn barrier(self: &Arc<Self>, cookie: u64, class: Class, reply: Replier) {
@@ -322,15 +180,6 @@ impl Master {
             });
         });
     }
-}
-
-/// How a start came about.
-struct Starting {
-    again: bool,
-    ignore_same: bool,
-    cause: GapCause,
-    /// How many stops there had been when it was asked for.
-    stops: u64,
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
@@ -405,7 +254,16 @@ impl MasterCommands for Arc<Master> {
     fn connected(&self, welcome: &Welcome, replica: Arc<dyn ReplicaHandle>) {
         let start = {
             let mut inner = self.inner.lock();
-            inner.welcome = Some(welcome.clone());
+            let mut known = welcome.clone();
+            let first = matches!(known.synchronization, Synchronization::Never | Synchronization::Begun);
+            if first && inner.incarnation.is_some_and(|then| then != welcome.incarnation) {
+                // Whether it has completed is for the replica to say, once it has what is spooled.
+                (inner.doubted, inner.synchronized) = (true, false);
+            }
+            if first && inner.synchronized {
+                known.synchronization = Synchronization::Completed;
+            }
+            inner.welcome = Some(known);
             inner.replica = Some(replica);
             welcome.running && inner.agent.is_none() && !inner.shut && !matches!(inner.phase, Phase::Starting)
         };
@@ -419,23 +277,31 @@ impl MasterCommands for Arc<Master> {
             });
         }
         if start {
-            let stops = self.inner.lock().stops;
-            let options = Starting { again: false, ignore_same: true, cause: GapCause::AgentDown, stops };
+            let (stops, down) = {
+                let inner = self.inner.lock();
+                (inner.stops, inner.down)
+            };
+            let cause = down.unwrap_or(GapCause::AgentDown);
+            let (skip, whole_files) = (false, false);
+            let options = Starting { again: false, skip, ignore_same: true, whole_files, cause, stops };
             self.run(welcome.definition.clone(), options, None);
         }
     }
 
     fn disconnected(&self, why: &StreamError) {
         tracing::info!(error = %chain(why), "the stream was cut");
-        self.inner.lock().replica = None;
+        let mut inner = self.inner.lock();
+        inner.replica = None;
+        inner.diverged |= matches!(why, StreamError::Refused(refused) if refused.reason == Reason::Diverged);
     }
 
     fn command(&self, command: Command, reply: Replier) {
         match command {
             Command::Barrier { cookie, class } => self.barrier(cookie, class, reply),
-            Command::Run { ignore_same, skip, definition, .. } => {
+            Command::Run { mode, ignore_same, skip, definition } => {
                 let stops = self.inner.lock().stops;
-                let options = Starting { again: !skip, ignore_same, cause: GapCause::Stopped, stops };
+                let (cause, whole_files) = (GapCause::Stopped, mode == SyncMode::File);
+                let options = Starting { again: !skip, skip, ignore_same, whole_files, cause, stops };
                 self.run(definition, options, Some(reply));
             }
             Command::Stop => {
@@ -451,6 +317,9 @@ impl MasterCommands for Arc<Master> {
                 let definition = self.inner.lock().welcome.as_ref().map(|welcome| welcome.definition.clone());
                 let findings = definition.map(|definition| preflight(&definition, &self.spool));
                 reply.reply(Outcome::Verified(findings.unwrap_or_default()));
+            }
+            Command::Write { session, number, part, last } => {
+                self.write((session, number), part, last, reply);
             }
             // The stream itself carries these out.
             Command::Suspend | Command::Resume => reply.reply(Outcome::Done),

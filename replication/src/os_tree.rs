@@ -41,6 +41,18 @@ pub use file::OsFile;
 #[derive(Clone, Debug)]
 pub struct OsDir(Arc<OwnedFd>);
 
+impl OsDir {
+    /// A directory that was opened elsewhere, `O_PATH` will do; nothing can be created in such a one.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        OsDir(Arc::new(fd))
+    }
+
+    /// Its descriptor.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+}
+
 impl AsFd for OsDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -110,6 +122,17 @@ impl OsTree {
             file_systems: vec![directory],
             poisoned: AtomicBool::new(false),
             modes: Arc::default(),
+        })
+    }
+
+    /// Exchanges what stands at two names, at once.
+    ///
+    /// # Errors
+    /// What the kernel says; `INVAL` where the file system cannot do it.
+    pub(crate) fn exchange(&self, a: (&OsDir, &Name), b: (&OsDir, &Name)) -> io::Result<()> {
+        self.modes.reach(&[Target::entry(a.0, a.1), Target::entry(b.0, b.1)], || {
+            let (a_name, b_name) = (a.1.as_bytes(), b.1.as_bytes());
+            Ok(rustix::fs::renameat_with(a.0, a_name, b.0, b_name, RenameFlags::EXCHANGE)?)
         })
     }
 

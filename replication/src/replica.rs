@@ -7,25 +7,35 @@
 //! A *detached* replica journals and acknowledges and applies nothing captured. What the replica does to its own tree
 //! ([`Replica::apply_local`]) is only allowed then, so local LSNs always follow the last applied captured one.
 //!
-//! Failures do not end the thread. Before undo is published a batch can simply be tried again. After that the tree is
-//! reconciled with the tables first, the same way as after a crash. A full disk passes by itself; drift and captures
-//! that do not fit the tree stop apply until somebody acts, and are journaled and shown.
+//! Failures do not end the thread. Before undo is published a batch can simply be tried again. After that the very
+//! batch, which is still in memory, is brought to its end before anything else. A full disk passes by itself; drift and
+//! captures that do not fit the tree stop apply until somebody acts, and are journaled and shown; so does a tree that
+//! cannot be synced. Nobody waits for a halted apply for ever: calls that need it fail and say why it halts.
+//!
+//! What was handed to apply locally and not applied when such a call gave up is applied if apply goes on, and given up
+//! if the process ends before ([`journal::journal`]). Until one of the two has happened nothing else local is taken, so
+//! no plan is made for a tree that is about to change.
 
+mod ahead;
+mod blocks;
 mod door;
+mod end;
+mod leased;
 mod namespace;
 mod patrol;
 mod queue;
 mod worker;
 
+pub use blocks::block_hashes;
+pub use leased::LeasedView;
 pub use namespace::Namespace;
 pub use patrol::Patrolled;
 
 use crate::apply::{self, Applier};
-use journal::journal::{Durable, Journal, Lease, Opened, Placed};
+use journal::journal::{Durable, Journal, Opened, Placed};
 use journal::retention::RetentionPolicy;
-use journal::view::View;
 use journal::{
-    BlockHash, Capture, Event, JournalError, Lsn, Marker, NodeId, Part, Payload, Provenance, RootNo,
+    BlockHash, Capture, ErrorKind, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, RootNo,
     Timestamp, TreeIo,
 };
 use parking_lot::{Condvar, Mutex};
@@ -35,6 +45,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How long calls wait for an apply that fails and may go on by itself.
+const HALT_PATIENCE: Duration = Duration::from_secs(5);
+/// Since a call began at least two attempts of apply must have failed: what was in the way may be gone by now.
+const ASKED_PATIENCE: Duration = Duration::from_millis(1500);
 /// Nodes remembered of which something could not be kept.
 const DEGRADED_MAX: usize = 10_000;
 
@@ -104,7 +118,29 @@ pub(crate) struct Shared {
     /// Place in the redo stream from which reading goes on after `applied`.
     applied_redo: journal::log::RecordAt,
     halt: Option<Halt>,
+    /// When apply failed first since it last succeeded.
+    halted_since: Option<Instant>,
+    /// The tree could not be synced. Never taken back: only a start writes again what may be lost.
+    unsynced: bool,
+    /// Nobody is to wait for apply any more.
+    released: bool,
     degraded: BTreeMap<NodeId, String>,
+}
+
+impl Shared {
+    /// Whether whoever waits for apply since then should give up, and with what.
+    fn halted(&self, asked: Instant) -> Option<JournalError> {
+        let waited = self.halted_since.is_some_and(|since| since.elapsed() >= HALT_PATIENCE)
+            && asked.elapsed() >= ASKED_PATIENCE;
+        let (kind, why) = match self.halt.clone()? {
+            Halt::Stopped(why) => (ErrorKind::Drift, why),
+            Halt::Full(why) if waited => (ErrorKind::Full, why),
+            Halt::Failing(why) if waited => (ErrorKind::Io, why),
+            Halt::Full(_) | Halt::Failing(_) => return None,
+        };
+        let kind = if self.unsynced { ErrorKind::Io } else { kind };
+        Some(JournalError::Halted { kind, why })
+    }
 }
 
 /// The replica side of one scenario.
@@ -116,6 +152,10 @@ pub struct Replica<T: TreeIo> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Redo could not be made durable: nothing later may be, until the sender knows.
     refusing: Arc<std::sync::atomic::AtomicBool>,
+    /// One local change after the other.
+    minting: Mutex<()>,
+    /// What only this process holds, and the end of it: see [`end`].
+    first: end::First,
 }
 
 impl<T: TreeIo> Replica<T> {
@@ -153,8 +193,12 @@ impl<T: TreeIo> Replica<T> {
             stopping: false,
             applied_redo: redo,
             halt: None,
+            halted_since: None,
+            unsynced: false,
+            released: false,
             degraded: BTreeMap::new(),
         };
+        let first = end::First::new(journal.with_controls(|controls| controls.first_point != 0));
         let shared = Arc::new((Mutex::new(shared), Condvar::new()));
         let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
         let threads = worker::start(&journal, &tree, options, applier, &shared);
@@ -165,6 +209,8 @@ impl<T: TreeIo> Replica<T> {
             shared,
             threads: Mutex::new(threads),
             refusing: Arc::default(),
+            minting: Mutex::new(()),
+            first,
         });
         patrol::start(&replica, options.patrol_every);
         Ok(replica)
@@ -182,50 +228,6 @@ impl<T: TreeIo> Replica<T> {
         &self.tree
     }
 
-    /// Makes parts of captures durable and queues them for apply; `done` is called with the last LSN that is durable
-    /// and complete. Blocks while the bytes of a first synchronization wait for apply, and at its end until they are
-    /// synced: its last record makes the first rewind point, and from there on nobody sends them again.
-    pub fn ingest(
-        &self,
-        mut parts: Vec<Part>,
-        done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static,
-    ) {
-        let Some(end) = parts.iter().position(ends_first_synchronization) else {
-            return self.submit(parts, done);
-        };
-        let rest = parts.split_off(end);
-        let failure = Arc::new(Mutex::new(None));
-        if !parts.is_empty() {
-            let failure = Arc::clone(&failure);
-            self.submit(parts, move |durable| *failure.lock() = durable.err());
-        }
-        let settled = match rest.first() {
-            Some(end) => self.wait_for_cursor(end.capture.lsn, &failure),
-            None => Ok(()),
-        };
-        match settled {
-            Ok(()) => self.submit(rest, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-
-    /// Waits until everything before this LSN is applied and synced.
-    fn wait_for_cursor(&self, lsn: Lsn, failure: &Mutex<Option<JournalError>>) -> Result<(), JournalError> {
-        let before = Lsn::captured(lsn.captured.saturating_sub(1));
-        let mut state = self.shared.0.lock();
-        while self.journal.cursor() < before {
-            if let Some(error) = failure.lock().take() {
-                return Err(error);
-            }
-            if state.stopping {
-                // The master sends it again at the next start.
-                return Err(JournalError::Poisoned { path: self.journal.directory().to_path_buf() });
-            }
-            self.shared.1.wait_for(&mut state, Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
     fn submit(&self, parts: Vec<Part>, done: impl FnOnce(Result<Lsn, JournalError>) + Send + 'static) {
         let mut journaled = Vec::with_capacity(parts.len());
         let mut external = false;
@@ -236,8 +238,8 @@ impl<T: TreeIo> Replica<T> {
             }
             journaled.push(part);
         }
-        if external {
-            self.wait_for_room();
+        if external && let Err(error) = self.wait_for_room() {
+            return done(Err(error));
         }
         let shared = Arc::clone(&self.shared);
         let journal = Arc::clone(&self.journal);
@@ -258,23 +260,46 @@ impl<T: TreeIo> Replica<T> {
         });
     }
 
-    fn wait_for_room(&self) {
+    fn wait_for_room(&self) -> Result<(), JournalError> {
         let mut state = self.shared.0.lock();
-        while !state.queue.has_room() && !state.stopping {
+        while !state.queue.has_room() {
+            if state.stopping || state.released {
+                return Err(stopping());
+            }
             self.shared.1.wait_for(&mut state, Duration::from_millis(200));
         }
+        Ok(())
     }
 
-    /// From now on nothing captured is applied. Returns when the batch under way is done.
+    /// Nobody waits for apply any more: what a first synchronization brings and finds no room is refused. To be called
+    /// before whoever brings it is waited for.
+    pub fn release(&self) {
+        self.shared.0.lock().released = true;
+        self.shared.1.notify_all();
+    }
+
+    /// Whether nobody is to wait for apply any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let state = self.shared.0.lock();
+        state.stopping || state.released
+    }
+
+    /// From now on nothing captured is applied. Returns when what is under way is done, local changes included.
     ///
     /// # Errors
-    /// As the journal.
+    /// As the journal; `Halted` if apply halts in the middle of something. Then the replica goes on as before.
     pub fn detach(&self, why: &str) -> Result<(), JournalError> {
+        let asked = Instant::now();
         {
             let mut state = self.shared.0.lock();
-            state.detached = true;
-            while state.busy {
-                self.shared.1.wait(&mut state);
+            let before = std::mem::replace(&mut state.detached, true);
+            while state.busy || !state.locals.is_empty() {
+                let halted = if state.stopping { Some(stopping()) } else { state.halted(asked) };
+                if let Some(error) = halted {
+                    state.detached = before;
+                    return Err(error);
+                }
+                self.shared.1.wait_for(&mut state, Duration::from_millis(100));
             }
         }
         if self.journal.with_controls(|controls| controls.detached.is_some()) {
@@ -286,8 +311,9 @@ impl<T: TreeIo> Replica<T> {
     /// Apply goes on with what was captured. The tree must be back at the last applied captured LSN.
     ///
     /// # Errors
-    /// As the journal.
+    /// As the journal; `Halted` if local changes wait for apply.
     pub fn attach(&self) -> Result<(), JournalError> {
+        self.nothing_local_waits()?;
         self.journal.control(journal::record::Control::Attached)?;
         let mut state = self.shared.0.lock();
         state.detached = false;
@@ -299,8 +325,10 @@ impl<T: TreeIo> Replica<T> {
     /// detached. Returns the last LSN, applied.
     ///
     /// # Errors
-    /// `Inconsistent` if it is not detached, and as the journal; `Drift` if apply has stopped.
+    /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts.
     pub fn apply_local(&self, groups: Vec<(RootNo, Vec<u8>, Vec<Event>)>) -> Result<Lsn, JournalError> {
+        let _minting = self.minting.lock();
+        self.nothing_local_waits()?;
         let mut lsn = self.journal.applied();
         if !self.shared.0.lock().detached {
             return Err(JournalError::Inconsistent {
@@ -308,10 +336,12 @@ impl<T: TreeIo> Replica<T> {
                 what: "a local change of a replica that follows the capture",
             });
         }
+        let mut next = self.journal.next_local();
         let time = self.journal.journaled_time().max(Timestamp(0));
         let mut parts = Vec::with_capacity(groups.len());
         for (root, path, events) in groups {
-            lsn = lsn.successor();
+            lsn = next;
+            next = lsn.successor();
             let capture = Capture { lsn, time, provenance: Provenance::Local, root, path, events };
             parts.push(Part { number: 0, last: true, capture });
         }
@@ -338,41 +368,34 @@ impl<T: TreeIo> Replica<T> {
     }
 
     fn wait_local(&self, lsn: Lsn) -> Result<Lsn, JournalError> {
+        let asked = Instant::now();
         while !self.journal.wait_applied(lsn, Duration::from_millis(200)) {
             let state = self.shared.0.lock();
-            if let Some(Halt::Stopped(_)) = &state.halt {
-                return Err(JournalError::Drift { object: "replica".to_owned(), what: "apply has stopped" });
-            }
-            if state.stopping {
-                return Err(JournalError::NotFound { what: "running replica", name: String::new() });
+            let halted = if state.stopping { Some(stopping()) } else { state.halted(asked) };
+            if let Some(error) = halted {
+                return Err(error);
             }
         }
         Ok(lsn)
     }
 
-    /// The tree at a point, which retention leaves alone until the lease is dropped.
-    ///
-    /// # Errors
-    /// `OutsideWindow`, also for a point that is not applied yet.
-    pub fn view(self: &Arc<Self>, lsn: Lsn) -> Result<LeasedView<T>, JournalError> {
-        let lease = self.journal.lease(lsn)?;
-        let newest = self.journal.applied();
-        if lsn > newest {
-            let oldest = self.journal.window().0;
-            return Err(JournalError::OutsideWindow { lsn, oldest, newest });
+    /// Refuses while local changes of an earlier call are not applied.
+    fn nothing_local_waits(&self) -> Result<(), JournalError> {
+        let mut state = self.shared.0.lock();
+        // What is applied is so a moment before the worker says that it is done.
+        while state.detached && state.busy && state.halt.is_none() && !state.stopping {
+            self.shared.1.wait_for(&mut state, Duration::from_millis(100));
         }
-        Ok(self.leased(lsn, Some(lease)))
-    }
-
-    /// The same without a lease and also while there is no rewind point yet; for the newest state only.
-    pub(crate) fn view_unchecked(&self, lsn: Lsn) -> LeasedView<T> {
-        self.leased(lsn, None)
-    }
-
-    fn leased(&self, lsn: Lsn, lease: Option<Lease>) -> LeasedView<T> {
-        let bytes = apply::payloads(&self.journal);
-        let view = View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree));
-        LeasedView { view, _lease: lease }
+        // Detached, whatever is under way is local.
+        if state.locals.is_empty() && !(state.detached && state.busy) {
+            return Ok(());
+        }
+        let why = match &state.halt {
+            Some(Halt::Full(why) | Halt::Failing(why) | Halt::Stopped(why)) => format!(": {why}"),
+            None => String::new(),
+        };
+        let why = format!("changes of an earlier rewind wait for it{why}");
+        Err(JournalError::Halted { kind: ErrorKind::Io, why })
     }
 
     /// How it stands.
@@ -386,6 +409,12 @@ impl<T: TreeIo> Replica<T> {
             halt: state.halt.clone(),
             degraded: state.degraded.len() as u64,
         }
+    }
+
+    /// Whether who has waited for apply since then should give up: it has stopped, or has failed for a while.
+    #[must_use]
+    pub fn halted(&self, asked: Instant) -> Option<JournalError> {
+        self.shared.0.lock().halted(asked)
     }
 
     /// The master's clock at the oldest captured change that waits for apply.
@@ -418,24 +447,9 @@ impl<T: TreeIo> Replica<T> {
     }
 }
 
-/// A view with a lease on its point.
-pub struct LeasedView<T: TreeIo> {
-    view: View<T>,
-    _lease: Option<Lease>,
-}
-
-impl<T: TreeIo> std::ops::Deref for LeasedView<T> {
-    type Target = View<T>;
-
-    fn deref(&self) -> &View<T> {
-        &self.view
-    }
-}
-
-/// Whether this makes the end of the first synchronization durable.
-fn ends_first_synchronization(part: &Part) -> bool {
-    let is_end = |event: &Event| matches!(event, Event::Mark(Marker::SynchronizationCompleted { .. }));
-    part.capture.provenance == Provenance::Synchronization && part.capture.events.iter().any(is_end)
+/// The replica ends before what was asked for is done.
+fn stopping() -> JournalError {
+    JournalError::NotFound { what: "running replica", name: String::new() }
 }
 
 /// Replaces bytes by their hash: those of a first synchronization are not journaled. Whether there were any.

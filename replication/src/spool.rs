@@ -11,9 +11,11 @@
 //!
 //! The disk part is always older than the memory part, so order is kept by construction. Nothing touches the disk
 //! while the link keeps up. When memory is full its older half is written to a segment file; when that may not grow
-//! either, the spool is *full*: captures are refused ([`SinkError::Full`]) until a quarter of the room is free again
-//! (the distance keeps a slow link from producing gap after gap). Only small captures of markers still pass, so that
-//! the agent can say in the stream that there is a gap. Captures of a first synchronization never spill: `emit` waits.
+//! either, the spool is *full*: no capture is taken until a quarter of the room is free again (the distance keeps a slow
+//! link from producing gap after gap). As long as the replica goes on taking what is spooled, `emit` waits: a slow link
+//! slows capture down. When nothing has moved for [`SpoolOptions::stalled_max`] it refuses ([`SinkError::Full`]), and
+//! what the agent cannot tell becomes a gap. Only small captures of markers still pass, so that the agent can say so in
+//! the stream. A capture larger than the spool passes all the same as long as parts of it are taken. Captures of a first synchronization never spill: `emit` waits.
 //!
 //! Durability: segment files are not synced while the daemon runs. After an unclean stop they are discarded, because
 //! what was only in memory is gone, and captures behind a hole are worthless: the master's index is then rebuilt from
@@ -25,6 +27,7 @@
 
 mod queue;
 mod reader;
+mod room;
 mod segment;
 mod split;
 mod state;
@@ -39,7 +42,7 @@ use queue::Queue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::stream::{ConvertError, JournalId, SpoolState, encode_part};
+use wire::stream::{ConvertError, JournalId, MeetingId, SpoolState, encode_part};
 
 /// Captures of markers up to this size pass a full spool ...
 const MARKER_BYTES_MAX: u64 = 64 << 10;
@@ -69,8 +72,8 @@ pub struct Draft {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// No room: open a gap, rescan when there is room ([`Spool::wait_for_room`]).
-    #[error("the spool is full")]
+    /// No room, and the replica takes nothing: open a gap, rescan when there is room ([`Spool::wait_for_room`]).
+    #[error("the spool is full, and the replica takes nothing")]
     Full,
     /// The position after which LSNs are minted is not known yet ([`Spool::begin`]).
     #[error("the replica has not been met yet")]
@@ -117,10 +120,12 @@ pub struct SpoolOptions {
     pub disk_free_bytes_min: u64,
     /// Size of a segment file.
     pub segment_bytes_max: u64,
+    /// How long a full spool waits without anything being taken from it before it refuses captures.
+    pub stalled_max: Duration,
 }
 
 impl SpoolOptions {
-    /// The defaults in this directory: 64 MiB of memory, 5 GiB of disk, 1 GiB left free.
+    /// The defaults in this directory: 64 MiB of memory, 5 GiB of disk, 1 GiB left free; stalled after 10 seconds.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         SpoolOptions {
@@ -129,6 +134,7 @@ impl SpoolOptions {
             disk_bytes_max: 5 << 30,
             disk_free_bytes_min: 1 << 30,
             segment_bytes_max: 16 << 20,
+            stalled_max: Duration::from_secs(10),
         }
     }
 
@@ -191,6 +197,14 @@ impl Spool {
         state::open(disk, options)
     }
 
+    /// What a spool that nobody has open holds, without changing anything; `None` if there is none in the directory.
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or its state file is damaged or newer than this program.
+    pub fn inspect(disk: &dyn Disk, directory: &std::path::Path) -> Result<Option<SpoolOpened>, SpoolError> {
+        state::inspect(disk, directory)
+    }
+
     /// The replica was met: its journal has this identity, and captures up to `journaled` of this time. If the last
     /// stop was unclean this is where LSNs go on; else it must lie within what is spooled, and only frees.
     ///
@@ -200,7 +214,10 @@ impl Spool {
         {
             // Only the first LSN must not be chosen while it changes. Later an `emit` may wait, with the lock, for the
             // very connection that begins here.
-            let begun = self.queue.lock().captured.is_some();
+            let begun = {
+                let queue = self.queue.lock();
+                queue.captured.is_some() && !queue.is_unused()
+            };
             let _emitting = (!begun).then(|| self.emitting.lock());
             self.queue.lock().begin(journal, journaled, time);
         }
@@ -208,10 +225,44 @@ impl Spool {
         self.persist()
     }
 
+    /// The last meeting with the journal, if there was one.
+    #[must_use]
+    pub fn meeting(&self) -> Option<MeetingId> {
+        self.queue.lock().meeting
+    }
+
+    /// The replica was met; written down with [`Spool::begin`].
+    pub(crate) fn meet(&self, meeting: MeetingId) {
+        self.queue.lock().meeting = Some(meeting);
+    }
+
+    /// Changes whenever what was captured before is no longer to be followed up: see [`Spool::emit_in`].
+    #[must_use]
+    pub fn history(&self) -> u64 {
+        self.queue.lock().history
+    }
+
+    /// The journal holds another history than the one spooled here: all of it is dropped, and LSNs go on where the
+    /// journal stands at the next [`Spool::begin`], as after an unclean stop. Whoever captures on top of the old history
+    /// hears of it with the next part.
+    pub(crate) fn forget_history(&self) {
+        let files = self.queue.lock().forget_history();
+        self.freed(&files);
+        if let Err(error) = self.persist() {
+            tracing::warn!(%error, "cannot write down that the spool was emptied");
+        }
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn status(&self) -> SpoolStatus {
         self.queue.lock().status(&self.options)
+    }
+
+    /// Whether nothing was ever made here: LSNs can begin after whatever a journal holds.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.queue.lock().is_unused()
     }
 
     /// The journal met last.
@@ -257,28 +308,6 @@ impl Spool {
     pub fn suspend(&self, suspended: bool) {
         self.queue.lock().suspended = suspended;
         self.moved.notify_all();
-    }
-
-    /// Waits until the spool takes captures (again). Whether it does.
-    #[must_use]
-    pub fn wait_for_room(&self, timeout: Duration) -> bool {
-        let give_up = std::time::Instant::now() + timeout;
-        loop {
-            let free = self.disk.free_bytes(&self.options.directory).unwrap_or(0);
-            let mut queue = self.queue.lock();
-            if queue.closed {
-                return false;
-            }
-            if !queue.is_full(&self.options, free) {
-                return true;
-            }
-            // Room on the file system comes back without notice: look again from time to time.
-            let look_again = std::time::Instant::now() + Duration::from_millis(200);
-            self.moved.wait_until(&mut queue, give_up.min(look_again));
-            if std::time::Instant::now() >= give_up {
-                return !queue.is_full(&self.options, free);
-            }
-        }
     }
 
     /// Waits until everything that was captured is acknowledged. Whether it is.
@@ -355,63 +384,6 @@ impl Spool {
         written.map(|_| true)
     }
 
-    /// Makes room for `bytes` in memory.
-    fn make_room(&self, bytes: u64, provenance: Provenance, markers: bool) -> Result<(), SinkError> {
-        if provenance == Provenance::Synchronization {
-            self.wait_for_delivery(bytes)?;
-        }
-        loop {
-            let (fits, full_before, disk_bytes) = {
-                let queue = self.queue.lock();
-                if queue.closed {
-                    return Err(SinkError::Closed);
-                }
-                (queue.fits(bytes, &self.options), queue.full, queue.disk_bytes)
-            };
-            let free = if fits && !full_before { u64::MAX } else { self.free_bytes() };
-            if full_before && !markers && self.queue.lock().is_full(&self.options, free) {
-                return Err(SinkError::Full);
-            }
-            if fits {
-                return Ok(());
-            }
-            let room = self.options.disk_bytes_max.saturating_sub(disk_bytes);
-            let room = room.min(free.saturating_sub(self.options.disk_free_bytes_min));
-            match self.spill(self.options.memory_bytes_max / 2, room) {
-                Ok(true) => {}
-                Ok(false) if markers && self.queue.lock().fits_reserve(bytes, &self.options) => return Ok(()),
-                refused => {
-                    if let Err(error) = refused {
-                        tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "cannot spill");
-                    }
-                    self.queue.lock().full = true;
-                    return Err(SinkError::Full);
-                }
-            }
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.disk.free_bytes(&self.options.directory).unwrap_or(0)
-    }
-
-    /// Waits until the replica has taken so much that `bytes` more stay within memory. If nothing waits but the
-    /// capture that is being emitted, and the replica has taken all that it takes of it before its end, waiting would
-    /// never end: then it spills like any other.
-    fn wait_for_delivery(&self, bytes: u64) -> Result<(), SinkError> {
-        let mut queue = self.queue.lock();
-        loop {
-            if queue.closed {
-                return Err(SinkError::Closed);
-            }
-            let waiting = queue.memory_bytes + queue.disk_bytes;
-            if waiting + bytes <= self.options.memory_bytes_max || waiting == 0 || queue.is_stuck_on_open() {
-                return Ok(());
-            }
-            self.moved.wait(&mut queue);
-        }
-    }
-
     fn emit_part(
         &self,
         draft: &Draft,
@@ -438,9 +410,9 @@ impl Spool {
             && weight <= MARKER_BYTES_MAX
             && events.iter().all(|event| matches!(event, Event::Mark(_)));
         self.make_room(weight, draft.provenance, markers)?;
-        self.queue.lock().push(bytes, last, header.time);
+        let pushed = self.queue.lock().push(bytes, last, header.time);
         self.moved.notify_all();
-        Ok(())
+        pushed
     }
 }
 
@@ -452,7 +424,18 @@ impl Spool {
     /// If the part was not taken. The capture is then abandoned: its earlier parts will never be applied, and the
     /// next capture gets its LSN.
     pub fn emit(&self, draft: Draft) -> Result<Lsn, SinkError> {
+        self.emit_in(self.history(), draft)
+    }
+
+    /// The same, for captures on top of this history only.
+    ///
+    /// # Errors
+    /// As [`Spool::emit`]; `NotBegun` if the history is another one by now.
+    pub fn emit_in(&self, history: u64, draft: Draft) -> Result<Lsn, SinkError> {
         let _emitting = self.emitting.lock();
+        if self.history() != history {
+            return Err(SinkError::NotBegun);
+        }
         if draft.part == 0 {
             self.abandon();
         }

@@ -5,6 +5,17 @@
 //! process. What is delivered, acknowledged and freed, and when a peer is refused, is decided by the same code in all
 //! cases: [`meet`], `Flow` here, [`crate::ingest::IngestSession`] there.
 //!
+//! **Whose history it is.** LSNs alone do not tell two masters apart that began with the same state (a machine that was
+//! cloned) or one that came back with an older state: as long as it has minted enough, its next capture would fit behind
+//! those of the other, and the journal would tell of changes between trees that nobody ever had. So every meeting gets
+//! an id, minted by the replica, journaled there before the first capture, and kept by the master with its spool. A
+//! master that goes on with a history of its own must have been at the last meeting: then nobody else has written since,
+//! and the journal holds nothing but its captures. If the answer to the last one got lost it knows only the one before,
+//! which is good enough while nothing was journaled in between. Everybody else is refused ([`Reason::Diverged`]),
+//! forgets what it has spooled, and begins where the journal stands, like a master whose index was lost: the index is
+//! rebuilt from the replica's namespace, everything is compared, and the gap is said. A master that begins that way is
+//! welcome without an id, for it claims nothing.
+//!
 //! A connection begins where the replica's journal stands, so nothing acknowledged is sent again and nothing is left
 //! out. It ends at the first doubt: a broken rule, silence, a refusal. The master then dials again, waiting longer each
 //! time; errors after which dialling again is pointless end the stream and are for a person.
@@ -28,8 +39,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::stream::{
-    AgentState, Command, ConvertError, Definition, Failed, Hello, MasterStatus, NamespacePage, Outcome,
-    PROTOCOL_VERSION, Refused, Synchronization, Welcome,
+    AgentState, BlockHashes, BlocksWanted, Command, ConvertError, Definition, Failed, Hello, MasterStatus,
+    MeetingId, NamespacePage, Outcome, PROTOCOL_VERSION, Reason, Refused, Synchronization, Welcome,
 };
 
 /// More commands than this wait for no reply at the same time.
@@ -111,6 +122,15 @@ pub trait ReplicaLink: Send + Sync {
     /// # Errors
     /// What to tell the master.
     fn namespace(&self, after: &[u8]) -> Result<NamespacePage, Failed>;
+
+    /// Hashes of blocks of a file, as captured.
+    ///
+    /// # Errors
+    /// What to tell the master, which then does without.
+    fn blocks(&self, wanted: &BlocksWanted) -> Result<BlockHashes, Failed> {
+        let text = format!("no hashes of {} can be had here", wanted.node);
+        Err(Failed { code: "RW0472".to_owned(), text })
+    }
 }
 
 /// On what terms a master is attached.
@@ -143,6 +163,12 @@ pub trait ReplicaHandle: Send + Sync {
     /// # Errors
     /// If the connection is gone, the replica refuses, or nothing comes in time.
     fn namespace(&self, after: Option<Bytes>, timeout: Duration) -> Result<NamespacePage, LinkError>;
+
+    /// Hashes of blocks of a file as the replica has it. Blocks, as above.
+    ///
+    /// # Errors
+    /// As above.
+    fn blocks(&self, wanted: &BlocksWanted, timeout: Duration) -> Result<BlockHashes, LinkError>;
 }
 
 /// A question to the other side was not answered.
@@ -302,8 +328,10 @@ pub(crate) fn hello(
         host: host.to_owned(),
         journal: spool.journal(),
         acknowledged: status.acknowledged,
-        captured: status.captured,
+        // A master that never made anything goes on after whatever the journal holds.
+        captured: status.captured.filter(|_| !spool.is_unused()),
         index_clean_at: agent.index_clean_at(),
+        meeting: spool.meeting(),
     }
 }
 
@@ -322,9 +350,10 @@ pub(crate) fn meet(spool: &Arc<Spool>, welcome: &Welcome) -> Result<SpoolReader,
     if journaled < status.acknowledged {
         return Err(StreamError::LostAcknowledged { acknowledged: status.acknowledged, journaled });
     }
-    if status.captured.is_some_and(|captured| captured < journaled) {
+    if !spool.is_unused() && status.captured.is_some_and(|captured| captured < journaled) {
         return Err(StreamError::OtherHistory { what: "holds captures that this master did not make" });
     }
+    spool.meet(welcome.meeting);
     spool.begin(welcome.journal, journaled, welcome.journaled_time)?;
     spool.suspend(welcome.suspended);
     SpoolReader::resume(spool, journaled, welcome.parts).map_err(StreamError::Resume)
@@ -335,7 +364,6 @@ pub(crate) fn meet(spool: &Arc<Spool>, welcome: &Welcome) -> Result<SpoolReader,
 /// # Errors
 /// The refusal, if they do not belong together.
 pub(crate) fn receive(hello: &Hello, welcome: &Welcome) -> Result<(), Refused> {
-    use wire::stream::Reason;
     let refuse = |reason, text: String| Err(Refused { reason, text });
     if hello.protocol != PROTOCOL_VERSION {
         let text = format!("the master speaks protocol {}, the replica {PROTOCOL_VERSION}", hello.protocol);
@@ -354,20 +382,45 @@ pub(crate) fn receive(hello: &Hello, welcome: &Welcome) -> Result<(), Refused> {
     }
     if hello.captured.is_some_and(|captured| captured < welcome.journaled) {
         let text = format!("the journal holds capture {}, which this master did not make", welcome.journaled);
-        return refuse(Reason::OtherHistory, text);
+        return refuse(Reason::Diverged, text);
     }
     Ok(())
+}
+
+/// Makes the meeting known to the journal, as the last thing before the welcome is sent.
+///
+/// # Errors
+/// The refusal, if the master may not go on from where it was.
+pub(crate) fn meet_durably(ingest: &dyn Ingest, hello: &Hello) -> Result<MeetingId, Refused> {
+    let met = ingest.meet(hello.meeting, hello.captured.is_some()).map_err(|error| {
+        let error = SessionError::Ingest(Arc::new(error));
+        Refused { reason: error.reason(), text: error.to_string() }
+    })?;
+    met.ok_or_else(|| Refused {
+        reason: Reason::Diverged,
+        text: "another master, or this one in another state, has written to the journal since".to_owned(),
+    })
+}
+
+/// What the replica's refusal means here.
+pub(crate) fn refused(spool: &Spool, refused: Refused) -> StreamError {
+    if refused.reason == Reason::Diverged {
+        spool.forget_history();
+    }
+    StreamError::Refused(refused)
 }
 
 /// The welcome for a master on these terms, before a journal in this state.
 pub(crate) fn welcome(terms: Terms, state: &crate::ingest::IngestState) -> Welcome {
     Welcome {
+        meeting: MeetingId::default(),
         protocol: PROTOCOL_VERSION,
         journal: state.journal,
         journaled: state.journaled,
         parts: state.parts,
         journaled_time: state.time,
         next_node: state.next_node,
+        incarnation: state.incarnation,
         synchronization: terms.synchronization,
         suspended: terms.suspended,
         running: terms.running,

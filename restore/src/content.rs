@@ -30,6 +30,8 @@ pub(crate) struct Pieces<'v, T: TreeIo> {
     old: Option<ViewFile<'v, T>>,
     new: ViewFile<'v, T>,
     changed: Option<Peekable<ChangedExtents<'v, T>>>,
+    /// Where to go on comparing in full, if nothing tells what changed.
+    full: Option<u64>,
     /// Bytes that both states have.
     common: u64,
     at: u64,
@@ -43,7 +45,19 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
         let (older, newer) = if from.lsn() <= to.lsn() { (from, to) } else { (to, from) };
         let changed = older.changed_extents(node, newer.lsn(), 0).peekable();
         let common = old.size().min(new.size());
-        Ok(Pieces { old: Some(old), new, changed: Some(changed), common, at: 0, ready: VecDeque::new() })
+        let changed = Some(changed);
+        Ok(Pieces { old: Some(old), new, changed, full: None, common, at: 0, ready: VecDeque::new() })
+    }
+
+    /// From the state of one file in `from` to that of another in `to`: both are read from end to end.
+    pub fn across(
+        (from, old): (&'v View<T>, NodeId),
+        (to, new): (&'v View<T>, NodeId),
+    ) -> Result<Self, JournalError> {
+        let (old, new) = (from.open(old)?, to.open(new)?);
+        let common = old.size().min(new.size());
+        let (old, full) = (Some(old), Some(0));
+        Ok(Pieces { old, new, changed: None, full, common, at: common, ready: VecDeque::new() })
     }
 
     /// From an empty file to its state in `view`.
@@ -52,6 +66,7 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             old: None,
             new: view.open(node)?,
             changed: None,
+            full: None,
             common: 0,
             at: 0,
             ready: VecDeque::new(),
@@ -75,6 +90,11 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
 
     /// The next range to look at, at most [`WRITE_BYTES_MAX`] long.
     fn window(&mut self) -> Result<Option<Range<u64>>, JournalError> {
+        if let Some(at) = self.full.filter(|at| *at < self.common) {
+            let end = self.common.min(at + WRITE_BYTES_MAX as u64);
+            self.full = Some(end);
+            return Ok(Some(at..end));
+        }
         if let Some(changed) = &mut self.changed {
             if let Some(range) = next_changed(changed, self.common)? {
                 return Ok(Some(range));

@@ -1,7 +1,7 @@
 //! What can go wrong in rewind, difference and extraction.
 
 use journal::serialize::SerializeError;
-use journal::{JournalError, Lsn, NodeId, RootNo};
+use journal::{JournalError, Lsn, MasterLinkError, NodeId, RootNo};
 use std::io;
 use std::path::PathBuf;
 
@@ -59,6 +59,9 @@ pub enum RestoreError {
     /// The directory to restore into could not be read or written.
     #[error("{operation} {}", String::from_utf8_lossy(path))]
     Target { operation: &'static str, path: Vec<u8>, source: io::Error },
+    /// The master did not do its part.
+    #[error("{operation} of the master")]
+    Master { operation: &'static str, source: MasterLinkError },
     /// Ids that nothing uses could not be found.
     #[error("find an unused id")]
     NoFreeId,
@@ -86,6 +89,8 @@ impl RestoreError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
                 _ => ErrorKind::Io,
             },
+            // Its own code says more.
+            RestoreError::Master { .. } => ErrorKind::State,
             RestoreError::Cancelled => ErrorKind::Cancelled,
         }
     }

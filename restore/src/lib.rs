@@ -3,10 +3,11 @@
 //! A point is a view of the replica at an LSN. [`Difference`] finds what differs between two of them. A
 //! [`RewindPlan`] turns the difference between the present and a point into local changes of the replica, the plan
 //! that a dry run prints; [`rewind_replica`] carries it out. [`extract`] writes a point into a directory while
-//! replication goes on. Deciding is pure and separate from doing.
+//! replication goes on; [`rewind_master`] has a master make its own tree like a point. Deciding is pure and separate
+//! from doing.
 //!
-//! The crate reads views and writes through two traits: [`EventSink`] takes changes of the replica, `TreeIo` is the
-//! directory that [`extract`] writes into. It knows nothing of capture, streams or networks.
+//! The crate reads views and writes through three traits: [`EventSink`] takes changes of the replica, `MasterLink`
+//! those of a master, `TreeIo` is the directory that [`extract`] writes into. It knows nothing of capture, streams or networks.
 
 mod content;
 pub mod difference;
@@ -27,7 +28,8 @@ pub use monitor::{Monitor, NoMonitor, Phase};
 pub use places::Places;
 pub use points::{Points, Resolved};
 pub use rewind::{
-    EventSink, LocalCapture, LocalGroup, Note, NoteKind, ReplicaControl, ReturnReport, RewindOptions,
-    RewindPlan, RewindReport, Statistics, before_name, return_to_capture, rewind_replica,
+    EventSink, LocalCapture, LocalGroup, MasterReport, Note, NoteKind, ReplicaControl, ReturnReport,
+    RewindOptions, RewindPlan, RewindReport, Statistics, before_name, return_to_capture, rewind_master,
+    rewind_replica,
 };
 pub use scope::{PathFilter, Scope};

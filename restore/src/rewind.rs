@@ -3,8 +3,11 @@
 mod captures;
 mod exact;
 mod execute;
+mod listing;
 mod names;
+mod onto_master;
 mod plan;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -14,4 +17,5 @@ pub use execute::{
     return_to_capture, rewind_replica,
 };
 pub use names::{Note, NoteKind};
+pub use onto_master::{MasterReport, rewind_master};
 pub use plan::{RewindPlan, Statistics};

@@ -2,12 +2,17 @@
 //!
 //! The choice is a function of the seed and of the tree alone, so a run can be repeated. Operations that cannot be done
 //! (a directory moved below itself, a name that is gone) are left out in silence.
+//!
+//! One thing is left out on purpose: inotify names the entry through which a file was changed, so a file that gets a
+//! name, is written through it and loses it again between two looks cannot be found before the next comparison (the
+//! README says so). A name of a file that was linked a short while ago is not taken away.
 
 use crate::rng::Rng;
 use rustix::fs::{CWD, FallocateFlags, Mode, RenameFlags, XattrFlags};
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -22,7 +27,12 @@ pub struct Chaos {
     serial: u64,
     files: Vec<PathBuf>,
     directories: Vec<PathBuf>,
+    /// Inodes that got a further name, the last ones.
+    linked: VecDeque<u64>,
 }
+
+/// Inodes remembered as linked a short while ago: some seconds of a writer that does nothing else.
+const LINKED_MAX: usize = 500;
 
 impl Chaos {
     /// For this directory, with this seed.
@@ -34,6 +44,7 @@ impl Chaos {
             serial: 0,
             files: Vec::new(),
             directories: Vec::new(),
+            linked: VecDeque::new(),
         };
         chaos.look();
         chaos
@@ -78,13 +89,19 @@ impl Chaos {
 
     /// A name nobody has, somewhere.
     fn new_name(&mut self) -> PathBuf {
-        self.serial += 1;
-        let name = match self.rng.below(12) {
-            0 => format!("{}-{}", "n".repeat(200), self.serial),
-            1 => format!("with space \u{e9} {}", self.serial),
-            _ => format!("new-{}", self.serial),
-        };
-        self.directory().join(name)
+        loop {
+            self.serial += 1;
+            let name = match self.rng.below(12) {
+                0 => format!("{}-{}", "n".repeat(200), self.serial),
+                1 => format!("with space \u{e9} {}", self.serial),
+                _ => format!("new-{}", self.serial),
+            };
+            let path = self.directory().join(name);
+            // Somebody else may have been here, and writing into a pipe would wait for a reader.
+            if fs::symlink_metadata(&path).is_err() {
+                return path;
+            }
+        }
     }
 
     fn bytes(&mut self) -> Vec<u8> {
@@ -127,6 +144,7 @@ impl Chaos {
             }
             6 => {
                 let (path, temporary, bytes) = (self.file()?, self.new_name(), self.bytes());
+                self.keep(&path)?;
                 fs::write(&temporary, bytes)?;
                 fs::rename(temporary, path)
             }
@@ -143,6 +161,7 @@ impl Chaos {
             _ => {
                 // Removed and made again under the same name.
                 let (path, bytes) = (self.file()?, self.bytes());
+                self.keep(&path)?;
                 fs::remove_file(&path)?;
                 fs::write(path, bytes)
             }
@@ -157,7 +176,11 @@ impl Chaos {
 
     fn names(&mut self) -> io::Result<()> {
         match self.rng.below(8) {
-            0 | 1 => fs::remove_file(self.file()?),
+            0 | 1 => {
+                let path = self.file()?;
+                self.keep(&path)?;
+                fs::remove_file(path)
+            }
             2 | 3 => {
                 let (from, to) = (self.file()?, self.new_name());
                 fs::rename(from, &to)?;
@@ -166,6 +189,7 @@ impl Chaos {
             }
             4 => {
                 let (from, to) = (self.file()?, self.file()?);
+                self.keep(&to)?;
                 fs::rename(from, to)
             }
             5 => {
@@ -175,6 +199,10 @@ impl Chaos {
             6 => {
                 let (from, to) = (self.file()?, self.new_name());
                 fs::hard_link(from, &to)?;
+                self.linked.push_back(fs::symlink_metadata(&to)?.ino());
+                if self.linked.len() > LINKED_MAX {
+                    self.linked.pop_front();
+                }
                 self.files.push(to);
                 Ok(())
             }
@@ -185,6 +213,24 @@ impl Chaos {
                 Ok(())
             }
         }
+    }
+
+    /// Refuses to take away a name of a file that was linked a short while ago.
+    fn keep(&self, path: &Path) -> io::Result<()> {
+        let meta = fs::symlink_metadata(path)?;
+        let linked = !meta.is_dir() && meta.nlink() > 1 && self.linked.contains(&meta.ino());
+        if linked { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    }
+
+    fn keep_below(&self, path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)?.flatten() {
+            if entry.file_type()?.is_dir() {
+                self.keep_below(&entry.path())?;
+            } else {
+                self.keep(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn attributes(&mut self) -> io::Result<()> {
@@ -235,6 +281,7 @@ impl Chaos {
                 if path == self.root || entries_below(&path) > REMOVED_ENTRIES_MAX {
                     return Ok(());
                 }
+                self.keep_below(&path)?;
                 fs::remove_dir_all(path)
             }
             5 => {

@@ -127,22 +127,24 @@ impl Lab {
 
     /// Moves the durable cursor to where apply is.
     pub fn move_cursor(&self) -> Result<(), JournalError> {
-        self.applier.cursor_mover().move_to(self.journal.applied(), self.redo)
+        let moved = self.applier.cursor_mover().move_to(self.journal.applied(), self.redo);
+        moved.map_err(|(apply::Moved::Unsynced(error) | apply::Moved::Not(error))| error)
     }
 
-    /// Makes the tree equal to a point by local captures, as a rewind of the replica does. Returns how many.
-    pub fn rewind(&mut self, to: Lsn) -> usize {
+    /// The local captures that make the tree equal to a point.
+    pub fn captures_to(&self, to: Lsn) -> Vec<Capture> {
         let groups: Vec<_> = {
             let (now, then) = (self.view(self.journal.applied()), self.view(to));
             let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor)
                 .unwrap_or_else(|error| panic!("plan to {to}: {error:?}"));
             plan.captures().collect::<Result<_, _>>().unwrap_or_else(|error| panic!("read {to}: {error:?}"))
         };
-        let mut lsn = self.journal.applied();
-        let captures: Vec<Capture> = groups
+        let mut next = self.journal.next_local();
+        groups
             .into_iter()
             .map(|group: restore::LocalCapture| {
-                lsn = lsn.successor();
+                let lsn = next;
+                next = lsn.successor();
                 let (root, path, events) = (group.root, group.path, group.events);
                 Capture {
                     lsn,
@@ -153,7 +155,12 @@ impl Lab {
                     events,
                 }
             })
-            .collect();
+            .collect()
+    }
+
+    /// Makes the tree equal to a point by local captures, as a rewind of the replica does. Returns how many.
+    pub fn rewind(&mut self, to: Lsn) -> usize {
+        let captures = self.captures_to(to);
         let placed = self.journal_them(&captures).expect("journal");
         for some in placed.chunks(7) {
             self.apply(some).unwrap_or_else(|error| panic!("rewind to {to}: {error:?}"));

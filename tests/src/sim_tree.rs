@@ -59,10 +59,12 @@ struct State {
     tops: Vec<(Id, Id)>,
     next_id: Id,
     open: BTreeMap<Id, usize>,
+    most_open: usize,
     changes: Counter,
     reads: Counter,
     syncs: u64,
     poisoned: bool,
+    spares_syncs: bool,
     power: bool,
     free_bytes: u64,
     clock: i64,
@@ -104,6 +106,7 @@ struct Handle {
 impl Handle {
     fn new(tree: &SimTree, state: &mut State, id: Id) -> Handle {
         *state.open.entry(id).or_default() += 1;
+        state.most_open = state.most_open.max(state.open.len());
         Handle { state: Arc::clone(&tree.state), id }
     }
 }
@@ -192,10 +195,12 @@ impl SimTree {
             tops,
             next_id,
             open: BTreeMap::new(),
+            most_open: 0,
             changes: Counter::default(),
             reads: Counter::default(),
             syncs: 0,
             poisoned: false,
+            spares_syncs: false,
             power: true,
             free_bytes: 1 << 40,
             clock,
@@ -219,6 +224,14 @@ impl SimTree {
         self.state.lock().reads.calls
     }
 
+    /// Most objects that were open at once since this was asked last.
+    #[must_use]
+    pub fn take_most_open(&self) -> usize {
+        let mut state = self.state.lock();
+        let now = state.open.len();
+        std::mem::replace(&mut state.most_open, now)
+    }
+
     /// Syncs that returned.
     #[must_use]
     pub fn syncs(&self) -> u64 {
@@ -236,6 +249,16 @@ impl SimTree {
     pub fn fail_reads(&self, fault: Fault) {
         let counter = &mut self.state.lock().reads;
         counter.fault = Some((counter.calls.saturating_add(fault.nth), fault.times, fault.errno));
+    }
+
+    /// Faults of changes pass syncs by from now on.
+    pub fn spare_syncs(&self) {
+        self.state.lock().spares_syncs = true;
+    }
+
+    /// The kernel could not write pages back: every sync from now on is refused.
+    pub fn lose_pages(&self) {
+        self.state.lock().poisoned = true;
     }
 
     /// No more refusals.
@@ -451,7 +474,10 @@ impl TreeIo for SimTree {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
+        let spares = state.spares_syncs;
+        let fault = state.changes.fault.take_if(|_| spares);
         let admitted = state.admit_change();
+        state.changes.fault = state.changes.fault.take().or(fault);
         if admitted.is_err() {
             state.poisoned = true;
         }

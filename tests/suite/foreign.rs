@@ -57,7 +57,7 @@ fn drift(world: &World) -> Vec<String> {
 
 #[test]
 fn a_patrol_finds_what_others_did() {
-    let mut world = World::new();
+    let world = World::new();
     fs::create_dir(world.master().join("d")).unwrap();
     for name in ["d/added-to", "d/gone", "d/mode", "swapped", "quiet"] {
         fs::write(world.master().join(name), name.repeat(100)).unwrap();
@@ -94,4 +94,34 @@ fn a_patrol_finds_what_others_did() {
     assert!(drift(&world).is_empty(), "{:?}", drift(&world));
     assert!(world.ok("scenario status docs")["cause"].is_null());
     assert_same(&world.master(), &world.replica(), "after all was put back");
+}
+
+#[test]
+fn what_stands_in_the_way_is_left_alone() {
+    let mut world = World::new();
+    fs::write(world.master().join("a"), "a").unwrap();
+    world.protect();
+    let stranger = world.replica().join("x");
+    fs::create_dir(&stranger).unwrap();
+    fs::write(stranger.join("precious"), "not ours").unwrap();
+    fs::write(world.master().join("x"), "the master's").unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while world.ok("scenario status docs")["state"] != "problem" {
+        assert!(Instant::now() < until, "{}", world.ok("scenario status docs"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let left = |when: &str| {
+        assert_eq!(fs::read_to_string(stranger.join("precious")).unwrap(), "not ours", "{when}");
+    };
+    left("after apply");
+    world.kill();
+    world.start();
+    assert_eq!(world.ok("scenario status docs")["state"], "problem");
+    left("after a restart");
+    fs::rename(&stranger, world.path("aside")).unwrap();
+    world.stop();
+    world.start();
+    world.wait_replicating();
+    world.flush();
+    assert_same(&world.master(), &world.replica(), "after it was moved out of the way");
 }

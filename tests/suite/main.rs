@@ -3,10 +3,18 @@
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod adopt;
+mod block_sync;
 mod crash;
 mod cut_link;
+mod deep;
+mod detached;
+mod first_bytes;
+mod first_restart;
 mod foreign;
 mod full_disk;
+mod full_spool;
+mod half_rewinds;
 mod history;
 mod kills;
 mod log_crash;
@@ -14,11 +22,13 @@ mod log_damage;
 mod log_faults;
 mod log_kit;
 mod log_model;
+mod onto_master;
 mod overflow;
 mod real_dir;
 mod refusals;
 mod restart;
 mod rewinds;
+mod sparse;
 mod tidy;
 mod two_processes;
 mod versions;

@@ -39,9 +39,18 @@ fn names_of_certificates() {
     check(&policy, Some(tls(&["prod"])), STREAM, true);
     check(&policy, Some(tls(&["ops"])), STREAM, false);
     check(&policy, Some(tls(&[])), "/grpc.health.v1.Health/Check", true);
-    let open = Policy { operators: set(&[]), masters: set(&["prod"]) };
-    check(&open, Some(tls(&["anybody"])), API, true);
-    check(&open, Some(tls(&["prod"])), API, false);
+    check(&policy, Some(tls(&["prod", "ops"])), API, true);
+    // Whoever is not listed may do nothing, also where nobody is.
+    for policy in [
+        Policy::default(),
+        Policy { masters: set(&["prod"]), ..Policy::default() },
+        Policy { operators: set(&["ops"]), ..Policy::default() },
+    ] {
+        check(&policy, Some(tls(&["anybody"])), API, false);
+        check(&policy, Some(tls(&["anybody"])), STREAM, false);
+        check(&policy, Some(tls(&["prod"])), API, false);
+        check(&policy, Some(tls(&["ops"])), STREAM, false);
+    }
 }
 
 #[test]

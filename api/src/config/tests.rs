@@ -55,6 +55,11 @@ fn mistakes() {
     check("data = \"/d\"\n", "RW1020", &["[master]"]);
     check("data = \"/d\"\nlisten = \"somewhere\"\n[replica]\n", "RW1020", &["line 2", "`listen`"]);
     check("data = \"/d\"\nlisten = \"0.0.0.0:1\"\n[replica]\n", "RW1022", &["line 2", "`listen`"]);
+    let tls = "[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient-ca = \"a\"\n";
+    let open = format!("data = \"/d\"\nlisten = \"0.0.0.0:1\"\n{tls}[replica]\n");
+    check(&open, "RW1020", &["line 2", "`listen`", "`masters`"]);
+    assert!(Options::parse(&format!("{open}masters = [\"m\"]\n"), "c").is_ok());
+    assert!(Options::parse(&format!("operators = [\"o\"]\n{open}"), "c").is_ok());
     check(
         "data = \"/d\"\nlisten = \"127.0.0.1:1\"\n[master]\nreplica = \"http://[::1]:1\"\n",
         "RW1020",

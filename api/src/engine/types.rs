@@ -133,9 +133,9 @@ pub struct RunReport {
     pub directories: u64,
     /// Bytes in the tree.
     pub bytes: u64,
-    /// Bytes that had to be sent.
+    /// Bytes of files that were sent.
     pub bytes_sent: u64,
-    /// Objects the replica had and the master has not.
+    /// Names the replica had and the master has not, or has for something else.
     pub removed: u64,
     /// LSN of the end of synchronization.
     pub lsn: Lsn,
@@ -203,7 +203,8 @@ pub struct Status {
 /// How far a flush waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// Safe on the master.
+    /// Read again, and in the master's spool, which is in memory until it overflows: a cut line does not lose it. A
+    /// crash of the master's daemon does; what the files hold then is found by a rescan.
     Captured,
     /// Safe in the journal.
     Journaled,
@@ -317,32 +318,6 @@ pub struct Point {
     pub note: Option<String>,
 }
 
-/// Where a rewind writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Onto {
-    /// The replica tree; detaches the scenario.
-    Replica,
-    /// The master, through its agent; the scenario goes on.
-    Master,
-    /// A directory of the daemon's host, empty or not there; touches neither side.
-    Directory(PathBuf),
-}
-
-/// A rewind wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RewindRequest {
-    /// Of this scenario.
-    pub scenario: String,
-    /// To this point.
-    pub to: PointSpec,
-    /// Onto this.
-    pub onto: Onto,
-    /// Only these paths of the master and what is below them; empty: everything.
-    pub paths: Vec<PathBuf>,
-    /// The call was made before and interrupted by the end of the daemon: an unfinished target is its own.
-    pub again: bool,
-}
-
 /// One difference between two states of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -386,38 +361,6 @@ impl Counts {
         *count += 1;
         self.bytes = self.bytes.saturating_add(change.bytes);
     }
-}
-
-/// What a rewind would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RewindPlan {
-    /// Goes to.
-    pub to: ResolvedPoint,
-    /// Where the target stands.
-    pub from: Lsn,
-    /// Sums of the changes.
-    pub counts: Counts,
-    /// What to know before saying yes.
-    pub warnings: Vec<String>,
-}
-
-/// How a rewind went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RewindReport {
-    /// Went to.
-    pub to: ResolvedPoint,
-    /// Automatic bookmark that leads back; `None` where neither side was changed.
-    pub before: Option<String>,
-    /// Files that differ from before.
-    pub files_changed: u64,
-    /// Bytes written to the target.
-    pub bytes_written: u64,
-    /// From the call to the end.
-    pub elapsed: Duration,
-    /// The first of what was skipped.
-    pub skipped: Vec<Skipped>,
-    /// All of what was skipped.
-    pub skipped_count: u64,
 }
 
 /// Sums of a difference.

@@ -1,8 +1,8 @@
 //! Masters that call: which scenario they may have, and which are theirs.
 //!
 //! The door lets in only certificates of the authority, and of those only the names that the configuration lists
-//! ([`crate::auth::Policy`]). Here it is seen to that a listed master speaks for itself: the host it calls itself must
-//! be a name its certificate proves, so that one master cannot write another's history.
+//! ([`crate::auth::Policy`]). Here it is seen to that a master speaks for itself, whatever is listed: the host it calls
+//! itself must be a name its certificate proves, so that one master cannot write another's history.
 
 use super::Host;
 use crate::auth::certificate_names;
@@ -87,26 +87,23 @@ impl Host {
     }
 
     /// Whether the caller is who it says it is.
-    fn admit(&self, host: &str, peer: &Peer) -> Result<(), Refused> {
+    fn admit(host: &str, peer: &Peer) -> Result<(), Refused> {
         let names = match (&peer.names, peer.certificates.first()) {
             (Some(names), _) => names.clone(),
             (None, Some(certificate)) => certificate_names(certificate),
             // Without TLS it is somebody on this machine, or the listener would not be there.
             (None, None) => return Ok(()),
         };
-        let masters = self.context.options.replica.as_ref().map(|replica| &replica.masters);
-        let Some(masters) = masters.filter(|masters| !masters.is_empty()) else { return Ok(()) };
-        let whose = names.join(", ");
-        if !names.iter().any(|name| masters.contains(name)) {
-            let text = format!("the certificate of {whose} is not one of a master");
-            return Err(refused(Reason::NotAuthorized, text));
-        }
-        if !names.iter().any(|name| name == host) {
-            let text = format!("a master with the certificate of {whose} calls itself {host}");
-            return Err(refused(Reason::NotAuthorized, text));
-        }
-        Ok(())
+        speaks_for(&names, host).map_err(|text| refused(Reason::NotAuthorized, text))
     }
+}
+
+/// Whether a certificate of these names is one of this host.
+fn speaks_for(names: &[String], host: &str) -> Result<(), String> {
+    if names.iter().any(|name| name == host) {
+        return Ok(());
+    }
+    Err(format!("a master with the certificate of {} calls itself {host}", names.join(", ")))
 }
 
 /// Whether masters of this daemon's own process look after the scenario.
@@ -124,7 +121,7 @@ impl Calls {
 impl Registry for Calls {
     fn scenario(&self, hello: &Hello, peer: &Peer) -> Result<Arc<dyn ReplicaLink>, Refused> {
         let host = self.host()?;
-        host.admit(&hello.host, peer)?;
+        Host::admit(&hello.host, peer)?;
         let unknown = |error: EngineError| refused(Reason::UnknownScenario, error.to_string());
         let scene = host.scene_of(hello.scenario).map_err(unknown)?;
         if host.is_local(&scene.definition()) {
@@ -142,7 +139,7 @@ impl Registry for Calls {
 
     fn assignments(&self, host: &str, peer: &Peer) -> Result<watch::Receiver<Vec<Assignment>>, Refused> {
         let engine = self.host()?;
-        engine.admit(host, peer)?;
+        Host::admit(host, peer)?;
         let mut followed = engine.followed.0.lock();
         followed.retain(|_, list| list.receiver_count() > 0);
         let list = followed.entry(host.to_owned());
@@ -151,3 +148,6 @@ impl Registry for Calls {
         Ok(list.subscribe())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub(super) fn restore(error: RestoreError) -> EngineError {
             let journal = EngineError::from(source);
             EngineError::new(journal.code(), operation).caused_by(journal)
         }
+        RestoreError::Master { operation, source } => super::onto_master::master_error(operation, &source),
         other => {
             let code: &'static Code = match &other {
                 RestoreError::NoSuchPath { .. } => &codes::NO_SUCH_PATH,

@@ -9,14 +9,14 @@ use journal::Lsn;
 use journal::controls::Synchronized;
 use replication::ingest::Ingest;
 use replication::os_tree::OsTree;
-use replication::replica::{Namespace, Replica};
+use replication::replica::{Namespace, Replica, block_hashes};
 use replication::stream::{MasterHandle, ReplicaLink, Terms};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wire::stream::{
-    Definition as WireDefinition, Failed, Hello, MasterStatus, NamespacePage, Reason, Refused,
-    RootDefinition, Synchronization,
+    BlockHashes, BlocksWanted, Definition as WireDefinition, Failed, Hello, MasterStatus, NamespacePage,
+    Reason, Refused, RootDefinition, Synchronization,
 };
 
 /// The link of one scene.
@@ -74,7 +74,8 @@ impl ReplicaLink for Link {
             synchronization: match self.replica.journal().synchronized() {
                 Synchronized::Never => Synchronization::Never,
                 Synchronized::First => Synchronization::Begun,
-                Synchronized::Again | Synchronized::Completed => Synchronization::Completed,
+                Synchronized::Again => Synchronization::Again,
+                Synchronized::Completed => Synchronization::Completed,
             },
             suspended: wanted == Wanted::Suspended,
             running: wanted != Wanted::Stopped,
@@ -111,5 +112,9 @@ impl ReplicaLink for Link {
 
     fn namespace(&self, after: &[u8]) -> Result<NamespacePage, Failed> {
         self.namespace.page(after)
+    }
+
+    fn blocks(&self, wanted: &BlocksWanted) -> Result<BlockHashes, Failed> {
+        block_hashes(&self.replica, wanted)
     }
 }

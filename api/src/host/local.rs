@@ -10,6 +10,7 @@ use replication::stream::local::{LocalOptions, LocalStream};
 use replication::stream::{MasterCommands, ReplicaLink};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::codes;
 
 /// What one scenario's master needs to know.
@@ -73,12 +74,30 @@ impl LocalMaster {
         Ok(LocalMaster { side, stream })
     }
 
-    /// Waits until everything spooled is durable, or the time is over; then ends.
-    pub(super) fn stop(&self, drain: std::time::Duration) {
-        if let Err(error) = self.side.master.shut() {
-            tracing::warn!(%error, "capture did not end in good order; the index will be rebuilt");
+    /// Waits until everything spooled is durable, or the time is over; then ends. Capture that waits for room which
+    /// nobody makes is cut after the same time. `release` sees to it that nothing on its way waits for the replica.
+    pub(super) fn stop(&self, drain: Duration, release: impl FnOnce()) {
+        let (ended, end) = std::sync::mpsc::channel();
+        let master = Arc::clone(&self.side.master);
+        // Nobody may be waiting any more.
+        let shut = move || drop(ended.send(master.shut()));
+        if let Err(error) = std::thread::Builder::new().name("shut".to_owned()).spawn(shut) {
+            tracing::error!(%error, "cannot start a thread");
+        }
+        let shut = end.recv_timeout(drain).or_else(|_| {
+            self.side.spool.shut();
+            end.recv_timeout(drain)
+        });
+        match shut {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = wire::failure::chain(&error);
+                tracing::warn!(error, "capture did not end in good order; the index will be rebuilt");
+            }
+            Err(_) => tracing::warn!("capture did not end in time; the index will be rebuilt"),
         }
         let _ = self.side.spool.wait_empty(drain);
+        release();
         if let Err(error) = self.stream.stop() {
             tracing::debug!(%error, "the stream had ended");
         }

@@ -8,6 +8,7 @@ use crate::engine::{
     Change, Counts, Each, EngineError, EngineResult, Level, Onto, Progress, ResolvedPoint, ResumeReport,
     RewindPlan, RewindReport, RewindRequest, Skipped, State,
 };
+use crate::points::PointSpec;
 use crate::records::Wanted;
 use journal::journal::{Clock, SystemClock};
 use journal::{Lsn, RootNo};
@@ -22,7 +23,7 @@ use wire::codes;
 use wire::stream::Command;
 
 impl Scene {
-    fn filters(&self, paths: &[PathBuf]) -> EngineResult<Vec<PathFilter>> {
+    pub(super) fn filters(&self, paths: &[PathBuf]) -> EngineResult<Vec<PathFilter>> {
         let definition = self.definition();
         let roots = || definition.roots.iter().enumerate();
         paths
@@ -41,6 +42,16 @@ impl Scene {
             .collect()
     }
 
+    /// The point that is gone to. Recovering the master from the replica as it is means the tree as it stands, also if
+    /// that was rewound.
+    fn resolve_for(&self, request: &RewindRequest) -> EngineResult<ResolvedPoint> {
+        if request.onto == Onto::Master && request.to == PointSpec::Now {
+            let applied = self.replica()?.journal().applied();
+            return self.resolve(&PointSpec::Lsn(applied));
+        }
+        self.resolve(&request.to)
+    }
+
     /// See [`crate::engine::Engine::plan_rewind`].
     pub(super) fn plan_rewind(
         &self,
@@ -48,7 +59,7 @@ impl Scene {
         progress: &dyn Progress,
         each: Each<'_, Change>,
     ) -> EngineResult<RewindPlan> {
-        let to = self.resolve(&request.to)?;
+        let to = self.resolve_for(request)?;
         let filters = self.filters(&request.paths)?;
         let replica = self.replica()?;
         let watch = Watch(progress);
@@ -56,7 +67,7 @@ impl Scene {
         let mut counts = Counts::default();
         let mut warnings = Vec::new();
         match &request.onto {
-            Onto::Master => return Err(self.onto_master_unavailable()),
+            Onto::Master => return self.plan_onto_master(to, &filters, progress, each),
             Onto::Directory(directory) => {
                 self.check_directory(directory, request.again)?;
                 warnings.push(format!(
@@ -87,11 +98,6 @@ impl Scene {
         Ok(RewindPlan { to, from, counts, warnings })
     }
 
-    fn onto_master_unavailable(&self) -> EngineError {
-        EngineError::new(&codes::NOT_AVAILABLE, "rewinding onto the master is not available in this version")
-            .advise("Rewind onto a directory (--onto DIR) and copy from there.")
-    }
-
     fn check_directory(&self, directory: &Path, again: bool) -> EngineResult<()> {
         if again {
             return Ok(());
@@ -114,16 +120,25 @@ impl Scene {
         progress: &dyn Progress,
     ) -> EngineResult<RewindReport> {
         let began = Instant::now();
-        let to = self.resolve(&request.to)?;
+        let to = self.resolve_for(request)?;
         let filters = self.filters(&request.paths)?;
         let report = match &request.onto {
-            Onto::Master => return Err(self.onto_master_unavailable()),
+            Onto::Master => self.rewind_onto_master(to, (filters, request.again), progress, began)?,
             Onto::Directory(directory) => {
                 self.extract(to, directory, filters, request.again, progress, began)?
             }
             Onto::Replica => self.rewind_onto_replica(to, filters, progress, began)?,
         };
-        self.note(Level::Info, &format!("Rewind process is completed successfully (to LSN {}).", to.lsn));
+        match report.skipped_count {
+            0 => {
+                let text = format!("Rewind process is completed successfully (to LSN {}).", to.lsn);
+                self.note(Level::Info, &text);
+            }
+            skipped => {
+                let text = format!("Rewind process is completed (to LSN {}), {skipped} skipped.", to.lsn);
+                self.note(Level::Warning, &text);
+            }
+        }
         Ok(report)
     }
 
@@ -147,6 +162,7 @@ impl Scene {
         Ok(RewindReport {
             to,
             before: Some(report.before),
+            onto_master: false,
             files_changed: report.files_changed,
             bytes_written: report.bytes_written,
             elapsed: began.elapsed(),
@@ -196,6 +212,7 @@ impl Scene {
         Ok(RewindReport {
             to,
             before: None,
+            onto_master: false,
             files_changed: report.files,
             bytes_written: report.bytes_written,
             elapsed: began.elapsed(),
@@ -226,12 +243,19 @@ impl Scene {
     /// See [`crate::engine::Engine::resume`].
     pub(super) fn resume(self: &Arc<Self>, progress: &dyn Progress) -> EngineResult<ResumeReport> {
         let _turning = self.turning.lock();
+        self.resume_turning(progress)
+    }
+
+    /// The same for who holds the lock already.
+    pub(super) fn resume_turning(&self, progress: &dyn Progress) -> EngineResult<ResumeReport> {
         let began = Instant::now();
         let wanted = self.wanted();
         let replica = self.replica()?;
         let before = replica.journal().applied();
         let mut report = ResumeReport::default();
         if replica.status().detached.is_some() {
+            // What an earlier attempt left to apply is done, or this fails: a plan needs a tree that stands still.
+            replica.detach("resume")?;
             let control = Control(Arc::clone(&replica));
             let returned = return_to_capture(&control, &Watch(progress)).map_err(error::restore)?;
             report.files_returned = returned.files_changed;
@@ -254,8 +278,8 @@ impl Scene {
             if let Some(interrupt) = progress.interrupted() {
                 return Err(EngineError::interrupted(interrupt));
             }
-            if let Some(replication::replica::Halt::Stopped(cause)) = replica.status().halt {
-                return Err(EngineError::new(&codes::DRIFT, format!("apply has stopped: {cause}")));
+            if let Some(halted) = replica.halted(began) {
+                return Err(halted.into());
             }
         }
         report.captures_applied = target.captured.saturating_sub(before.captured);

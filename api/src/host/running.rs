@@ -21,6 +21,8 @@ use wire::stream::{AgentState, Command, Outcome, SyncMode as WireMode};
 
 /// How often a long call looks at progress and at whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a barrier behind a synchronization may take before it is looked whether it is still wanted.
+const BARRIER_WAIT: Duration = Duration::from_secs(10);
 /// Paths of skipped objects in a report.
 const SKIPPED_MAX: usize = 200;
 
@@ -67,6 +69,8 @@ impl Scene {
         }
         self.set_starting(true);
         let _starting = Starting(self);
+        let left_out = self.prepare_replica(options, progress)?;
+        let crossed = self.crossed.now();
         let replica = self.replica()?;
         if replica.status().detached.is_some() {
             let message = format!("scenario \"{}\" is detached: resume it first", self.name());
@@ -87,26 +91,35 @@ impl Scene {
         // From here on a crash leads to a restart that goes on.
         self.context.registry.want(self.name(), Wanted::Running)?;
         if let Err(error) = self.wait_run(master, &command, progress) {
-            // A daemon that stops goes on with it after its next start; everything else ends it.
-            if progress.interrupted() != Some(Interrupt::Shutdown) {
-                self.context.registry.want(self.name(), Wanted::Stopped)?;
-                if let Ok(ticket) = self.master(false).and_then(|master| {
-                    master.send(Command::Stop).map_err(|error| self.unanswered("stop capture", &error))
-                }) {
-                    // It may have ended by itself; if it cannot be told now, the next connection tells it.
-                    drop(ticket.wait(Duration::from_secs(30)));
-                }
-            }
+            self.give_up_run(progress)?;
             return Err(error);
         }
         let lsn = self.settle(&replica, progress)?;
         self.synchronized_now();
-        let report = self.run_report(lsn, began.elapsed());
+        let report = self.run_report(lsn, began.elapsed(), crossed, left_out);
         self.note(
             Level::Info,
             &format!("All modifications during synchronization are replicated (LSN {lsn})"),
         );
+        if let Some(text) = self.small_spool() {
+            self.note(Level::Warning, &text);
+        }
         Ok(report)
+    }
+
+    /// A run has failed: the scenario is stopped again, on the master too.
+    fn give_up_run(&self, progress: &dyn Progress) -> EngineResult<()> {
+        // A daemon that stops goes on with it after its next start; everything else ends it.
+        if progress.interrupted() != Some(Interrupt::Shutdown) {
+            self.context.registry.want(self.name(), Wanted::Stopped)?;
+            if let Ok(ticket) = self.master(false).and_then(|master| {
+                master.send(Command::Stop).map_err(|error| self.unanswered("stop capture", &error))
+            }) {
+                // It may have ended by itself; if it cannot be told now, the next connection tells it.
+                drop(ticket.wait(Duration::from_secs(30)));
+            }
+        }
+        Ok(())
     }
 
     /// Has the master start, and waits until it has synchronized. A connection that is cut meanwhile ends nothing: the
@@ -153,6 +166,25 @@ impl Scene {
         }
     }
 
+    /// An LSN behind all that the synchronization has told: part of it may still be spooled on the master. As before, a
+    /// connection that is cut ends nothing.
+    fn told(&self, progress: &dyn Progress) -> EngineResult<Lsn> {
+        loop {
+            let error = match self.barrier(BARRIER_WAIT) {
+                Ok(flushed) => return Ok(flushed.lsn),
+                Err(error) => error,
+            };
+            if let Some(interrupt) = progress.interrupted() {
+                return Err(EngineError::interrupted(interrupt));
+            }
+            let passes = self.is_awaited() || error.code() == &codes::TIMED_OUT;
+            if !passes {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// Waits until what the synchronization sent is in the tree.
     fn settle(
         &self,
@@ -160,8 +192,8 @@ impl Scene {
         progress: &dyn Progress,
     ) -> EngineResult<Lsn> {
         let journal = replica.journal();
+        let target = self.told(progress)?;
         loop {
-            let target = journal.journaled();
             if journal.synchronized() == Synchronized::Completed && journal.applied() >= target {
                 return Ok(target);
             }
@@ -178,18 +210,29 @@ impl Scene {
         }
     }
 
-    fn run_report(&self, lsn: Lsn, elapsed: Duration) -> RunReport {
+    /// `before`: what had crossed when the run began. `left_out`: of a tree that was adopted.
+    fn run_report(
+        &self,
+        lsn: Lsn,
+        elapsed: Duration,
+        before: (u64, u64),
+        left_out: Vec<Skipped>,
+    ) -> RunReport {
         let counts = self.replica().map(|replica| replica.journal().with_controls(|c| c.synchronized_counts));
         let (files, directories, bytes) = counts.unwrap_or_default();
-        let (skipped, skipped_count) = self.skipped();
+        let (mut skipped, mut skipped_count) = self.skipped();
+        skipped_count += left_out.len() as u64;
+        skipped.extend(left_out);
+        skipped.truncate(SKIPPED_MAX);
+        let now = self.crossed.now();
         RunReport {
             ran_already: false,
             synchronized: true,
             files,
             directories,
             bytes,
-            bytes_sent: bytes,
-            removed: 0,
+            bytes_sent: now.0.saturating_sub(before.0),
+            removed: now.1.saturating_sub(before.1),
             lsn,
             elapsed,
             skipped,
@@ -300,7 +343,7 @@ impl Scene {
         let reached = match stage {
             Stage::Captured => true,
             Stage::Journaled => replica.journal().wait_journaled(flushed.lsn, left),
-            Stage::Applied => replica.journal().wait_applied(flushed.lsn, left),
+            Stage::Applied => self.wait_applied(&replica, flushed.lsn, give_up)?,
         };
         if reached {
             return Ok(flushed);
@@ -312,6 +355,27 @@ impl Scene {
             Some(cause) => error.because(cause),
             None => error,
         })
+    }
+
+    /// Whether an LSN is applied in time.
+    ///
+    /// # Errors
+    /// `NOT_REPLICATING` as soon as apply has stopped for good.
+    fn wait_applied(
+        &self,
+        replica: &replication::replica::Replica<replication::os_tree::OsTree>,
+        lsn: Lsn,
+        give_up: Instant,
+    ) -> EngineResult<bool> {
+        while !replica.journal().wait_applied(lsn, LOOK_EVERY) {
+            if let Some(replication::replica::Halt::Stopped(cause)) = replica.status().halt {
+                return Err(EngineError::not_replicating(self.name(), State::Problem).because(cause));
+            }
+            if Instant::now() >= give_up {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// See [`crate::engine::Engine::verify`].
@@ -335,6 +399,9 @@ impl Scene {
         }
         if !self.is_local(&definition) {
             findings.extend(self.verify_remote());
+        }
+        if let Some(text) = self.small_spool() {
+            findings.push(error(Level::Warning, "master", "spool", text, None));
         }
         let privileged = rustix::process::geteuid().is_root();
         if !privileged {

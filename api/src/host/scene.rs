@@ -40,6 +40,7 @@ pub(crate) struct Scene {
     closed: watch::Sender<bool>,
     /// A `run` is under way.
     starting: AtomicBool,
+    pub(super) crossed: super::told::Crossed,
     /// Calls that change what the scenario does, one after the other.
     pub(super) turning: Mutex<()>,
 }
@@ -64,6 +65,7 @@ impl Scene {
             changed: Condvar::new(),
             closed: watch::channel(false).0,
             starting: AtomicBool::new(false),
+            crossed: Default::default(),
             turning: Mutex::new(()),
         })
     }
@@ -286,7 +288,11 @@ impl Scene {
     /// Ends everything in good order. The replica side stays closed until [`Scene::reopen`].
     pub(super) fn shutdown(&self, limit: Duration) {
         if let Some(local) = self.local.lock().take() {
-            local.stop(limit / 2);
+            local.stop(limit / 2, || {
+                if let Some(replica) = &*self.replica.lock() {
+                    replica.release();
+                }
+            });
         }
         // Links to remote masters end; what is in flight is taken first.
         self.closed.send_replace(true);

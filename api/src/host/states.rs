@@ -37,7 +37,10 @@ pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
         return (State::Problem, Some(cause.clone()));
     }
     if facts.detached {
-        return (State::Detached, halt_text(facts.halt));
+        // Capture is to go on meanwhile: if it does not, that must not wait until somebody resumes.
+        let broken = (facts.agent == Some(AgentState::Problem)).then_some(facts.agent_cause).flatten();
+        let capture = broken.map(|cause| format!("capture does not run: {cause}"));
+        return (State::Detached, capture.or_else(|| halt_text(facts.halt)));
     }
     if facts.wanted == Wanted::Stopped && !facts.running {
         return (State::Stopped, None);

@@ -1,15 +1,44 @@
 //! What of the captured stream people are told of: gaps, and what could not be kept.
 //!
-//! Stands between a stream and the journal. A line is written when its marker is durable, so the log never speaks of
+//! Stands between a stream and the journal, and counts what comes through. A line is written when its marker is durable, so the log never speaks of
 //! what a restart may take back.
 
 use super::scene::Scene;
 use crate::engine::Level;
-use journal::{Event, Marker, Part};
-use replication::ingest::{Done, Ingest, IngestState};
+use journal::{Event, Marker, Part, Payload};
+use replication::ingest::{Done, Ingest, IngestError, IngestState};
 use replication::os_tree::OsTree;
 use replication::replica::Replica;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use wire::stream::MeetingId;
+
+/// What has come through streams since the scene was made.
+#[derive(Debug, Default)]
+pub(super) struct Crossed {
+    bytes: AtomicU64,
+    removed: AtomicU64,
+}
+
+impl Crossed {
+    fn count(&self, part: &Part) {
+        let (mut bytes, mut removed) = (0, 0);
+        for event in &part.capture.events {
+            match event {
+                Event::Write { data: Payload::Inline(data), .. } => bytes += data.len() as u64,
+                Event::Remove { .. } => removed += 1,
+                _ => {}
+            }
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.removed.fetch_add(removed, Ordering::Relaxed);
+    }
+
+    /// Bytes of files, and names that were removed.
+    pub(super) fn now(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.removed.load(Ordering::Relaxed))
+    }
+}
 
 /// A replica whose markers are told of.
 pub(super) struct Told {
@@ -40,7 +69,12 @@ impl Ingest for Told {
         self.replica.state()
     }
 
+    fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError> {
+        self.replica.meet(known, goes_on)
+    }
+
     fn ingest(&self, parts: Vec<Part>, done: Done) {
+        parts.iter().for_each(|part| self.scene.crossed.count(part));
         let mut lines = Vec::new();
         for capture in parts.iter().filter(|part| part.last).map(|part| &part.capture) {
             let markers = capture.events.iter().filter_map(|event| match event {

@@ -245,7 +245,8 @@ impl Served {
         };
         while !is_there() {
             if Instant::now() >= give_up {
-                let error = late().because(format!("LSN {} is captured and safe on this side.", flushed.lsn));
+                let error =
+                    late().because(format!("LSN {} is captured on this side and on its way.", flushed.lsn));
                 return Err(error);
             }
             let mut known = self.known.lock();

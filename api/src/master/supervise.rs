@@ -1,11 +1,12 @@
 //! Keeps one [`Served`] for each scenario that the replica assigns to this host.
 //!
 //! Spool and index lie in directories named by scenario *and* id. Ids are never used twice, so a scenario that was
-//! deleted and made again under its name meets no spool of the one before. What belongs to a scenario that is no
-//! longer assigned is removed, since nobody will ever ask for it.
+//! deleted and made again under its name meets no spool of the one before. What becomes of the spool of a scenario that
+//! is no longer assigned is decided in [`super::aside`].
 
+use super::aside::{self, Aside, Line};
 use super::dial;
-use super::served::{Served, directory_name, is_directory_name};
+use super::served::{Served, directory_name};
 use crate::config::MasterOptions;
 use crate::daemon::EngineContext;
 use crate::engine::{EngineError, EngineResult, Level};
@@ -15,7 +16,7 @@ use replication::stream::StreamError;
 use replication::stream::master::{Dial, watch_assignments};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use wire::codes;
@@ -42,6 +43,8 @@ pub(super) struct Supervisor {
     dial: Dial,
     served: Mutex<BTreeMap<u64, Arc<Served>>>,
     list: Mutex<List>,
+    /// Spools of scenarios that are not served.
+    aside: Mutex<Vec<Aside>>,
     news: Notify,
 }
 
@@ -62,6 +65,7 @@ impl Supervisor {
             dial,
             served: Mutex::default(),
             list: Mutex::new(List::Unknown),
+            aside: Mutex::default(),
             news: Notify::new(),
         }
     }
@@ -99,6 +103,16 @@ impl Supervisor {
         list.into_iter()
             .find(|served| served.name() == name)
             .ok_or_else(|| EngineError::no_such_scenario(name))
+    }
+
+    /// Spools of scenarios that are not served, the newest of each name; of one name, or all.
+    pub fn aside(&self, name: Option<&str>) -> Vec<Aside> {
+        let served: BTreeSet<String> = self.served.lock().values().map(|one| one.name().to_owned()).collect();
+        let wanted =
+            |one: &&Aside| !served.contains(&one.scenario) && name.is_none_or(|name| one.scenario == name);
+        let by_name: BTreeMap<String, Aside> =
+            self.aside.lock().iter().filter(wanted).map(|one| (one.scenario.clone(), one.clone())).collect();
+        by_name.into_values().collect()
     }
 
     /// Serves what is assigned until `stop` turns true; then ends all in good order.
@@ -193,34 +207,21 @@ impl Supervisor {
         Working { assignment, stop, task }
     }
 
-    /// Removes what scenarios left that are no longer this master's.
+    /// Sees to what scenarios left that are no longer this master's, and brings back what those left that are again.
     async fn forget_others(&self, list: &[Assignment]) {
         let wanted: BTreeSet<String> = list.iter().map(directory_name).collect();
         let (layout, spool) = (self.layout.clone(), self.options.spool.clone());
-        let removed = spawn_blocking(move || {
-            // The index is what only this daemon makes: the spool's directory may be anybody's.
-            let Ok(entries) = std::fs::read_dir(layout.data().join("projections").join("index")) else {
-                return;
-            };
-            for entry in entries.flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if wanted.contains(&name) || !is_directory_name(&name) {
-                    continue;
-                }
-                tracing::info!(
-                    directory = name,
-                    "removing what a scenario left that this master no longer serves"
-                );
-                for place in [spool.join(&name), layout.cookies(&name), layout.index(&name)] {
-                    match std::fs::remove_dir_all(&place) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            tracing::warn!(path = %place.display(), %error, "cannot remove");
-                        }
-                        _ => {}
-                    }
-                }
-            }
+        let seen_to = spawn_blocking(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let mut lines: Vec<Line> =
+                wanted.iter().filter_map(|name| aside::take_back(&spool, name)).collect();
+            lines.extend(aside::forget_others(&spool, &layout, &wanted, now));
+            (lines, aside::list(&spool))
         });
-        drop(removed.await);
+        let Ok((lines, aside)) = seen_to.await else { return };
+        for Line { level, scenario, text } in lines {
+            self.context.activity.write(level, &scenario, None, &text);
+        }
+        *self.aside.lock() = aside;
     }
 }

@@ -6,6 +6,8 @@
 //! sends ends as a [`ConvertError`], never as a panic or an allocation on its say-so. Repeated fields that decode
 //! into much more than they take on the wire travel as bytes and are counted before they are decoded.
 
+mod ask;
+mod command;
 mod control;
 mod convert;
 mod event;
@@ -13,9 +15,11 @@ mod part;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Answer, BLOCK_HASH_BYTES, BLOCKS_BYTES_MAX, BLOCKS_MAX, BlockHashes, BlocksWanted, Request};
 pub use control::{
     AgentState, Assignment, Command, Definition, Failed, Finding, Hello, MasterStatus, NamespaceEntry,
-    NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition, SpoolState, Synchronization, Welcome,
+    NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition, SkippedName, SpoolState,
+    Synchronization, Welcome,
 };
 pub use control::{AutoResync, FromMaster, FromReplica, SyncMode};
 pub use part::{check_part, decode_part, encode_part};
@@ -52,6 +56,9 @@ pub const NAMESPACE_ENTRIES_MAX: usize = 8192;
 /// More roots, excludes, settings or findings in one message are refused.
 pub const LIST_MAX: usize = 4096;
 
+/// More objects in one list of what could not be written are refused.
+pub const NOT_WRITTEN_MAX: usize = 256;
+
 /// Identity of a replica's journal, minted when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JournalId(pub [u8; 16]);
@@ -61,6 +68,11 @@ impl std::fmt::Display for JournalId {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
+
+/// Identity of a meeting of master and replica, minted by the replica and journaled there: who was at the last one has
+/// seen everything the journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MeetingId(pub [u8; 16]);
 
 /// A message that breaks the rules of the protocol.
 #[derive(Debug, thiserror::Error)]

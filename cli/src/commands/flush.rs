@@ -19,7 +19,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Stage {
-    /// Safe on the master
+    /// Read again and spooled on the master: survives a cut line, not a crash of the master's daemon
     Captured,
     /// Safe in the journal
     Journaled,

@@ -167,14 +167,16 @@ async fn certificates() {
     ours.issue("server", "localhost", |_| {});
     ours.issue("ops", "ops.example", |_| {});
     ours.issue("prod", "prod.example", |_| {});
+    ours.issue("stranger", "web7.example", |_| {});
     ours.issue("old", "ops.example", |parameters| parameters.not_after = rcgen::date_time_ymd(2020, 1, 1));
     foreign.issue("ops", "ops.example", |_| {});
     let tls = ours.tls();
     let world = World::with(|mut options| {
         options.listen = Some("127.0.0.1:0".parse().unwrap());
         options.tls = Some(tls.clone());
+        options.operators.insert("ops.example".to_owned());
         if let Some(replica) = &mut options.replica {
-            replica.masters.insert("prod".to_owned());
+            replica.masters.insert("prod.example".to_owned());
         }
         options
     })
@@ -198,19 +200,29 @@ async fn certificates() {
     world.bad(&line(&ours, Some((&ours, "ops")), "127.0.0.1"), 6, "RW1021").await;
     // A master's certificate streams and does nothing else.
     world.bad(&line(&ours, Some((&ours, "prod")), "localhost"), 6, "RW0459").await;
+    // Nor does one that nobody has listed.
+    world.bad(&line(&ours, Some((&ours, "stranger")), "localhost"), 6, "RW0459").await;
     world.bad("--cert /nowhere/x scenario list --endpoint https://localhost:1", 2, "RW1028").await;
 
     // New certificates of another authority, without a restart; then some that cannot be used.
     let good = line(&ours, Some((&ours, "ops")), "localhost");
     foreign.issue("server", "localhost", |_| {});
     let mut options = world.options();
+    options.operators.insert("ops.example".to_owned());
     options.tls = Some(foreign.tls());
     daemon.reload(&options).unwrap();
     world.good(&line(&foreign, Some((&foreign, "ops")), "localhost")).await;
     world.bad(&good, 6, "RW1021").await;
     std::fs::write(foreign.file("server.key"), "rubbish").unwrap();
     assert_eq!(daemon.reload(&options).unwrap_err().code().id, "RW1021");
-    world.good(&line(&foreign, Some((&foreign, "ops")), "localhost")).await;
+    let theirs = line(&foreign, Some((&foreign, "ops")), "localhost");
+    world.good(&theirs).await;
+    // Who may do what counts from the next call on, too.
+    foreign.issue("server", "localhost", |_| {});
+    options.tls = Some(foreign.tls());
+    options.operators = ["somebody else".to_owned()].into();
+    daemon.reload(&options).unwrap();
+    world.bad(&theirs, 6, "RW0459").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,6 +235,7 @@ async fn a_silent_peer_is_in_nobodys_way() {
     let world = World::with(|mut options| {
         options.listen = Some("127.0.0.1:0".parse().unwrap());
         options.tls = Some(tls);
+        options.operators.insert("ops.example".to_owned());
         options
     })
     .await;

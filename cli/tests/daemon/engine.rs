@@ -306,6 +306,7 @@ impl Engine for TestEngine {
         Ok(RewindReport {
             to,
             before,
+            onto_master: false,
             files_changed: 3,
             bytes_written: 4096,
             elapsed,

@@ -7,9 +7,20 @@
 //! `published` after opening is W, the last LSN whose undo is durable and complete: apply published nothing beyond it
 //! and touched nothing beyond it. The tree is somewhere between the durable cursor and W; whoever owns the tree
 //! reconciles it ([`Opened::window`]) before anything else is applied.
+//!
+//! Local captures behind W are given up. A rewind journals what it is going to do, and dies before undo of it is
+//! durable: then the tree was not touched for it, nobody was told that it happened, and the plan it was part of died
+//! with it; whoever goes on plans anew from where the tree stands. So it never happened, which a control record says
+//! before anything else may be applied ([`Ordered`] leaves such captures out for ever). Those up to W stay: the tree may
+//! hold them, and recovery sees to it that it does. The alternative, applying them now, would change the tree at a start
+//! that nobody asked for, and would leave it half way all the same where the rewind had more to journal. Their LSNs are
+//! not given again ([`Journal::next_local`]). Captured changes behind W are not touched by this: they did happen.
 
 use super::order::Assembler;
-use super::{CONTROLS_KEY, Clock, HEAD_KEY, Heads, Journal, Ordered, TablesHead, redo_record, undo_record};
+use super::{
+    CONTROLS_KEY, Clock, HEAD_KEY, Heads, Journal, Ordered, TablesHead, counts_in_parts, redo_record,
+    undo_record,
+};
 use crate::checkpoint;
 use crate::controls::Controls;
 use crate::disk::Disk;
@@ -18,7 +29,7 @@ use crate::id::NodeId;
 use crate::log::{GroupCommit, GroupOptions, LogOptions, LogSet, RecordAt, Stream};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
-use crate::record::{RedoRecord, UndoPart, UndoRecord};
+use crate::record::{Control, RedoRecord, UndoPart, UndoRecord};
 use crate::state::{Replaced, State, Transition, history_puts, point_put, rows};
 use crate::tables::{Put, Space, Tables};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -108,8 +119,8 @@ impl Journal {
         catch_up.undo(undo.read(if rebuilt { undo.first() } else { head.undo }))?;
         catch_up.captures(&redo, &head)?;
         catch_up.inodes()?;
-        let CatchUp { controls, journaled, time, cursor, cursor_redo, published, .. } = catch_up;
-        let heads = Heads { journaled, time, applied: cursor, cursor, cursor_redo };
+        let CatchUp { controls, journaled, parts, time, cursor, cursor_redo, published, .. } = catch_up;
+        let heads = Heads { journaled, parts, time, applied: cursor, cursor, cursor_redo };
         let group = GroupCommit::start(Arc::clone(&redo), GroupOptions::default())?;
         let journal = Arc::new(Journal {
             directory: directory.to_path_buf(),
@@ -126,7 +137,25 @@ impl Journal {
             leases: Mutex::default(),
             pinning: Mutex::default(),
         });
+        journal.drop_unapplied_locals(published)?;
         Ok(Opened { journal, cursor, published, rebuilt })
+    }
+
+    /// Gives up local captures that were journaled and of which nothing else is durable.
+    fn drop_unapplied_locals(&self, published: Lsn) -> Result<(), JournalError> {
+        let minted = self.with_controls(Controls::minted);
+        if minted <= published || self.with_controls(|controls| controls.is_dropped(minted)) {
+            return Ok(());
+        }
+        let Lsn { captured, local: upto } = minted;
+        let after = if published.captured == captured { published.local } else { 0 };
+        tracing::warn!(
+            captured,
+            after,
+            upto,
+            "changes of an interrupted rewind that were not begun are given up"
+        );
+        self.control(Control::LocalsDropped { captured, after, upto })
     }
 }
 
@@ -157,6 +186,7 @@ struct CatchUp<'a> {
     tables: &'a Arc<dyn Tables>,
     controls: Controls,
     journaled: Lsn,
+    parts: u32,
     time: Timestamp,
     cursor: Lsn,
     cursor_redo: RecordAt,
@@ -176,6 +206,7 @@ impl<'a> CatchUp<'a> {
             tables,
             controls: Controls::default(),
             journaled: Lsn::captured(had.captured),
+            parts: 0,
             time: Timestamp(0),
             cursor: Lsn { captured: head.cursor.0, local: head.cursor.1 },
             cursor_redo: head.cursor_redo,
@@ -236,7 +267,8 @@ impl<'a> CatchUp<'a> {
     /// Controls, the last journaled LSN, and points in front of what the tables hold. `from` is where the controls
     /// at hand have to be brought up to date from.
     fn redo(&mut self, reader: crate::log::LogReader, from: RecordAt) -> Result<(), JournalError> {
-        let mut assembler = Assembler::default();
+        // Local captures come between the parts of captured ones, so each kind is put together by itself.
+        let (mut captured, mut local) = (Assembler::default(), Assembler::default());
         let mut puts = Vec::new();
         for record in reader {
             let record = record?;
@@ -246,6 +278,14 @@ impl<'a> CatchUp<'a> {
                 }
                 RedoRecord::Control(_) => {}
                 RedoRecord::Part(part) => {
+                    let is_local = part.capture.lsn.is_local();
+                    if !is_local {
+                        if record.at >= from {
+                            self.controls.heard();
+                        }
+                        self.parts = if !part.last && counts_in_parts(&part) { part.number + 1 } else { 0 };
+                    }
+                    let assembler = if is_local { &mut local } else { &mut captured };
                     let Some(placed) = assembler.part(part, record.at, Vec::new()) else { continue };
                     let capture = &placed.capture;
                     if record.at >= from {
@@ -277,12 +317,12 @@ impl<'a> CatchUp<'a> {
             let head = TablesHead { published, cursor, cursor_redo: self.cursor_redo, ..head.clone() };
             (Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&head)))
         };
-        // Payloads that were never journaled are in the tree up to the cursor.
-        let begin = || Transition::new(&*tables).with_external_known(self.cursor);
+        // Payloads that were never journaled are in the tree up to the cursor, or known to be lost.
+        let begin = || Transition::new(&*tables).with_external_known(self.cursor, &self.controls);
         let mut transition = begin();
         let mut count = 0;
         let mut lsn = self.had;
-        for placed in Ordered::new(redo, head.redo, self.had, self.published) {
+        for placed in Ordered::new(redo, head.redo, self.had, self.published, self.controls.dropped()) {
             let placed = placed?;
             transition.capture(&placed.capture, &placed.places, None)?;
             if let Some((space, key, value)) = point_put(&placed.capture) {

@@ -43,6 +43,14 @@ pub enum Control {
     Server { kind: u16, body: Vec<u8> },
     /// Points before this one are no longer promised; undo before it may be dropped.
     Horizon { captured: u64, local: u64 },
+    /// The local captures `captured.(after + 1)` to `captured.upto`, journaled before this record, were never applied
+    /// and never will be: they do not count.
+    LocalsDropped { captured: u64, after: u64, upto: u64 },
+    /// Bytes that were never journaled of the captures `first` to `last` did not get into the tree: they went with the
+    /// process that held them.
+    BytesLost { first: u64, last: u64 },
+    /// A master was met: the id of the meeting, and that of the last one the master was at before.
+    Met { meeting: [u8; 16], before: [u8; 16] },
 }
 
 #[derive(Encode, Decode)]

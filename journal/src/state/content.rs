@@ -1,8 +1,10 @@
 //! What captures replace in files: undo of overlapping writes.
 //!
 //! Rules, for one capture that changes bytes `a..b` of a file:
-//! - Bytes at or behind the size the file had when the capture began need no undo: the size in the metadata undo
-//!   already hides them from every earlier view.
+//! - Bytes at or behind the size the file had when the capture began are hidden from views of that time by the size in
+//!   the metadata undo. If the file was longer at some time before, views of then read zeros there: a write records
+//!   zeros as far as the file ever reached, and a cut needs to record nothing but what was not zero. So a hole costs
+//!   nothing, however long, until something is written into it.
 //! - A byte changed twice by one capture needs undo once, for its value when the capture began. `touched` holds the
 //!   ranges already recorded.
 //! - Where an earlier capture of the same batch wrote the byte, the tree does not hold that value yet (nothing of the
@@ -32,6 +34,11 @@ pub trait OldBytes {
     /// # Errors
     /// `Tree` if the file cannot be read, `Drift` if it is not there.
     fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError>;
+    /// Where the next bytes at or after `offset` are that are no hole; `None` if there are none.
+    ///
+    /// # Errors
+    /// As [`OldBytes::read`].
+    fn next_data(&mut self, node: NodeId, offset: u64) -> Result<Option<u64>, JournalError>;
 }
 
 /// Takes undo of bytes as it is found.
@@ -62,7 +69,8 @@ enum Written {
 pub struct BatchContent {
     written: HashMap<NodeId, ExtentMap<Written>>,
     touched: HashMap<NodeId, ExtentMap<()>>,
-    start_sizes: HashMap<NodeId, Option<u64>>,
+    /// Size when the capture began, and the greatest size before; `None` for what was created meanwhile.
+    start_sizes: HashMap<NodeId, Option<(u64, u64)>>,
 }
 
 /// One change of bytes.
@@ -73,9 +81,6 @@ pub struct Replacing<'a> {
     pub range: Range<u64>,
     /// The new bytes, `None` for zeros or for a cut: what lies behind the end of a file reads as zeros.
     pub new: Option<&'a [u8]>,
-    /// The file is cut: what lay behind the new end is recorded even if it was zeros, because a later write behind
-    /// the end records nothing.
-    pub cut: bool,
     /// Size of the file before the event.
     pub size: u64,
     /// Hash of the old bytes in the range, cut at the end of the file.
@@ -97,9 +102,9 @@ impl BatchContent {
         self.written.insert(node, zeros);
     }
 
-    /// Remembers the size a file had when the capture began, at its first change.
-    pub fn note_size(&mut self, node: NodeId, size: u64) {
-        self.start_sizes.entry(node).or_insert(Some(size));
+    /// Remembers the size a file had when the capture began, and the greatest it ever had, at its first change.
+    pub fn note_size(&mut self, node: NodeId, size: u64, longest: u64) {
+        self.start_sizes.entry(node).or_insert(Some((size, longest)));
     }
 
     /// The batch writes zeros over a range.
@@ -124,9 +129,12 @@ impl BatchContent {
         sink: &mut dyn UndoSink,
     ) -> Result<(), JournalError> {
         let node = change.node;
-        let Some(Some(start_size)) = self.start_sizes.get(&node).copied() else {
+        let Some(Some((start_size, longest))) = self.start_sizes.get(&node).copied() else {
             return Ok(());
         };
+        if change.new.is_some() {
+            self.refer_behind_the_end(change, start_size, longest, sink)?;
+        }
         let range = change.range.start..change.range.end.min(start_size);
         if range.start >= range.end {
             return Ok(());
@@ -143,6 +151,8 @@ impl BatchContent {
                 .map_or_else(|| vec![(gap.clone(), None)], |map| map.pieces(gap.clone()));
             for (piece, written) in pieces {
                 match written {
+                    // Zeros before and after.
+                    Some(Written::Zero) if change.new.is_none() => {}
                     Some(written) => {
                         hasher = None;
                         self.refer(node, piece, &written, sink)?;
@@ -162,6 +172,23 @@ impl BatchContent {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Zeros that views of a time when the file was longer read where it is written now.
+    fn refer_behind_the_end(
+        &mut self,
+        change: &Replacing<'_>,
+        start_size: u64,
+        longest: u64,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        let behind = change.range.start.max(start_size)..change.range.end.min(longest);
+        if behind.start >= behind.end {
+            return Ok(());
+        }
+        let touched = self.touched.get(&change.node);
+        let gaps = touched.map_or_else(|| vec![behind.clone()], |map| map.gaps(behind.clone()));
+        gaps.into_iter().try_for_each(|gap| self.refer(change.node, gap, &Written::Zero, sink))
     }
 
     fn refer(
@@ -196,6 +223,12 @@ impl BatchContent {
     ) -> Result<(), JournalError> {
         let mut at = piece.start;
         while at < piece.end {
+            if change.new.is_none() {
+                match old.next_data(change.node, at)?.filter(|data| *data < piece.end) {
+                    Some(data) => at = at.max(data - data % PAGE_BYTES),
+                    None => break,
+                }
+            }
             let bytes = (piece.end - at).min(READ_BYTES) as usize;
             let mut buffer = vec![0; bytes];
             // Bytes the file does not have read as zeros: the journal says they are there.
@@ -232,7 +265,7 @@ impl BatchContent {
                 None
             } else {
                 let page = old.get(within.clone()).unwrap_or_default();
-                Some(PageFate::of(page, new.map(|new| new.get(within).unwrap_or_default()), change.cut))
+                Some(PageFate::of(page, new.map(|new| new.get(within).unwrap_or_default())))
             };
             match (&mut run, fate) {
                 (Some((running, range)), Some(fate)) if *running == fate => range.end = page_end,
@@ -288,13 +321,13 @@ enum PageFate {
 }
 
 impl PageFate {
-    fn of(old: &[u8], new: Option<&[u8]>, cut: bool) -> PageFate {
+    fn of(old: &[u8], new: Option<&[u8]>) -> PageFate {
         let zero = is_zero(old);
         let equal = match new {
             Some(new) => old == new,
             None => zero,
         };
-        if equal && !cut {
+        if equal {
             PageFate::Equal
         } else if zero {
             PageFate::Zero

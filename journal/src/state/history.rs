@@ -15,7 +15,15 @@ pub fn root_row() -> NodeRow {
     let time = Timestamp(0);
     let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: time, ctime: time };
     let meta = Meta { kind: Kind::Directory, size: 0, attributes, xattrs: Vec::new() };
-    NodeRow { meta, inode: 0, origin: None, kept_since: None, content_known: true }
+    NodeRow {
+        meta,
+        inode: 0,
+        origin: None,
+        kept_since: None,
+        content_known: true,
+        known_bytes: 0,
+        longest: 0,
+    }
 }
 
 /// What a person sees of a capture.

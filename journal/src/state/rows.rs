@@ -32,6 +32,35 @@ pub struct NodeRow {
     pub kept_since: Option<(u64, u64)>,
     /// False if its bytes were lost with a crash of the first synchronization and must be sent again.
     pub content_known: bool,
+    /// If they were: how many of the first bytes are known.
+    pub known_bytes: u64,
+    /// The greatest size it ever had, for regular files.
+    pub longest: u64,
+}
+
+impl NodeRow {
+    /// Bytes from here on are not those of the master.
+    pub fn lose(&mut self, from: u64) {
+        self.known_bytes = if self.content_known { from } else { self.known_bytes.min(from) };
+        self.content_known = false;
+    }
+
+    /// These bytes are those of the master. What was lost is sent again from the beginning to the end, so it is enough
+    /// to know how far that has come.
+    pub fn learn(&mut self, range: &std::ops::Range<u64>) {
+        if range.start <= self.known_bytes {
+            self.known_bytes = self.known_bytes.max(range.end);
+        }
+    }
+
+    /// Takes note of the size the file has after a change of its bytes.
+    pub fn resize(&mut self, size: u64) {
+        self.meta.size = size;
+        self.longest = self.longest.max(size);
+        if self.content_known || self.known_bytes >= size {
+            (self.content_known, self.known_bytes) = (true, 0);
+        }
+    }
 }
 
 /// What a capture touched.

@@ -8,6 +8,7 @@ use super::content::{BatchContent, OldBytes, Replacing, UndoSink};
 use super::history::root_row;
 use super::overlay::{Overlay, State};
 use super::rows::NodeRow;
+use crate::controls::Controls;
 use crate::error::JournalError;
 use crate::event::{Capture, Event, Payload, PayloadAt, Provenance};
 use crate::id::{Edge, NodeId};
@@ -51,6 +52,7 @@ pub struct Transition<'t> {
     nodes_seen: HashSet<NodeId>,
     touched: HashSet<NodeId>,
     external_known: Lsn,
+    lost: Option<&'t Controls>,
     removals: VecDeque<bool>,
 }
 
@@ -78,14 +80,17 @@ impl<'t> Transition<'t> {
             nodes_seen: HashSet::new(),
             touched: HashSet::new(),
             external_known: Lsn::ZERO,
+            lost: None,
             removals: VecDeque::new(),
         }
     }
 
-    /// Bytes that were never journaled are in the tree for captures up to this one.
+    /// Bytes that were never journaled are in the tree for captures up to this one, but for those the journal says
+    /// were lost.
     #[must_use]
-    pub fn with_external_known(mut self, upto: Lsn) -> Self {
+    pub fn with_external_known(mut self, upto: Lsn, lost: &'t Controls) -> Self {
         self.external_known = upto;
+        self.lost = Some(lost);
         self
     }
 
@@ -140,7 +145,7 @@ impl<'t> Transition<'t> {
                 self.nodes_seen.insert(*node);
                 self.before.entry(*node).or_default();
                 let meta = Meta { size: 0, ..meta.clone() };
-                let row = NodeRow { meta, inode: 0, origin: *origin, kept_since: None, content_known: true };
+                let row = NodeRow { meta, origin: *origin, ..root_row() };
                 self.overlay.put_node(*node, &row);
                 self.touched.insert(*node);
                 self.content.created(*node);
@@ -415,7 +420,7 @@ impl<'t> Transition<'t> {
         if !row.meta.kind.is_file() {
             return Err(JournalError::Inconsistent { lsn, what: "bytes of something that is no file" });
         }
-        self.content.note_size(node, row.meta.size);
+        self.content.note_size(node, row.meta.size, row.longest);
         let place = self.record_bytes(event, &range, row.meta.size, places, undo)?;
         match (event, place) {
             (Event::Write { offset, .. }, Some(at)) => self.content.wrote(node, *offset, at),
@@ -427,11 +432,15 @@ impl<'t> Transition<'t> {
             (_, Some(end)) => row.meta.size.max(end),
             _ => row.meta.size,
         };
-        let external =
-            matches!(event, Event::Write { data: Payload::External { .. }, .. }) && lsn > self.external_known;
+        let external = matches!(event, Event::Write { data: Payload::External { .. }, .. });
+        let lost = external && (lsn > self.external_known || self.lost.is_some_and(|lost| lost.is_lost(lsn)));
         self.change_node(lsn, node, replaced, |row| {
-            row.meta.size = size;
-            row.content_known &= !external;
+            match event {
+                Event::Write { .. } if lost => row.lose(range.start),
+                Event::Write { .. } | Event::Punch { .. } => row.learn(&range),
+                _ => {}
+            }
+            row.resize(size);
         })
     }
 
@@ -465,8 +474,7 @@ impl<'t> Transition<'t> {
         if let (None, Some(at)) = (&loaded, place) {
             loaded = Some((undo.load)(at)?);
         }
-        let cut = matches!(event, Event::Resize { .. });
-        let change = Replacing { node, range: range.clone(), new: loaded.as_deref(), cut, size, before };
+        let change = Replacing { node, range: range.clone(), new: loaded.as_deref(), size, before };
         self.content.replace(&change, undo.old, undo.sink)?;
         Ok(place)
     }

@@ -47,37 +47,73 @@ fn remove<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, node: NodeId) -> Res
     journal.forget_kept(node)
 }
 
-/// Removes a node and all below it; fine if it is gone.
-fn remove_all<T: TreeIo>(tree: &Arc<T>, dir: &T::Dir, name: &journal::Name) -> io::Result<()> {
-    // Each entry is removed after all that is below it; a stack of open directories would be as deep as the tree.
-    let Some(stat) = tree.stat(dir, name)? else { return Ok(()) };
+/// Directories held open on the way down.
+const OPEN_MAX: usize = 64;
+
+/// Removes a node and all below it; fine if it is gone. Each entry is removed after all that is below it. The way down
+/// may be longer than a process may have files open, so only its end is held open; what is above is found again by its
+/// names when it is its turn.
+fn remove_all<T: TreeIo>(tree: &Arc<T>, top: &T::Dir, name: &journal::Name) -> io::Result<()> {
+    let Some(stat) = tree.stat(top, name)? else { return Ok(()) };
     if !stat.kind.is_directory() {
-        return tree.unlink(dir, name);
+        return tree.unlink(top, name);
     }
-    let mut open = vec![(dir.clone(), name.clone(), tree.open_dir(dir, name)?)];
-    while let Some((parent, name, dir)) = open.last().cloned() {
-        let mut below = None;
-        for child in tree.list(&dir)? {
-            match tree.stat(&dir, &child)? {
-                Some(stat) if stat.kind.is_directory() => {
-                    let opened = tree.open_dir(&dir, &child)?;
-                    if tree.list(&opened)?.is_empty() {
-                        tree.remove_dir(&dir, &child)?;
-                    } else {
-                        below = Some((dir.clone(), child, opened));
-                        break;
-                    }
-                }
-                Some(_) => tree.unlink(&dir, &child)?,
-                None => {}
-            }
+    let mut names = vec![name.clone()];
+    // Of the last of the names, the last one for the last of them.
+    let mut open = std::collections::VecDeque::new();
+    while !names.is_empty() {
+        if open.is_empty() {
+            reopen(tree, top, &names, &mut open)?;
         }
-        match below {
-            Some(deeper) => open.push(deeper),
-            None => {
-                tree.remove_dir(&parent, &name)?;
-                open.pop();
+        let Some(dir) = open.back().cloned() else { return Ok(()) };
+        if let Some(below) = empty(tree, &dir)? {
+            open.push_back(tree.open_dir(&dir, &below)?);
+            names.push(below);
+            if open.len() > OPEN_MAX {
+                open.pop_front();
             }
+            continue;
+        }
+        open.pop_back();
+        let Some(name) = names.pop() else { break };
+        if open.is_empty() && !names.is_empty() {
+            reopen(tree, top, &names, &mut open)?;
+        }
+        tree.remove_dir(open.back().unwrap_or(top), &name)?;
+    }
+    Ok(())
+}
+
+/// Removes what is no directory, and directories that hold nothing, until there is one that holds something: its name.
+fn empty<T: TreeIo>(tree: &Arc<T>, dir: &T::Dir) -> io::Result<Option<journal::Name>> {
+    for child in tree.list(dir)? {
+        match tree.stat(dir, &child)? {
+            Some(stat) if stat.kind.is_directory() => {
+                if !tree.list(&tree.open_dir(dir, &child)?)?.is_empty() {
+                    return Ok(Some(child));
+                }
+                tree.remove_dir(dir, &child)?;
+            }
+            Some(_) => tree.unlink(dir, &child)?,
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the directories at the end of a way down.
+fn reopen<T: TreeIo>(
+    tree: &Arc<T>,
+    top: &T::Dir,
+    names: &[journal::Name],
+    open: &mut std::collections::VecDeque<T::Dir>,
+) -> io::Result<()> {
+    let mut dir = top.clone();
+    for name in names {
+        dir = tree.open_dir(&dir, name)?;
+        open.push_back(dir.clone());
+        if open.len() > OPEN_MAX / 2 {
+            open.pop_front();
         }
     }
     Ok(())

@@ -9,7 +9,8 @@
 //!    earlier try. A node older than C has a known inode; it is recognised by it wherever it is.
 //! 2. *Stage* what is found: older nodes move to the kept area under a name of their own; everything else was created
 //!    in the window, its bytes and names are all in redo, and it is removed. Older nodes inside such a new directory
-//!    are staged first.
+//!    are staged first. Before anything is moved or removed, everything older must have been found, and what is to be
+//!    removed must stand where the window put something of its kind: else somebody else was there.
 //! 3. *Place*: every touched name that the tables bind is made, parents before children; nodes created in the window
 //!    are created anew.
 //! 4. *Bytes* of the window are written again in order: writing twice what was written once changes nothing.
@@ -19,7 +20,10 @@
 //! and only names that are not the last are unlinked. If one is missing all the same, somebody else was there: drift.
 //! A crash in the middle of all this leaves staged nodes, and step 1 finds them there.
 
+mod look;
+
 use journal::journal::{Journal, Placed};
+use journal::record::Control;
 use journal::state::{NodeRow, State};
 use journal::{Edge, Event, JournalError, Kind, Lsn, Name, NodeId, Payload, RootNo, Space, TreeFile, TreeIo};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -46,10 +50,11 @@ pub fn reconcile<T: TreeIo>(
     }
     let mut work = Work::new(journal, tree, window)?;
     work.look()?;
+    work.check()?;
     work.stage()?;
-    work.place()?;
-    work.bytes(window)?;
-    work.metadata()?;
+    let placed = work.place()?;
+    work.bytes(window, &placed)?;
+    work.metadata(&placed)?;
     Ok(work.created)
 }
 
@@ -64,6 +69,9 @@ fn staged_node(name: &Name) -> Option<NodeId> {
     u64::from_str_radix(text.strip_prefix("staged-")?, 16).ok().map(NodeId)
 }
 
+/// Directory and name of what was put in its place.
+type Places<T> = HashMap<NodeId, (<T as TreeIo>::Dir, Name)>;
+
 struct Work<'j, T: TreeIo> {
     journal: &'j Arc<Journal>,
     tree: &'j Arc<T>,
@@ -71,6 +79,8 @@ struct Work<'j, T: TreeIo> {
     edges: BTreeSet<Edge>,
     /// Nodes created in the window.
     new: HashSet<NodeId>,
+    /// Names under which the window may have left them, and whether it is a directory.
+    expected: HashMap<Edge, Vec<(NodeId, bool)>>,
     /// Nodes whose metadata, names or bytes the window touched.
     nodes: BTreeSet<NodeId>,
     /// Inode to node for older nodes that the window renamed, linked or removed.
@@ -79,6 +89,8 @@ struct Work<'j, T: TreeIo> {
     found: BTreeMap<NodeId, Vec<(T::Dir, Name)>>,
     /// Names that hold something created in the window.
     strangers: Vec<(T::Dir, Name, bool)>,
+    /// A name that holds what the window did not put there.
+    foreign: Option<Name>,
     directories: HashMap<NodeId, T::Dir>,
     created: Vec<(NodeId, u64)>,
 }
@@ -87,11 +99,13 @@ impl<'j, T: TreeIo> Work<'j, T> {
     fn new(journal: &'j Arc<Journal>, tree: &'j Arc<T>, window: &[Placed]) -> Result<Self, JournalError> {
         let mut edges = BTreeSet::new();
         let (mut new, mut nodes) = (HashSet::new(), BTreeSet::new());
+        let (mut directories_made, mut expected) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
         let mut moved_nodes = BTreeSet::new();
         for event in window.iter().flat_map(|placed| &placed.capture.events) {
             let (node, at) = match event {
-                Event::Create { node, at, .. } => {
+                Event::Create { node, at, meta, .. } => {
                     new.insert(*node);
+                    directories_made.insert(*node, meta.kind.is_directory());
                     (*node, vec![at])
                 }
                 Event::Link { node, at, .. } | Event::Remove { node, at, .. } => (*node, vec![at]),
@@ -110,6 +124,9 @@ impl<'j, T: TreeIo> Work<'j, T> {
             moved_nodes.insert(node);
             for edge in at {
                 edges.insert(edge.clone());
+                if let Some(directory) = directories_made.get(&node) {
+                    expected.entry(edge.clone()).or_default().push((node, *directory));
+                }
             }
         }
         let mut work = Work {
@@ -117,17 +134,23 @@ impl<'j, T: TreeIo> Work<'j, T> {
             tree,
             edges,
             new,
+            expected,
             nodes,
             moved: HashMap::new(),
             found: BTreeMap::new(),
             strangers: Vec::new(),
+            foreign: None,
             directories: HashMap::new(),
             created: Vec::new(),
         };
         for node in moved_nodes {
             // The last name of a node may have gone in between: look in the kept area too, and at all it has now.
             for root in work.roots(window) {
-                work.edges.insert(Edge::new(NodeId::kept(root), node.kept_name()));
+                let kept = Edge::new(NodeId::kept(root), node.kept_name());
+                if let Some(directory) = directories_made.get(&node) {
+                    work.expected.entry(kept.clone()).or_default().push((node, *directory));
+                }
+                work.edges.insert(kept);
             }
             for edge in State::links(&**journal.tables(), node)? {
                 work.edges.insert(edge);
@@ -156,93 +179,6 @@ impl<'j, T: TreeIo> Work<'j, T> {
         let Some(root) = node.as_root_or_kept() else { return Ok(None) };
         let opened = if node.is_kept_area() { self.tree.kept(root) } else { self.tree.root(root) };
         opened.map(Some).map_err(failed("open the root", node))
-    }
-
-    /// Step 1. A directory that the window did not move is opened where the tables say; one that it moved, where it
-    /// is found. Looking at one name may reveal the directory of others, so it goes round until nothing new shows.
-    fn look(&mut self) -> Result<(), JournalError> {
-        let roots: BTreeSet<RootNo> =
-            self.edges.iter().filter_map(|edge| edge.parent.as_root_or_kept()).collect();
-        for root in roots {
-            let kept = self.tree.kept(root).map_err(failed("open the kept area", NodeId::kept(root)))?;
-            for name in self.tree.list(&kept).map_err(failed("list the kept area", NodeId::kept(root)))? {
-                if let Some(node) = staged_node(&name) {
-                    self.met(&kept, &name, Some(node))?;
-                }
-            }
-        }
-        let mut left: Vec<Edge> = self.edges.iter().cloned().collect();
-        loop {
-            let before = left.len();
-            let mut waiting = Vec::new();
-            for edge in left {
-                match self.now_at(edge.parent)? {
-                    Some(dir) => self.met(&dir, &edge.name, None)?,
-                    None => waiting.push(edge),
-                }
-            }
-            left = waiting;
-            // What is left lies in directories created in the window: their contents are met with them.
-            if left.is_empty() || left.len() == before {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The directory of a node as the tree stands now, if it can be told yet.
-    fn now_at(&mut self, node: NodeId) -> Result<Option<T::Dir>, JournalError> {
-        if let Some(dir) = self.fixed(node)? {
-            return Ok(Some(dir));
-        }
-        if let Some(dir) = self.directories.get(&node) {
-            return Ok(Some(dir.clone()));
-        }
-        if self.new.contains(&node) {
-            return Ok(None);
-        }
-        let row = self.row(node)?;
-        let (dir, name) = if self.moved.get(&row.inode) == Some(&node) {
-            match self.found.get(&node).and_then(|places| places.first()) {
-                Some((dir, name)) => (dir.clone(), name.clone()),
-                None => return Ok(None),
-            }
-        } else {
-            let links = State::links(&**self.journal.tables(), node)?;
-            let Some(edge) = links.into_iter().next() else { return Ok(None) };
-            match self.now_at(edge.parent)? {
-                Some(dir) => (dir, edge.name),
-                None => return Ok(None),
-            }
-        };
-        let opened = self.tree.open_dir(&dir, &name).map_err(failed("open a directory", node))?;
-        self.directories.insert(node, opened.clone());
-        Ok(Some(opened))
-    }
-
-    /// Takes note of what stands at a name.
-    fn met(&mut self, dir: &T::Dir, name: &Name, staged: Option<NodeId>) -> Result<(), JournalError> {
-        let object = staged.unwrap_or(NodeId(0));
-        let Some(stat) = self.tree.stat(dir, name).map_err(failed("stat", object))? else { return Ok(()) };
-        match self.moved.get(&stat.inode) {
-            Some(node) => {
-                let places = self.found.entry(*node).or_default();
-                places.push((dir.clone(), name.clone()));
-                Ok(())
-            }
-            // An older node the window did not move cannot stand at a name the window touched.
-            None => {
-                let directory = stat.kind.is_directory();
-                self.strangers.push((dir.clone(), name.clone(), directory));
-                if !directory {
-                    return Ok(());
-                }
-                let inside = self.tree.open_dir(dir, name).map_err(failed("open a directory", object))?;
-                for name in self.tree.list(&inside).map_err(failed("list", object))? {
-                    self.met(&inside, &name, None)?;
-                }
-                Ok(())
-            }
-        }
     }
 
     /// Step 2.
@@ -283,12 +219,6 @@ impl<'j, T: TreeIo> Work<'j, T> {
                 _ => {}
             }
         }
-        for node in self.moved.values() {
-            if !self.found.contains_key(node) {
-                let what = "a node older than the durable cursor is missing";
-                return Err(JournalError::Drift { object: node.to_string(), what });
-            }
-        }
         Ok(())
     }
 
@@ -307,8 +237,9 @@ impl<'j, T: TreeIo> Work<'j, T> {
         Err(JournalError::Drift { object: node.to_string(), what: "it has no name" })
     }
 
-    /// Step 3: names as the tables have them, parents before children.
-    fn place(&mut self) -> Result<(), JournalError> {
+    /// Step 3: names as the tables have them, parents before children. Where everything is that was put in its place:
+    /// directories that nothing else was put into have to be found too, for what lies in them.
+    fn place(&mut self) -> Result<Places<T>, JournalError> {
         self.directories.clear();
         let mut left = Vec::new();
         for edge in &self.edges {
@@ -316,7 +247,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
                 left.push((edge.clone(), node));
             }
         }
-        let mut placed: HashMap<NodeId, (T::Dir, Name)> = HashMap::new();
+        let mut placed = Places::<T>::new();
         while !left.is_empty() {
             let before = left.len();
             let mut waiting = Vec::new();
@@ -334,15 +265,11 @@ impl<'j, T: TreeIo> Work<'j, T> {
                 });
             }
         }
-        Ok(())
+        Ok(placed)
     }
 
     /// The directory of a node where it belongs, if it is there already.
-    fn final_dir(
-        &mut self,
-        node: NodeId,
-        placed: &HashMap<NodeId, (T::Dir, Name)>,
-    ) -> Result<Option<T::Dir>, JournalError> {
+    fn final_dir(&mut self, node: NodeId, placed: &Places<T>) -> Result<Option<T::Dir>, JournalError> {
         if let Some(dir) = self.fixed(node)? {
             return Ok(Some(dir));
         }
@@ -373,7 +300,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
         dir: &T::Dir,
         edge: Edge,
         node: NodeId,
-        placed: &mut HashMap<NodeId, (T::Dir, Name)>,
+        placed: &mut Places<T>,
     ) -> Result<(), JournalError> {
         if let Some((from, name)) = placed.get(&node) {
             return self.tree.link((from, name), (dir, &edge.name)).map_err(failed("link", node));
@@ -399,10 +326,9 @@ impl<'j, T: TreeIo> Work<'j, T> {
     }
 
     /// Step 4.
-    fn bytes(&mut self, window: &[Placed]) -> Result<(), JournalError> {
-        let nothing = HashMap::new();
-        let mut lost = BTreeSet::new();
-        for event in window.iter().flat_map(|placed| &placed.capture.events) {
+    fn bytes(&mut self, window: &[Placed], placed: &Places<T>) -> Result<(), JournalError> {
+        let mut lost = BTreeMap::new();
+        for event in window.iter().flat_map(|one| &one.capture.events) {
             let node = match event {
                 Event::Write { node, .. } | Event::Punch { node, .. } | Event::Resize { node, .. } => *node,
                 _ => continue,
@@ -410,14 +336,15 @@ impl<'j, T: TreeIo> Work<'j, T> {
             let links = State::links(&**self.journal.tables(), node)?;
             let place = links.into_iter().next();
             let Some(edge) = place else { continue };
-            let Some(dir) = self.final_dir(edge.parent, &nothing)? else { continue };
+            let Some(dir) = self.final_dir(edge.parent, placed)? else { continue };
             let file = self.tree.open_file(&dir, &edge.name, true).map_err(failed("open", node))?;
             match event {
                 Event::Write { offset, data, .. } => match data {
                     Payload::Inline(bytes) => file.write_at(bytes, *offset),
                     Payload::Stored(at) => file.write_at(&self.journal.redo().read_payload(*at)?, *offset),
                     Payload::External { bytes, .. } => {
-                        lost.insert(node);
+                        let from = lost.entry(node).or_insert(*offset);
+                        *from = (*from).min(*offset);
                         let end = offset + u64::from(*bytes);
                         if file.stat().map_err(failed("stat", node))?.size < end {
                             file.set_len(end)
@@ -432,23 +359,25 @@ impl<'j, T: TreeIo> Work<'j, T> {
             }
             .map_err(failed("write", node))?;
         }
+        note_lost(self.journal, window)?;
         self.mark_lost(&lost)
     }
 
     /// Bytes of the first synchronization that a crash took: the master sends them again.
-    fn mark_lost(&self, lost: &BTreeSet<NodeId>) -> Result<(), JournalError> {
+    fn mark_lost(&self, lost: &BTreeMap<NodeId, u64>) -> Result<(), JournalError> {
         let mut puts = Vec::new();
-        for node in lost {
+        for (node, from) in lost {
             let mut row = self.row(*node)?;
-            row.content_known = false;
+            row.lose(*from);
+            // What was cut off since is no loss.
+            row.resize(row.meta.size);
             puts.push((Space::Nodes, node.to_key().to_vec(), Some(journal::state::rows::write(&row))));
         }
         self.journal.tables().commit(puts)
     }
 
     /// Step 5, and the inodes of what was created anew.
-    fn metadata(&mut self) -> Result<(), JournalError> {
-        let nothing = HashMap::new();
+    fn metadata(&mut self, placed: &Places<T>) -> Result<(), JournalError> {
         let mut puts = Vec::new();
         for (node, inode) in &self.created {
             let mut row = self.row(*node)?;
@@ -470,7 +399,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
                     let Some(edge) = State::links(&**self.journal.tables(), node)?.into_iter().next() else {
                         continue;
                     };
-                    let Some(dir) = self.final_dir(edge.parent, &nothing)? else { continue };
+                    let Some(dir) = self.final_dir(edge.parent, placed)? else { continue };
                     let (kind, meta) = (&row.meta.kind, &row.meta);
                     // In this order: changing the owner clears capabilities.
                     let set = self.tree.set_attributes(&dir, &edge.name, &meta.attributes, kind);
@@ -486,6 +415,21 @@ impl<'j, T: TreeIo> Work<'j, T> {
         }
         Ok(())
     }
+}
+
+/// Journals which captures have bytes that were never journaled and are not at hand any more. The durable cursor says
+/// of all others before it that the tree has theirs: it must not move past these before.
+///
+/// # Errors
+/// As the journal.
+pub(crate) fn note_lost(journal: &Journal, batch: &[Placed]) -> Result<(), JournalError> {
+    let is_lost = |event: &Event| matches!(event, Event::Write { data: Payload::External { .. }, .. });
+    let mut lost = batch.iter().map(|placed| &placed.capture).filter(|capture| {
+        capture.events.iter().any(is_lost) && journal.with_controls(|controls| !controls.is_lost(capture.lsn))
+    });
+    let Some(first) = lost.next().map(|capture| capture.lsn.captured) else { return Ok(()) };
+    let last = lost.last().map_or(first, |capture| capture.lsn.captured);
+    journal.control(Control::BytesLost { first, last })
 }
 
 /// The captures of a window, in memory: it is no longer than what was applied since the durable cursor last moved.

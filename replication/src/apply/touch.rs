@@ -121,11 +121,15 @@ impl<T: TreeIo> Touch<T> {
             Event::Remove { node, at, .. } => self.remove(lsn, *node, at),
             Event::Rename { node, from, to, .. } => self.rename(lsn, *node, from, to),
             Event::Write { node, offset, data, .. } => {
-                let bytes = self.load(data)?;
-                if let Some(bytes) = bytes {
-                    self.file(lsn, *node)?.write_at(&bytes, *offset).map_err(failed("write", *node))?;
+                let (bytes, end) = (self.load(data)?, offset.saturating_add(data.len()));
+                let file = self.file(lsn, *node)?;
+                match bytes {
+                    Some(bytes) => file.write_at(&bytes, *offset),
+                    // Lost: the length is kept, and the bytes come again.
+                    None if file.stat().map_err(failed("stat", *node))?.size < end => file.set_len(end),
+                    None => Ok(()),
                 }
-                Ok(())
+                .map_err(failed("write", *node))
             }
             Event::Punch { node, offset, bytes } => {
                 self.file(lsn, *node)?.punch(*offset, *bytes).map_err(failed("punch", *node))
@@ -233,12 +237,16 @@ impl<T: TreeIo> Touch<T> {
                 return Err(JournalError::Inconsistent { lsn, what: "directories form a cycle" });
             }
         };
-        if self.directories.len() + missing.len() > DIRECTORIES_MAX {
+        // Of a way down that is longer than that the upper part is not worth remembering.
+        let remembered = missing.len().min(DIRECTORIES_MAX / 2);
+        if self.directories.len() + remembered > DIRECTORIES_MAX {
             self.directories.clear();
         }
-        for (at, place) in missing.into_iter().rev() {
+        for (left, (at, place)) in missing.into_iter().enumerate().rev() {
             dir = self.tree.open_dir(&dir, &place.name).map_err(failed("open a directory", at))?;
-            self.directories.insert(at, dir.clone());
+            if left < remembered {
+                self.directories.insert(at, dir.clone());
+            }
         }
         Ok(dir)
     }

@@ -7,6 +7,8 @@ use journal::state::{OldBytes, Replaced, UndoSink};
 use journal::view::Locator;
 use journal::{JournalError, Lsn, NodeId, PayloadAt, Timestamp, TreeFile, TreeIo};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
 
 /// Files held open while undo of a batch is computed.
 const FILES_MAX: usize = 64;
@@ -24,19 +26,30 @@ impl<'l, T: TreeIo> OldFiles<'l, T> {
     }
 }
 
-impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
-    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
-        let failed = |source| JournalError::Tree { operation: "read", object: node.to_string(), source };
-        if let Some(file) = self.open.get(&node) {
-            return file.read_at(buffer, offset).map_err(failed);
-        }
-        if self.open.len() >= FILES_MAX {
+impl<T: TreeIo> OldFiles<'_, T> {
+    fn file(&mut self, node: NodeId) -> Result<&T::File, JournalError> {
+        if self.open.len() >= FILES_MAX && !self.open.contains_key(&node) {
             self.open.clear();
         }
-        let file = self.locator.open_file(node)?;
-        let read = file.read_at(buffer, offset).map_err(failed)?;
-        self.open.insert(node, file);
-        Ok(read)
+        Ok(match self.open.entry(node) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(self.locator.open_file(node)?),
+        })
+    }
+}
+
+fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
+    move |source| JournalError::Tree { operation: "read", object: node.to_string(), source }
+}
+
+impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
+    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
+        self.file(node)?.read_at(buffer, offset).map_err(failed(node))
+    }
+
+    fn next_data(&mut self, node: NodeId, offset: u64) -> Result<Option<u64>, JournalError> {
+        let data = self.file(node)?.next_data(offset).map_err(failed(node))?;
+        Ok(data.map(|(start, _)| start))
     }
 }
 

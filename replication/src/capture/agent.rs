@@ -7,7 +7,9 @@
 
 mod gaps;
 mod run;
+mod skip;
 mod status;
+mod write;
 
 pub use status::{State, Status};
 
@@ -15,9 +17,10 @@ use super::core::Core;
 use super::draft::Out;
 use super::index::Index;
 use super::watch::Watch;
+use super::write::WriteRequest;
 use super::{CaptureConfig, CaptureError, CaptureSink};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use journal::{Class, GapCause, Lsn, RootNo, Timestamp};
+use journal::{Class, GapCause, Lsn, RootNo, Timestamp, Written};
 use parking_lot::Mutex;
 use run::Runner;
 use rustix::event::EventfdFlags;
@@ -40,10 +43,16 @@ pub enum Start {
         /// Why something may have been missed.
         cause: GapCause,
     },
+    /// Go on without comparing anything: somebody vouches that nothing differs. A gap is opened and stays open.
+    Skip {
+        /// Why something may have been missed.
+        cause: GapCause,
+    },
 }
 
 enum Command {
     Barrier { cookie: u64, class: Class, reply: Sender<Result<Lsn, CaptureError>> },
+    Write { request: WriteRequest, reply: Sender<Result<Written, CaptureError>> },
     Rescan { root: Option<RootNo>, cause: GapCause },
     Synchronize { first: bool },
     Stop,
@@ -135,6 +144,20 @@ impl Agent {
     ) -> Result<Receiver<Result<Lsn, CaptureError>>, CaptureError> {
         let (reply, answer) = bounded(1);
         self.send(Command::Barrier { cookie, class, reply })?;
+        Ok(answer)
+    }
+
+    /// Changes the protected tree: see [`journal::master`]. Whatever is overwritten or removed is in the stream, and at
+    /// the replica, before. The answer comes through the channel, which closes if the agent ends.
+    ///
+    /// # Errors
+    /// `Stopped` if the agent has ended.
+    pub fn begin_write(
+        &self,
+        request: WriteRequest,
+    ) -> Result<Receiver<Result<Written, CaptureError>>, CaptureError> {
+        let (reply, answer) = bounded(1);
+        self.send(Command::Write { request, reply })?;
         Ok(answer)
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Core {
     pub unattributed: Option<Instant>,
     /// Names that files with other names had: who opened one of them may write through it yet.
     pub former: HashMap<Edge, NodeId>,
+    /// Names of our own below the roots, for as long as the tree is being written.
+    pub hidden: HashSet<Edge>,
     /// How many names are in the index's table of skips.
     pub skip_count: usize,
     pub buffer: Vec<u8>,
@@ -101,6 +103,7 @@ impl Core {
             dropped: HashMap::new(),
             unattributed: None,
             former: HashMap::new(),
+            hidden: HashSet::new(),
             skip_count,
             buffer: Vec::new(),
             counters: Counters::default(),

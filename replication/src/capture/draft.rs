@@ -55,6 +55,11 @@ impl Out {
         }
     }
 
+    /// Whether all captures handed over so far are where no crash of this host can lose them.
+    pub(super) fn is_safe(&self) -> bool {
+        self.sink.is_safe(self.last_lsn)
+    }
+
     /// Begins a capture.
     pub(super) fn begin(&mut self, root: RootNo, path: Vec<u8>) -> Result<(), CaptureError> {
         let room = |b: &Building| {
@@ -80,6 +85,12 @@ impl Out {
     /// Whether a capture is under way.
     pub(super) fn is_inside(&self) -> bool {
         self.inside
+    }
+
+    /// Drops what was not handed over. A capture of which parts were is abandoned by the next one.
+    pub(super) fn give_up(&mut self) {
+        self.inside = false;
+        self.building = None;
     }
 
     /// Adds an event to the capture.

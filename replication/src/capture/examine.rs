@@ -123,7 +123,9 @@ impl Core {
     ) -> Result<bool, CaptureError> {
         let (old, new) = (&row.attributes, &fact.look.attributes);
         let times = old.mtime != new.mtime || row.size != fact.look.size;
-        let doubt = fact.compare && (old.ctime != new.ctime || row.racy() || !self.config.ignore_same);
+        // Of a node that the replica had before no change time is known: size and modification time have to do.
+        let touched = old.ctime != new.ctime && !row.ctime_unknown();
+        let doubt = fact.compare && (touched || row.racy() || !self.config.ignore_same);
         let told = fact.content || self.owed.contains(&node);
         Ok(told || times || doubt || row.content_unknown() || self.lacks(edge, SkippedWhat::Content)?)
     }
@@ -338,9 +340,10 @@ impl Core {
             let room = 1u64 << (u64::BITS - 1).min(u32::from(row.block_bits) + 16 + u32::from(OUTGROWN_BITS));
             wanted > row.block_bits && look.size > room
         };
-        let hashes = row.block_bits > 0 && !row.content_unknown() && !outgrown;
+        let asked = self.ask_hashes(node, row, file, look)?;
+        let hashes = asked || (row.block_bits > 0 && !row.content_unknown() && !outgrown);
         let fresh = row.size == 0;
-        let bits = if hashes && !fresh { row.block_bits } else { wanted };
+        let bits = if hashes && !fresh && !asked { row.block_bits } else { wanted };
         // A file without a byte in the stream needs no hashes to be known entirely.
         let have = Have {
             node,

@@ -105,6 +105,11 @@ impl Hints {
         known.not_before = if rests { known.not_before.max(hint.not_before) } else { None };
     }
 
+    /// Whether bytes are said to have been written through this name.
+    pub(super) fn is_written(&self, edge: &Edge) -> bool {
+        self.names.get(edge).is_some_and(|hint| hint.why.content)
+    }
+
     pub(super) fn directory(&mut self, node: NodeId, epoch: u64) {
         self.touch();
         let known = self.directories.entry(node).or_insert(epoch);

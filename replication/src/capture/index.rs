@@ -289,6 +289,20 @@ impl Index {
         self.skips.get(key).map_err(failed("read a skip"))?.map(|bytes| SkipRow::decode(&bytes)).transpose()
     }
 
+    /// What is missing in the stream of names in this directory.
+    pub(super) fn skips_in(&self, dir: NodeId) -> Result<Vec<Edge>, CaptureError> {
+        let rows = self.skips.prefix(dir.to_key()).map(|row| {
+            let key = row.key().map_err(failed("read skips"))?;
+            edge_of_key(&key).ok_or(CaptureError::BadRow { space: "skips" })
+        });
+        rows.collect()
+    }
+
+    /// What the stream says is missing at names that are not there any more.
+    pub(super) fn stale_skips(&self, root: RootNo) -> Result<Vec<Edge>, CaptureError> {
+        self.skips_in(NodeId::kept(root))
+    }
+
     /// Everything that is missing in the stream.
     pub(super) fn skips(&self) -> impl Iterator<Item = Result<(Edge, SkipRow), CaptureError>> + use<> {
         self.skips.iter().map(|row| {
@@ -330,6 +344,19 @@ impl Index {
 
     pub(super) fn put_origin(&self, batch: &mut Batch, root: RootNo, origin: &Origin, node: NodeId) {
         batch.0.insert(&self.origins, origin_key(root, origin), node.to_key());
+    }
+
+    /// Another inode takes the place of a node's: what the stream has of the node stays as it is.
+    pub(super) fn move_origin(&self, node: NodeId, origin: Origin) -> Result<(), CaptureError> {
+        let Some(mut row) = self.row(node)? else { return Ok(()) };
+        let mut batch = self.batch();
+        if self.by_origin(row.root, &row.origin)? == Some(node) {
+            batch.0.remove(&self.origins, origin_key(row.root, &row.origin));
+        }
+        row.origin = origin;
+        self.put_row(&mut batch, node, &row)?;
+        self.put_origin(&mut batch, row.root, &origin, node);
+        self.commit(batch)
     }
 
     pub(super) fn put_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {

@@ -62,7 +62,7 @@ impl Core {
     }
 
     /// Adds the watch of a directory. `false`: it is gone, listing it is of no use.
-    fn watch_directory(
+    pub(super) fn watch_directory(
         &mut self,
         facts: &Facts,
         node: NodeId,
@@ -180,6 +180,14 @@ impl Core {
             let known = names.contains(&edge.name) || facts.seen.contains_key(&edge);
             if !known && !matches!(look_at(directory.as_fd(), &edge.name), Ok(Some(_))) {
                 facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+            }
+        }
+        if self.skip_count > 0 {
+            // What could not be kept may be in no row, and gone meanwhile.
+            for edge in self.index.skips_in(node)? {
+                if !names.contains(&edge.name) && !facts.seen.contains_key(&edge) {
+                    facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+                }
             }
         }
         Ok(())

@@ -7,7 +7,7 @@
 use super::CaptureError;
 use super::core::Core;
 use super::facts::{Facts, Seen};
-use super::look::{DIRECTORY, Look, link_target, look_at, look_open, origin_of};
+use super::look::{DIRECTORY, Look, Sort, link_target, look_at, look_open, origin_of};
 use super::roots::Root;
 use journal::{Edge, Name, NodeId, Origin, RootNo};
 use rustix::fs::Mode;
@@ -180,12 +180,19 @@ impl Core {
     }
 
     /// A node whose inode is not known (the replica had it before, or the master was restored to another file system)
-    /// is recognised by its path and kind.
-    fn adopt(&self, edge: &Edge, look: &Look, origin: &Origin) -> Result<Option<NodeId>, CaptureError> {
+    /// is recognised by its path and kind. Links and devices are not: what they point to or stand for never changes in
+    /// a node, and the index does not know it.
+    pub(super) fn adopt(
+        &self,
+        edge: &Edge,
+        look: &Look,
+        origin: &Origin,
+    ) -> Result<Option<NodeId>, CaptureError> {
         let Some(node) = self.index.child(edge)? else { return Ok(None) };
         let Some(mut row) = self.index.row(node)? else { return Ok(None) };
         let unknown = row.origin.inode == 0 || row.origin.device != origin.device;
-        if !unknown || row.sort() != look.sort {
+        let told_apart = matches!(look.sort, Sort::Symlink | Sort::CharDevice | Sort::BlockDevice);
+        if !unknown || told_apart || row.sort() != look.sort {
             return Ok(None);
         }
         row.origin = *origin;
@@ -238,8 +245,11 @@ impl Core {
         Ok(path)
     }
 
-    /// Whether a name is left out by an operator's glob.
+    /// Whether a name is left out, by an operator's glob or because it is our own for a while.
     pub(super) fn is_excluded(&self, facts: &Facts, root: RootNo, edge: &Edge) -> Result<bool, CaptureError> {
+        if self.hidden.contains(edge) {
+            return Ok(true);
+        }
         match self.root(root) {
             Some(root) if root.has_excludes() => Ok(root.excludes(&self.path_of_edge(facts, edge)?)),
             _ => Ok(false),

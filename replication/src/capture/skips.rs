@@ -41,6 +41,17 @@ impl Core {
         Ok(self.skip_count > 0 && self.index.skip(edge)?.is_some_and(|row| row.what == what))
     }
 
+    /// Takes back what was said of names that are not there any more.
+    pub(super) fn unskip_stale(&mut self) -> Result<(), CaptureError> {
+        let roots: Vec<RootNo> = self.roots.iter().map(|root| root.number).collect();
+        for root in roots {
+            for edge in self.index.stale_skips(root)? {
+                self.unskip(&edge)?;
+            }
+        }
+        Ok(())
+    }
+
     /// It is kept again, or gone.
     pub(super) fn unskip(&mut self, edge: &Edge) -> Result<(), CaptureError> {
         if self.skip_count == 0 {

@@ -1,11 +1,13 @@
 //! Capture against real directories: what the drafts say must at every barrier be what is there.
 
 mod cases;
+mod compared;
 mod gaps;
 mod large;
 mod model;
 mod random;
 mod rebuilt;
+mod written;
 
 use super::{Agent, CaptureConfig, CaptureRoot, Index, IndexState, Start};
 use journal::{Class, GapCause, Lsn, RootNo};
@@ -13,6 +15,7 @@ use model::{Model, ModelSink, SharedModel};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +29,8 @@ struct Bench {
     agent: Option<Agent>,
     config: CaptureConfig,
     barriers: u64,
+    /// What the sink says of whether captures are safe; always, if nothing.
+    safe: Option<Arc<AtomicBool>>,
 }
 
 impl Bench {
@@ -53,6 +58,7 @@ impl Bench {
             agent: None,
             config,
             barriers: 0,
+            safe: None,
         }
     }
 
@@ -99,7 +105,9 @@ impl Bench {
     }
 
     fn start_with(&mut self, index: Index, start: Start) {
-        let sink = Box::new(ModelSink::new(Arc::clone(&self.model)));
+        let mut sink = ModelSink::new(Arc::clone(&self.model));
+        sink.safe.clone_from(&self.safe);
+        let sink = Box::new(sink);
         self.agent = Some(Agent::spawn(self.config.clone(), index, sink, start).unwrap());
     }
 

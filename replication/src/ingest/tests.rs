@@ -2,11 +2,15 @@
 
 use super::*;
 use bytes::Bytes;
+use journal::controls::Controls;
+use journal::log::RecordAt;
+use journal::record::Control;
 use journal::{Capture, Event, Lsn, Marker, Part, Provenance, RootNo, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::stream::MeetingId;
 use wire::stream::{Progress, encode_part};
 
 pub(crate) const JOURNAL: JournalId = JournalId([7; 16]);
@@ -31,6 +35,9 @@ pub(crate) struct Memory {
     pub failures: u32,
     pub commit_takes: Duration,
     pub parts_taken: u64,
+    /// Who was met.
+    pub controls: Controls,
+    pub meetings: u128,
     stop: bool,
 }
 
@@ -57,6 +64,7 @@ impl Memory {
                 return Err(IngestError::Unavailable("out of order".into()));
             }
             self.parts_taken += 1;
+            self.controls.capture(&part.capture, RecordAt::default());
             let last = part.last;
             self.unfinished.push(part);
             if last {
@@ -131,7 +139,21 @@ impl Ingest for MemoryIngest {
             parts: memory.parts(),
             time: memory.captures.last().map_or(Timestamp(0), |capture| capture.time),
             next_node: NodeId::FIRST_FREE,
+            incarnation: 1,
         })
+    }
+
+    fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError> {
+        Ok(self.with(|memory| {
+            if goes_on && !memory.controls.has_seen_all(known.map(|known| known.0)) {
+                return None;
+            }
+            memory.meetings += 1;
+            let meeting = memory.meetings.to_be_bytes();
+            let before = known.filter(|_| goes_on).map_or(meeting, |known| known.0);
+            memory.controls.control(&Control::Met { meeting, before }, RecordAt::default());
+            Some(MeetingId(meeting))
+        }))
     }
 
     fn ingest(&self, parts: Vec<Part>, done: Done) {

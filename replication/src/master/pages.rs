@@ -7,6 +7,10 @@ use crate::capture::{Index, NamespaceEntry};
 use crate::stream::ReplicaHandle;
 use journal::{Lsn, Name, NodeId, RootNo};
 use std::sync::Arc;
+use wire::stream::SkippedName;
+
+/// Most names that could not be kept; the replica remembers no more.
+const SKIPPED_MAX: usize = 10_000;
 
 /// The replica's namespace, page by page, as entries of the index.
 pub(super) struct Pages {
@@ -15,21 +19,38 @@ pub(super) struct Pages {
     page: std::vec::IntoIter<wire::stream::NamespaceEntry>,
     next: Option<bytes::Bytes>,
     begun: bool,
+    synchronized: bool,
     root: RootNo,
+    /// What could not be kept, as the stream says.
+    skipped: Vec<SkippedName>,
     error: Option<MasterError>,
 }
 
 impl Pages {
     pub(super) fn new(replica: Arc<dyn ReplicaHandle>, expected: Lsn) -> Self {
         let page = Vec::new().into_iter();
-        Pages { replica, expected, page, next: None, begun: false, root: RootNo(0), error: None }
+        Pages {
+            replica,
+            expected,
+            page,
+            next: None,
+            begun: false,
+            synchronized: false,
+            root: RootNo(0),
+            skipped: Vec::new(),
+            error: None,
+        }
     }
 
-    pub(super) fn rebuild(mut self, index: &mut Index, next_node: NodeId) -> Result<(), MasterError> {
+    /// Whether the first synchronization had completed.
+    pub(super) fn rebuild(mut self, index: &mut Index, next_node: NodeId) -> Result<bool, MasterError> {
         index.rebuild(&mut self, next_node)?;
         match self.error {
             Some(error) => Err(error),
-            None => Ok(()),
+            None => {
+                index.rebuild_skips(&self.skipped)?;
+                Ok(self.synchronized)
+            }
         }
     }
 
@@ -43,7 +64,11 @@ impl Pages {
         if page.at != self.expected {
             return Err(MasterError::NamespaceMoved { expected: self.expected, found: page.at });
         }
+        self.synchronized = page.synchronized;
         self.page = page.entries.into_iter();
+        // As many as the replica remembers, which is bounded there; here too.
+        let room = SKIPPED_MAX.saturating_sub(self.skipped.len());
+        self.skipped.extend(page.skipped.into_iter().take(room));
         self.next = page.next;
         Ok(true)
     }

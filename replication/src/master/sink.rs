@@ -1,15 +1,21 @@
 //! Captures on their way from the agent into the spool.
 //!
-//! Captures of a first synchronization are cut into captures of one part each; a full spool holds the agent back.
+//! Captures of a first synchronization are cut into captures of one part each.
 
 use crate::capture::{CaptureSink, Draft, SinkError};
 use crate::spool::{self, Spool};
 use journal::{Event, Lsn, Payload, Provenance};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The way from the agent into the spool.
-pub(super) struct Sink(pub Arc<Spool>);
+pub(super) struct Sink {
+    pub spool: Arc<Spool>,
+    /// The history its captures go on from.
+    pub history: u64,
+    /// Greater than every id handed over.
+    pub next_node: Arc<AtomicU64>,
+}
 
 /// Payload bytes of one capture of a first synchronization: it must fit into one part.
 const ONE_PART_BYTES: u64 = 1 << 20;
@@ -46,22 +52,29 @@ impl CaptureSink for Sink {
         }
         if some.is_empty() { Ok(lsn) } else { self.put(one(0, true, some)) }
     }
+
+    fn is_safe(&self, lsn: Lsn) -> bool {
+        self.spool.status().acknowledged >= lsn
+    }
 }
 
 impl Sink {
-    /// A full spool holds capture back: hints pile up meanwhile, and if there are too many of them, that is an
-    /// overflow with its gap and its rescan. A long capture that meets the limit half way cannot be held: it fails.
+    /// The spool itself waits as long as the replica takes anything.
     fn put(&self, draft: spool::Draft) -> Result<Lsn, SinkError> {
-        loop {
-            match self.0.emit(draft.clone()) {
-                Ok(lsn) => return Ok(lsn),
-                Err(spool::SinkError::Full) if draft.part == 0 && draft.last => {
-                    // Whether there is room now is for the next attempt to see.
-                    let _ = self.0.wait_for_room(Duration::from_secs(1));
-                }
-                Err(spool::SinkError::Closed) => return Err(SinkError::Closed),
-                Err(error) => return Err(SinkError::Failed(Box::new(error))),
-            }
-        }
+        self.note_ids(&draft);
+        self.spool.emit_in(self.history, draft).map_err(|error| match error {
+            spool::SinkError::Closed => SinkError::Closed,
+            spool::SinkError::Full => SinkError::Full(Box::new(error)),
+            error => SinkError::Failed(Box::new(error)),
+        })
+    }
+
+    /// The replica knows them only when they get there; an index that is rebuilt before that must not mint them again.
+    fn note_ids(&self, draft: &spool::Draft) {
+        let created = draft.events.iter().filter_map(|event| match event {
+            Event::Create { node, .. } => Some(node.0.saturating_add(1)),
+            _ => None,
+        });
+        self.next_node.fetch_max(created.max().unwrap_or(0), Ordering::SeqCst);
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -33,6 +33,11 @@ impl OsFile {
         }
     }
 
+    /// Makes bytes and size durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// What a punch means where holes cannot be made.
     pub(super) fn write_zeros(&self, mut offset: u64, end: u64) -> io::Result<()> {
         while offset < end {
@@ -42,6 +47,12 @@ impl OsFile {
             offset += bytes;
         }
         Ok(())
+    }
+}
+
+impl AsFd for OsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

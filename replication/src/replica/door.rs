@@ -6,21 +6,44 @@
 
 use super::Replica;
 use crate::ingest::{Done, Ingest, IngestError, IngestState, Journaled};
+use journal::record::Control;
 use journal::{JournalError, Part, TreeIo};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use wire::stream::MeetingId;
+
+/// An id nobody else has.
+fn mint() -> [u8; 16] {
+    let (high, low) = (super::end::random(), super::end::random());
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+}
 
 impl<T: TreeIo> Ingest for Replica<T> {
     fn state(&self) -> IngestState {
         self.refusing.store(false, Ordering::SeqCst);
         let journal = self.journal();
+        let (journaled, parts) = journal.journaled_parts();
         IngestState {
             journal: wire::stream::JournalId(journal.id()),
-            journaled: journal.journaled(),
-            parts: 0,
+            journaled,
+            parts,
             time: journal.journaled_time(),
             next_node: journal.with_controls(journal::controls::Controls::next_node),
+            incarnation: self.first.incarnation(),
         }
+    }
+
+    fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError> {
+        let journal = self.journal();
+        let seen = journal.with_controls(|controls| controls.has_seen_all(known.map(|known| known.0)));
+        if goes_on && !seen {
+            return Ok(None);
+        }
+        let meeting = MeetingId(mint());
+        // Only who goes on from an earlier meeting may come from it once more.
+        let before = known.filter(|_| goes_on).unwrap_or(meeting).0;
+        journal.control(Control::Met { meeting: meeting.0, before })?;
+        Ok(Some(meeting))
     }
 
     fn ingest(&self, parts: Vec<Part>, done: Done) {
@@ -32,9 +55,15 @@ impl<T: TreeIo> Ingest for Replica<T> {
         if self.refusing.load(Ordering::SeqCst) {
             return done(Err(refused()));
         }
-        let refusing = Arc::clone(&self.refusing);
+        let (refusing, journal) = (Arc::clone(&self.refusing), Arc::clone(self.journal()));
         Replica::ingest(self, parts, move |journaled| match journaled {
-            Ok(lsn) => done(Ok(Journaled::from(lsn))),
+            Ok(_) => {
+                // Of the writer's thread, so nothing later is in it.
+                let (lsn, parts) = journal.journaled_parts();
+                // Whoever is told may close the journal at once.
+                drop(journal);
+                done(Ok(Journaled { lsn, parts }));
+            }
             Err(error) => {
                 refusing.store(true, Ordering::SeqCst);
                 done(Err(IngestError::from(error)));

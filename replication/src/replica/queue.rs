@@ -78,7 +78,13 @@ impl Queue {
                     placed.places.extend(places);
                     (placed, so_far + bytes, next + 1)
                 }
-                _ => return,
+                _ => {
+                    // Its first parts came before the last start: it is read when its turn comes.
+                    if last {
+                        self.durable = capture.lsn;
+                    }
+                    return;
+                }
             }
         };
         // The bytes of a first synchronization are nowhere else; whoever sent them waited for room.

@@ -2,7 +2,7 @@
 
 use super::queue::{Next, read_batch};
 use super::{Halt, ReplicaOptions, Shared};
-use crate::apply::{self, Applier, ApplyError, CursorMover};
+use crate::apply::{self, Applier, ApplyError, CursorMover, Moved};
 use journal::journal::{Journal, Placed};
 use journal::log::RecordAt;
 use journal::{ErrorKind, JournalError, Lsn, RootNo, TreeIo};
@@ -74,9 +74,12 @@ fn move_cursor<T: TreeIo>(
             (journal.applied(), state.applied_redo, state.halt.is_none())
         };
         if settled && applied > journal.cursor() {
-            let moved = mover.move_to(applied, redo).and_then(|()| journal.save_controls());
-            if let Err(error) = moved {
-                tracing::error!(%error, "cannot move the durable cursor");
+            match mover.move_to(applied, redo).and_then(|()| journal.save_controls().map_err(Moved::Not)) {
+                Ok(()) => {}
+                Err(Moved::Not(error)) => {
+                    tracing::error!(error = %chain(&error), "cannot move the durable cursor")
+                }
+                Err(Moved::Unsynced(error)) => unsynced(shared, journal.cursor(), &error),
             }
         }
         drop(guard);
@@ -88,6 +91,23 @@ fn move_cursor<T: TreeIo>(
             std::thread::sleep(every.min(Duration::from_millis(200)));
         }
     }
+}
+
+/// The kernel says once that it could not write pages back, and then takes them for clean: whoever asks again is told
+/// that all is well, and reads old bytes once memory is short. So no undo may be computed from this tree any more, and
+/// the cursor stays. The next start writes everything behind the cursor again, from the journal.
+fn unsynced(shared: &State, cursor: Lsn, error: &JournalError) {
+    let text = format!(
+        "{}; what was written after LSN {cursor} may be lost. See to the disk, then restart the daemon: it writes \
+         that again",
+        chain(error)
+    );
+    tracing::error!(error = text, "the replica tree cannot be synced: apply stops");
+    let mut state = shared.0.lock();
+    state.unsynced = true;
+    state.halted_since.get_or_insert_with(Instant::now);
+    state.halt = Some(Halt::Stopped(text));
+    shared.1.notify_all();
 }
 
 struct Worker<T: TreeIo> {
@@ -143,6 +163,10 @@ impl<T: TreeIo> Worker<T> {
         }
         if state.stopping {
             return Work::Stop;
+        }
+        if state.unsynced {
+            self.shared.1.wait_for(&mut state, Duration::from_millis(500));
+            return Work::Wait;
         }
         if let Some(local) = state.locals.pop_front() {
             let mut batch = vec![local];
@@ -208,17 +232,30 @@ impl<T: TreeIo> Worker<T> {
     /// Tries until the batch is applied, or until a person must act, or the replica stops. A batch that was given up
     /// is read again from the journal at the next start.
     fn apply_until_done(&mut self, batch: &[Placed], redo: RecordAt) {
-        let mut reconcile = false;
+        let mut begun = false;
         loop {
+            {
+                // Undo must not be computed from it, see `unsynced`.
+                let mut state = self.shared.0.lock();
+                while state.unsynced && !state.stopping {
+                    self.shared.1.wait_for(&mut state, AGAIN);
+                }
+                if state.stopping && state.unsynced {
+                    return;
+                }
+            }
             let tried = if let Some(error) = self.no_room(batch) {
                 Err(error)
-            } else if reconcile {
-                self.reconcile(batch)
+            } else if begun {
+                // The cursor must not move to a tree in between.
+                let moving = Arc::clone(&self.moving);
+                let _guard = moving.lock();
+                self.applier.finish(batch, redo)
             } else {
                 self.applier.apply(batch, redo).map_err(|error| match error {
                     ApplyError::Before(error) => error,
                     ApplyError::Touching(error) => {
-                        reconcile = true;
+                        begun = true;
                         error
                     }
                 })
@@ -255,23 +292,13 @@ impl<T: TreeIo> Worker<T> {
         })
     }
 
-    /// The tree after a batch that was published but not touched to its end.
-    fn reconcile(&mut self, batch: &[Placed]) -> Result<(), JournalError> {
-        let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
-        let moving = Arc::clone(&self.moving);
-        let guard = moving.lock();
-        let window = apply::window(&self.journal, self.journal.cursor(), last)?;
-        let created = apply::reconcile(&self.journal, &self.tree, &window)?;
-        self.applier.reconciled(created);
-        self.journal.note_applied(last);
-        drop(guard);
-        Ok(())
-    }
-
     fn done(&mut self, redo: RecordAt) {
         let degraded = self.applier.take_degraded();
         let mut state = self.shared.0.lock();
-        state.halt = None;
+        if !state.unsynced {
+            state.halt = None;
+        }
+        state.halted_since = None;
         state.applied_redo = redo;
         for one in degraded {
             if state.degraded.len() < super::DEGRADED_MAX {
@@ -290,7 +317,10 @@ impl<T: TreeIo> Worker<T> {
         };
         let mut state = self.shared.0.lock();
         let new = state.halt.as_ref() != Some(&halt);
-        state.halt = Some(halt.clone());
+        if !state.unsynced {
+            state.halt = Some(halt.clone());
+        }
+        state.halted_since.get_or_insert_with(Instant::now);
         self.shared.1.notify_all();
         drop(state);
         if !new {

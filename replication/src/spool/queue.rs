@@ -9,7 +9,7 @@ use super::{MARKER_RESERVE_BYTES, SinkError, SpoolOptions, SpoolStatus};
 use bytes::Bytes;
 use journal::{Lsn, Timestamp};
 use std::collections::VecDeque;
-use wire::stream::{JournalId, SpoolState};
+use wire::stream::{JournalId, MeetingId, SpoolState};
 
 /// What a part in memory takes besides its bytes.
 const ENTRY_BYTES: u64 = 64;
@@ -60,6 +60,10 @@ pub(super) enum Found {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub journal: Option<JournalId>,
+    /// The last meeting with it.
+    pub meeting: Option<MeetingId>,
+    /// Counts how often what was captured was forgotten.
+    pub history: u64,
     /// `None` until it is known where LSNs go on.
     pub captured: Option<u64>,
     pub acknowledged: u64,
@@ -86,8 +90,15 @@ pub(super) struct Queue {
 impl Queue {
     pub fn begin(&mut self, journal: JournalId, journaled: Lsn, time: Timestamp) {
         self.journal = Some(journal);
-        self.captured.get_or_insert(journaled.captured);
+        if self.captured.is_none() || self.is_unused() {
+            self.captured = Some(journaled.captured);
+        }
         self.time = self.time.max(time);
+    }
+
+    /// Whether no capture was ever made, nor begun.
+    pub fn is_unused(&self) -> bool {
+        self.captured.is_none_or(|captured| captured == 0) && self.next_place == 0 && self.open.is_none()
     }
 
     /// First place in memory.
@@ -169,8 +180,11 @@ impl Queue {
         }
     }
 
-    /// Appends the next part of the open capture.
-    pub fn push(&mut self, bytes: Bytes, last: bool, time: Timestamp) {
+    /// Appends the next part of the open capture, unless that was forgotten meanwhile.
+    pub fn push(&mut self, bytes: Bytes, last: bool, time: Timestamp) -> Result<(), SinkError> {
+        if self.open.is_none() {
+            return Err(SinkError::NotBegun);
+        }
         let lsn = self.captured.unwrap_or(0) + 1;
         let number = self.open.map_or(0, |open| open.parts);
         self.memory_bytes += weight(&bytes);
@@ -183,6 +197,14 @@ impl Queue {
         } else if let Some(open) = &mut self.open {
             open.parts += 1;
         }
+        Ok(())
+    }
+
+    /// Drops everything captured, and where LSNs go on; returns the segment files to remove.
+    pub fn forget_history(&mut self) -> Vec<u64> {
+        self.history += 1;
+        (self.captured, self.open, self.full) = (None, None, false);
+        self.release(self.next_place)
     }
 
     /// Drops the open capture: readers pass over its parts. Returns the segment files to remove.

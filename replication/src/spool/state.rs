@@ -10,7 +10,7 @@ use journal::{Disk, Lsn, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
 use std::sync::Arc;
-use wire::stream::JournalId;
+use wire::stream::{JournalId, MeetingId};
 
 const FILE: &str = "state";
 const TEMPORARY: &str = "state.new";
@@ -25,6 +25,7 @@ const FIXED_BYTES: usize = 1 + 16 + 6 * 8 + 2 * 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub journal: Option<JournalId>,
+    pub meeting: Option<MeetingId>,
     pub acknowledged: u64,
     pub clean: Option<Clean>,
 }
@@ -46,7 +47,8 @@ impl State {
         let none = Clean::default();
         let clean = self.clean.as_ref().unwrap_or(&none);
         let mut body = Vec::new();
-        body.put_u8(u8::from(self.clean.is_some()) | (u8::from(self.journal.is_some()) << 1));
+        let (clean_bit, journal_bit) = (u8::from(self.clean.is_some()), u8::from(self.journal.is_some()));
+        body.put_u8(clean_bit | (journal_bit << 1) | (u8::from(self.meeting.is_some()) << 2));
         body.put_slice(&self.journal.map_or([0; 16], |id| id.0));
         body.put_u64_le(self.acknowledged);
         body.put_u64_le(clean.captured);
@@ -65,6 +67,9 @@ impl State {
         for (from, to) in &clean.skips {
             body.put_u64_le(*from);
             body.put_u64_le(*to);
+        }
+        if let Some(meeting) = self.meeting {
+            body.put_slice(&meeting.0);
         }
         let mut file = Vec::with_capacity(HEADER_BYTES + body.len());
         file.put_slice(&MAGIC);
@@ -92,10 +97,11 @@ impl State {
             return Err(damaged("a wrong length or checksum"));
         }
         let flags = file.get_u8();
-        let mut journal = [0; 16];
+        let (mut journal, mut meeting) = ([0; 16], [0; 16]);
         file.copy_to_slice(&mut journal);
         let mut state = State {
             journal: (flags & 2 != 0).then_some(JournalId(journal)),
+            meeting: None,
             acknowledged: file.get_u64_le(),
             clean: None,
         };
@@ -108,7 +114,10 @@ impl State {
             ..Clean::default()
         };
         let (segments, skips) = (file.get_u32_le() as usize, file.get_u32_le() as usize);
-        if segments.saturating_mul(40).saturating_add(skips.saturating_mul(16)) != file.len() {
+        let tail = if flags & 4 != 0 { meeting.len() } else { 0 };
+        if segments.saturating_mul(40).saturating_add(skips.saturating_mul(16)).saturating_add(tail)
+            != file.len()
+        {
             return Err(damaged("counts that do not fit the length"));
         }
         clean.segments.extend((0..segments).map(|_| Segment {
@@ -119,6 +128,10 @@ impl State {
             bytes: file.get_u64_le(),
         }));
         clean.skips.extend((0..skips).map(|_| (file.get_u64_le(), file.get_u64_le())));
+        if tail > 0 {
+            file.copy_to_slice(&mut meeting);
+            state.meeting = Some(MeetingId(meeting));
+        }
         state.clean = (flags & 1 != 0).then_some(clean);
         Ok(state)
     }
@@ -168,7 +181,7 @@ pub(super) fn persist(spool: &Spool, segments: Option<Vec<Segment>>) -> Result<(
             segments,
             skips: queue.skips.iter().copied().collect(),
         });
-        State { journal: queue.journal, acknowledged: queue.acknowledged, clean }
+        State { journal: queue.journal, meeting: queue.meeting, acknowledged: queue.acknowledged, clean }
     };
     // Once closed cleanly the file stays so: a straggler must not take the word back.
     let closed = last.as_ref().is_some_and(|last| last.clean.is_some());
@@ -188,7 +201,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Spool,
     let found =
         if names.iter().any(|name| name == FILE) { read(&*disk, &directory)? } else { State::default() };
     let mut queue = Queue::default();
-    (queue.journal, queue.acknowledged) = (found.journal, found.acknowledged);
+    (queue.journal, queue.meeting, queue.acknowledged) = (found.journal, found.meeting, found.acknowledged);
     match found.clean {
         Some(clean) if is_whole(&*disk, &directory, &clean, found.acknowledged) => queue.restore(clean),
         Some(_) => {
@@ -198,7 +211,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Spool,
     }
     // First the word, then the files it spoke of: a crash in between finds an unclean spool, never a clean one with
     // files missing.
-    let state = State { journal: found.journal, acknowledged: found.acknowledged, clean: None };
+    let state = State {
+        journal: found.journal,
+        meeting: found.meeting,
+        acknowledged: found.acknowledged,
+        clean: None,
+    };
     write(&*disk, &directory, &state)?;
     let kept: Vec<String> = queue.segments.iter().map(|segment| file_name(segment.number)).collect();
     for name in names.iter().filter(|name| name.ends_with(".spool") && !kept.contains(name)) {
@@ -219,6 +237,24 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Spool,
         persisting: Mutex::new(Some(state)),
     };
     Ok((spool, opened))
+}
+
+/// As [`Spool::inspect`].
+pub(super) fn inspect(disk: &dyn Disk, directory: &Path) -> Result<Option<SpoolOpened>, SpoolError> {
+    let names = match disk.list(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        names => names.map_err(file_error("list", directory))?,
+    };
+    if !names.iter().any(|name| name == FILE) {
+        return Ok(None);
+    }
+    let found = read(disk, directory)?;
+    let clean = found.clean.filter(|clean| is_whole(disk, directory, clean, found.acknowledged));
+    Ok(Some(SpoolOpened {
+        journal: found.journal,
+        acknowledged: Lsn::captured(found.acknowledged),
+        captured: clean.map(|clean| Lsn::captured(clean.captured)),
+    }))
 }
 
 /// Whether all files are there, and places and LSNs are as they must be; their bytes are checked when they are read.

@@ -76,13 +76,14 @@ struct Bench {
     disk: Arc<Moody>,
     memory: u64,
     on_disk: u64,
+    stalled_max: Duration,
 }
 
 impl Bench {
     fn new(memory: u64, on_disk: u64) -> Self {
         let disk = Arc::new(Moody::default());
         disk.free.store(1 << 40, Ordering::Relaxed);
-        Bench { directory: tempfile::tempdir().unwrap(), disk, memory, on_disk }
+        Bench { directory: tempfile::tempdir().unwrap(), disk, memory, on_disk, stalled_max: NOW }
     }
 
     fn try_open(&self) -> Result<(Arc<Spool>, SpoolOpened), SpoolError> {
@@ -91,6 +92,7 @@ impl Bench {
             disk_bytes_max: self.on_disk,
             disk_free_bytes_min: 1 << 20,
             segment_bytes_max: self.memory / 4,
+            stalled_max: self.stalled_max,
             ..SpoolOptions::new(self.directory.path().join("spool"))
         };
         let (spool, opened) = Spool::open(Arc::clone(&self.disk) as Arc<dyn Disk>, options)?;
@@ -173,6 +175,22 @@ fn nothing_is_minted_before_the_replica_was_met() {
     assert_eq!(spool.emit(draft(1)).unwrap(), Lsn::captured(42));
     let parts = read_all(&mut SpoolReader::resume(&spool, Lsn::captured(41), 0).unwrap());
     assert_eq!(decode_part(parts[0].bytes.clone()).unwrap().capture.time, Timestamp(77));
+}
+
+#[test]
+fn who_made_nothing_goes_on_after_whatever_a_journal_holds() {
+    let bench = Bench::new(1 << 20, 0);
+    let spool = bench.begun();
+    assert!(spool.is_unused());
+    // The replica adopted a tree meanwhile.
+    spool.begin(JOURNAL, Lsn::captured(7), Timestamp(5)).unwrap();
+    assert_eq!(spool.emit(draft(1)).unwrap(), Lsn::captured(8));
+    assert!(!spool.is_unused());
+    // Whoever has made something does not.
+    let spool = Bench::new(1 << 20, 0).begun();
+    assert_eq!(spool.emit(draft(1)).unwrap(), Lsn::captured(1));
+    spool.begin(JOURNAL, Lsn::ZERO, Timestamp(9)).unwrap();
+    assert_eq!(spool.emit(draft(1)).unwrap(), Lsn::captured(2));
 }
 
 #[test]
@@ -306,6 +324,72 @@ fn markers_do_not_grow_a_full_spool_without_bound() {
     let refused = (0..1_000_000).find(|_| spool.emit(gap()).is_err());
     assert!(refused.is_some());
     assert!(spool.status().memory_bytes <= 20_000 + MARKER_RESERVE_BYTES);
+}
+
+#[test]
+fn a_full_spool_waits_while_something_is_taken_and_no_longer() {
+    let mut bench = Bench::new(40_000, 0);
+    bench.stalled_max = Duration::from_millis(300);
+    let spool = bench.begun();
+    let mut parts = 0;
+    while spool.status().state != SpoolState::NearFull {
+        parts += 1;
+        spool.emit(draft(1000)).unwrap();
+    }
+    // A slow link: one capture every 20 ms, far less than is captured.
+    let (slow, stop) = (Arc::clone(&spool), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let link = std::thread::spawn(move || {
+        for lsn in 1..u64::MAX {
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            slow.acknowledge(Lsn::captured(lsn));
+        }
+    });
+    for _ in 0..parts * 2 {
+        spool.emit(draft(1000)).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    link.join().unwrap();
+    // A link that is down.
+    let refused = (0..parts * 2).find_map(|_| spool.emit(draft(1000)).err());
+    assert!(matches!(refused, Some(SinkError::Full)), "{refused:?}");
+    // Delivery that is suspended is not waited for, and a spool that is shut lets everybody go.
+    spool.suspend(true);
+    let began = Instant::now();
+    assert!(matches!(spool.emit(draft(1000)), Err(SinkError::Full)));
+    assert!(began.elapsed() < Duration::from_millis(200));
+    spool.suspend(false);
+    let shut = Arc::clone(&spool);
+    let waiting = std::thread::spawn(move || shut.emit(draft(1000)));
+    std::thread::sleep(Duration::from_millis(50));
+    spool.shut();
+    assert!(matches!(waiting.join().unwrap(), Err(SinkError::Closed)));
+}
+
+#[test]
+fn a_capture_larger_than_the_spool_passes_as_its_parts_are_taken() {
+    let mut bench = Bench::new(40_000, 0);
+    bench.stalled_max = SOON;
+    let spool = bench.begun();
+    let (taker, done) = (Arc::clone(&spool), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&done);
+    let replica = std::thread::spawn(move || {
+        let mut reader = SpoolReader::resume(&taker, Lsn::ZERO, 0).unwrap();
+        while !stopped.load(Ordering::Relaxed) {
+            for part in reader.next_batch(10_000, Duration::from_millis(5)).unwrap() {
+                taker.taken(part.place + 1);
+                taker.release(part.place + 1);
+            }
+        }
+    });
+    for part in 0..50 {
+        spool.emit(Draft { part, last: part == 49, ..draft(5000) }).unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    replica.join().unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{
     Backoff, Flow, LinkError, MasterCommands, MasterHandle, ReplicaHandle, ReplicaLink, Replier, StreamError,
-    Ticket, carry_out, hello, master_status, meet, receive, welcome,
+    Ticket, carry_out, hello, master_status, meet, meet_durably, receive, refused, welcome,
 };
 use crate::ingest::{IngestSession, SessionError};
 use crate::spool::{Spool, SpoolError, SpoolReader};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use wire::stream::{Command, NamespacePage, Outcome, Progress};
+use wire::stream::{BlockHashes, BlocksWanted, Command, NamespacePage, Outcome, Progress};
 
 /// Options of a stream within one process.
 #[derive(Clone, Debug)]
@@ -161,11 +161,19 @@ impl Runner {
         });
         // More than the flow's limit, so that the flow, which can be stopped, is where waiting happens.
         let session = IngestSession::begin(self.link.ingest(), 2 * options.in_flight_bytes_max, observer);
-        let welcome = welcome(terms, session.begun());
-        if let Err(refused) = receive(&hello, &welcome) {
-            self.link.refused(&refused);
-            // The master's own check words it better where it finds the same.
-            return Err(meet(&self.spool, &welcome).err().unwrap_or(StreamError::Refused(refused)));
+        let mut welcome = welcome(terms, session.begun());
+        let met_now = receive(&hello, &welcome).and_then(|()| meet_durably(&*self.link.ingest(), &hello));
+        match met_now {
+            Ok(meeting) => welcome.meeting = meeting,
+            Err(cause) => {
+                self.link.refused(&cause);
+                let error = refused(&self.spool, cause);
+                // The master's own check words it better where it finds the same.
+                return Err(match error.is_retryable() {
+                    true => error,
+                    false => meet(&self.spool, &welcome).err().unwrap_or(error),
+                });
+            }
         }
         let reader = meet(&self.spool, &welcome)?;
         *met = true;
@@ -295,5 +303,12 @@ impl ReplicaHandle for Replica {
             return Err(LinkError::Disconnected);
         }
         self.link.namespace(&after.unwrap_or_default()).map_err(LinkError::Failed)
+    }
+
+    fn blocks(&self, wanted: &BlocksWanted, _timeout: Duration) -> Result<BlockHashes, LinkError> {
+        if !self.open.load(Ordering::Acquire) {
+            return Err(LinkError::Disconnected);
+        }
+        self.link.blocks(wanted).map_err(LinkError::Failed)
     }
 }

@@ -167,6 +167,69 @@ fn another_journal_or_history_is_refused_for_good() {
     assert_eq!(setup.spool.journal(), Some(JOURNAL));
 }
 
+/// Captures, delivers, and ends the connection.
+fn deliver(setup: &Setup, spool: &Arc<Spool>, captures: u64) {
+    let stream = setup.connect_spool(&setup.uri(), spool);
+    support::until(|| spool.status().captured.is_some());
+    for mark in 0..captures {
+        spool.emit(draft(mark, 10)).unwrap();
+    }
+    assert!(spool.wait_empty(SOON));
+    stream.stop().unwrap();
+}
+
+#[test]
+fn of_two_masters_with_one_state_only_the_first_goes_on() {
+    let setup = Setup::new();
+    deliver(&setup, &setup.spool, 3);
+    setup.spool.close().unwrap();
+    // The machine is cloned. The copy captures more than the other, so that its next LSN would fit.
+    let copy = tempfile::tempdir().unwrap();
+    let (from, to) = (setup.directory().join("spool"), copy.path().join("spool"));
+    std::fs::create_dir(&to).unwrap();
+    std::fs::copy(from.join("state"), to.join("state")).unwrap();
+    let (first, second) = (support::spool_in(setup.directory()), support::spool_in(copy.path()));
+    assert_eq!(second.status().captured, Some(Lsn::captured(3)));
+    for mark in 100..105 {
+        second.emit(draft(mark, 10)).unwrap();
+    }
+    let history = second.history();
+    deliver(&setup, &first, 2);
+    let before = setup.link.ingest.with(|memory| memory.captures.clone());
+    assert_eq!(before.len(), 5);
+
+    let stream = setup.connect_spool(&setup.uri(), &second);
+    support::until(|| setup.link.refusals().contains(&Reason::Diverged));
+    // Then it begins where the journal stands, and what it had spooled is gone.
+    support::until(|| second.status().captured == Some(Lsn::captured(5)));
+    assert!(second.wait_empty(SOON));
+    assert!(matches!(second.emit_in(history, draft(9, 10)), Err(crate::spool::SinkError::NotBegun)));
+    assert_eq!(second.emit(draft(200, 10)).unwrap(), Lsn::captured(6));
+    setup.link.ingest.wait_for(Lsn::captured(6), SOON);
+    stream.stop().unwrap();
+    let after = setup.link.ingest.with(|memory| memory.captures.clone());
+    assert!(after.starts_with(&before) && after.len() == 6);
+}
+
+#[test]
+fn a_master_that_came_back_older_begins_anew() {
+    let setup = Setup::new();
+    deliver(&setup, &setup.spool, 3);
+    setup.spool.close().unwrap();
+    let (place, saved) = (setup.directory().join("spool/state"), setup.directory().join("saved"));
+    std::fs::copy(&place, &saved).unwrap();
+    let spool = support::spool_in(setup.directory());
+    deliver(&setup, &spool, 4);
+    spool.close().unwrap();
+    std::fs::copy(&saved, &place).unwrap();
+    let spool = support::spool_in(setup.directory());
+    assert_eq!(spool.status().captured, Some(Lsn::captured(3)));
+    let stream = setup.connect_spool(&setup.uri(), &spool);
+    support::until(|| spool.status().captured == Some(Lsn::captured(7)));
+    assert!(setup.link.refusals().contains(&Reason::Diverged));
+    stream.stop().unwrap();
+}
+
 #[test]
 fn another_host_is_refused_and_a_newer_connection_of_the_same_takes_over() {
     let setup = Setup::new();

@@ -176,7 +176,11 @@ fn rewind_detached<R: ReplicaControl>(
 }
 
 /// Sets the bookmark, under another name if two rewinds begin within a second.
-fn set_before<R: ReplicaControl>(replica: &R, head: Lsn, now: Timestamp) -> Result<String, RestoreError> {
+pub(super) fn set_before<R: ReplicaControl>(
+    replica: &R,
+    head: Lsn,
+    now: Timestamp,
+) -> Result<String, RestoreError> {
     const ATTEMPTS: u32 = 1000;
     let base = before_name(now);
     let mut name = base.clone();

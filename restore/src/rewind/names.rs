@@ -11,6 +11,11 @@
 //! Why a few rules suffice: a name can only need a change if it changed since the point, if it is the name of one of
 //! the paths, if it lies in a directory that is copied, or if its node must be a copy. All four are enumerated. Then
 //! whatever comes to a new place gives up the names it has in directories that do not belong inside.
+//!
+//! A master has no kept area: for it, what is not there now is made anew, or something of the same kind at the same
+//! name takes its place (`stand_ins`).
+
+mod stand_ins;
 
 use crate::content::same_bytes;
 use crate::difference::{Difference, meta_differs};
@@ -53,6 +58,8 @@ pub(crate) struct Wanted {
     pub changes: BTreeMap<RootNo, Vec<Change>>,
     /// New nodes and the nodes of the point that they are made after.
     pub copies: BTreeMap<NodeId, NodeId>,
+    /// Nodes that stand in for others of the point, where they are.
+    pub stand_ins: BTreeMap<NodeId, NodeId>,
     /// What one would not expect.
     pub notes: Vec<Note>,
 }
@@ -66,6 +73,9 @@ pub(crate) struct Decider<'d, 'v, T: TreeIo> {
     /// Which node takes the place of a node of the point, where that was decided.
     stands_for: HashMap<NodeId, NodeId>,
     copies: BTreeMap<NodeId, NodeId>,
+    /// Whether the names are those of a master.
+    for_master: bool,
+    stand_ins: BTreeMap<NodeId, NodeId>,
     /// Copied directories that are not filled yet.
     unfilled: Vec<NodeId>,
     wanted: BTreeMap<Edge, (RootNo, Option<NodeId>)>,
@@ -73,7 +83,11 @@ pub(crate) struct Decider<'d, 'v, T: TreeIo> {
 }
 
 impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
-    pub fn new(difference: &'d Difference<'v, T>, scope: &'d Scope) -> Result<Self, JournalError> {
+    pub fn new(
+        difference: &'d Difference<'v, T>,
+        scope: &'d Scope,
+        for_master: bool,
+    ) -> Result<Self, JournalError> {
         Ok(Decider {
             difference,
             scope,
@@ -81,6 +95,8 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
             then: Area::new(difference.to(), scope)?,
             stands_for: HashMap::new(),
             copies: BTreeMap::new(),
+            for_master,
+            stand_ins: BTreeMap::new(),
             unfilled: Vec::new(),
             wanted: BTreeMap::new(),
             notes: Vec::new(),
@@ -101,10 +117,10 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
         let difference = self.difference;
         for change in difference.names() {
             if self.then.directory(change.edge.parent).map_err(&failed)? == Where::Inside
-                && self.node_for(change.edge.parent)? == change.edge.parent
+                && self.is_itself(change.edge.parent)?
             {
                 let root = self.root_then(change.edge.parent).map_err(&failed)?;
-                let node = change.to.map(|node| self.node_for(node)).transpose()?;
+                let node = change.to.map(|node| self.node_at(node, &change.edge)).transpose()?;
                 self.wanted.insert(change.edge.clone(), (root, node));
             }
         }
@@ -119,7 +135,16 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
 
     /// Which node shall take the place of a node of the point inside the scope.
     pub fn node_for(&mut self, node: NodeId) -> Result<NodeId, RestoreError> {
-        if self.scope.is_all() || node.as_root_or_kept().is_some() {
+        self.choose(node, None)
+    }
+
+    /// The same, where it is known at which name: another node may stand there now.
+    fn node_at(&mut self, node: NodeId, at: &Edge) -> Result<NodeId, RestoreError> {
+        self.choose(node, Some(at))
+    }
+
+    fn choose(&mut self, node: NodeId, at: Option<&Edge>) -> Result<NodeId, RestoreError> {
+        if self.scope.is_all() && !self.for_master || node.as_root_or_kept().is_some() {
             return Ok(node);
         }
         if let Some(known) = self.stands_for.get(&node) {
@@ -127,13 +152,18 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
         }
         let failed = RestoreError::journal("plan names");
         let directory = is_directory(self.difference.to(), node).map_err(&failed)?;
-        let kind = if directory {
+        let kind = if self.scope.is_all() {
+            None
+        } else if directory {
             let outside = self.now.directory(node).map_err(&failed)? == Where::Outside;
             outside.then_some(NoteKind::MovedOut)
         } else {
             self.file_copy(node).map_err(&failed)?
         };
         let Some(kind) = kind else {
+            if self.for_master && !self.is_there(node, directory).map_err(&failed)? {
+                return self.make(node, directory, at);
+            }
             self.stands_for.insert(node, node);
             return Ok(node);
         };
@@ -244,8 +274,9 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
             }
             at_then = next_then.unwrap_or(at_then);
         }
-        let node = then_node.map(|node| self.node_for(node)).transpose()?;
-        self.wanted.insert(Edge::new(at, last.clone()), (filter.root, node));
+        let edge = Edge::new(at, last.clone());
+        let node = then_node.map(|node| self.node_at(node, &edge)).transpose()?;
+        self.wanted.insert(edge, (filter.root, node));
         Ok(())
     }
 
@@ -260,12 +291,12 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
                 continue;
             }
             let names = self.then.names(node, Where::Inside).map_err(&failed)?;
-            if names.is_empty() {
+            if names.is_empty() || self.for_master && !self.is_there(node, false).map_err(&failed)? {
                 continue;
             }
             let copy = self.node_for(node)?;
             for edge in names.into_iter().filter(|_| copy != node) {
-                if !self.then.is_top(&edge) && self.node_for(edge.parent)? == edge.parent {
+                if !self.then.is_top(&edge) && self.is_itself(edge.parent)? {
                     let root = self.root_then(edge.parent).map_err(&failed)?;
                     self.wanted.insert(edge, (root, Some(copy)));
                 }
@@ -282,8 +313,12 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
         let then = self.difference.to().view();
         for entry in then.list(original) {
             let (name, node) = entry.map_err(&failed)?;
-            let node = self.node_for(node)?;
-            self.wanted.insert(Edge::new(directory, name), (root, Some(node)));
+            let edge = Edge::new(directory, name);
+            let node = self.node_at(node, &edge)?;
+            self.wanted.insert(edge, (root, Some(node)));
+        }
+        if self.stand_ins.contains_key(&directory) {
+            self.empty_rest(directory, root).map_err(&failed)?;
         }
         Ok(())
     }
@@ -308,12 +343,14 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
                 continue;
             }
             let names = self.difference.from().names(node).map_err(&failed)?;
-            if names.is_empty() {
+            if names.is_empty() && !self.for_master {
                 self.check_kept(node)?;
             }
             for edge in names {
+                let place = self.now.name(&edge).map_err(&failed)?;
                 let stays = self.wanted.contains_key(&edge)
-                    || self.now.name(&edge).map_err(&failed)? == Where::Outside
+                    || place == Where::Outside
+                    || place == Where::Nowhere && self.for_master
                     || self.then.name(&edge).map_err(&failed)? == Where::Inside && !self.then.is_top(&edge);
                 if !stays {
                     changes.entry(root).or_default().push(Change { edge, old: Some(node), new: None });
@@ -321,7 +358,8 @@ impl<'d, 'v, T: TreeIo> Decider<'d, 'v, T> {
             }
         }
         let copies = std::mem::take(&mut self.copies);
-        Ok(Wanted { changes, copies, notes: std::mem::take(&mut self.notes) })
+        let stand_ins = std::mem::take(&mut self.stand_ins);
+        Ok(Wanted { changes, copies, stand_ins, notes: std::mem::take(&mut self.notes) })
     }
 
     /// A node without names is in the kept area, unless retention has let it go.

@@ -17,7 +17,7 @@ use crate::difference::{Difference, Entry, Totals, comparable};
 use crate::error::RestoreError;
 use crate::monitor::Monitor;
 use crate::places::Places;
-use crate::scope::{PathFilter, Scope, Where, is_directory};
+use crate::scope::{Area, PathFilter, Scope, Where, is_directory};
 use journal::serialize::{Before, Change, Order, Step, serialize};
 use journal::state::State;
 use journal::view::View;
@@ -64,6 +64,8 @@ pub struct RewindPlan<'v, T: TreeIo> {
     pub(crate) scope: Scope,
     pub(crate) orders: Vec<(RootNo, Order)>,
     pub(crate) copies: BTreeMap<NodeId, NodeId>,
+    /// On a master: nodes that stand in for others of the point.
+    pub(crate) stand_ins: BTreeMap<NodeId, NodeId>,
     pub(crate) works: Vec<Work>,
     notes: Vec<Note>,
 }
@@ -80,19 +82,47 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
         paths: &[PathFilter],
         monitor: &dyn Monitor,
     ) -> Result<Self, RestoreError> {
+        Self::decide(now, then, paths, false, monitor)
+    }
+
+    /// The same for a master's tree, which has no kept area: what is not there now is made anew with its bytes, or
+    /// something of the same kind at the same name becomes like it. Change times make no difference.
+    ///
+    /// # Errors
+    /// As [`RewindPlan::new`].
+    pub fn onto_master(
+        now: &'v View<T>,
+        then: &'v View<T>,
+        paths: &[PathFilter],
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RestoreError> {
+        Self::decide(now, then, paths, true, monitor)
+    }
+
+    fn decide(
+        now: &'v View<T>,
+        then: &'v View<T>,
+        paths: &[PathFilter],
+        for_master: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RestoreError> {
         let difference = Difference::between(now, then, monitor)?;
         let scope = Scope::new(paths);
         let (wanted, works) = {
             let mut decider =
-                Decider::new(&difference, &scope).map_err(RestoreError::journal("plan names"))?;
+                Decider::new(&difference, &scope, for_master).map_err(RestoreError::journal("plan names"))?;
             let wanted = decider.decide()?;
-            let mut works = works(&difference, &scope, &decider)?;
-            works.extend(copies(&difference, &wanted)?);
+            let mut works = works(&difference, scope.is_all() && !for_master, &decider)?;
+            if for_master {
+                works.extend(stand_ins(&difference, &wanted)?);
+            } else {
+                works.extend(copies(&difference, &wanted)?);
+            }
             (wanted, works)
         };
-        let Wanted { changes, copies, notes } = wanted;
-        let orders = orders(&difference, changes, &copies)?;
-        Ok(RewindPlan { difference, scope, orders, copies, works, notes })
+        let Wanted { changes, copies, stand_ins, notes } = wanted;
+        let orders = orders(&difference, changes, &copies, for_master)?;
+        Ok(RewindPlan { difference, scope, orders, copies, stand_ins, works, notes })
     }
 
     /// Plans to take back all local changes after the captured point `then`: the tree, and what was removed from it,
@@ -107,9 +137,10 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
     ) -> Result<Self, RestoreError> {
         let difference = Difference::between(now, then, monitor)?;
         let copies = BTreeMap::new();
-        let orders = orders(&difference, exact::changes(&difference)?, &copies)?;
+        let orders = orders(&difference, exact::changes(&difference)?, &copies, false)?;
         let works = exact::works(&difference)?;
-        Ok(RewindPlan { difference, scope: Scope::all(), orders, copies, works, notes: Vec::new() })
+        let (scope, stand_ins, notes) = (Scope::all(), BTreeMap::new(), Vec::new());
+        Ok(RewindPlan { difference, scope, orders, copies, stand_ins, works, notes })
     }
 
     /// Whether there is nothing to look at. A plan that is not empty may still turn out to change nothing, where bytes
@@ -201,10 +232,13 @@ fn orders<T: TreeIo>(
     difference: &Difference<'_, T>,
     changes: BTreeMap<RootNo, Vec<Change>>,
     copies: &BTreeMap<NodeId, NodeId>,
+    for_master: bool,
 ) -> Result<Vec<(RootNo, Order)>, RestoreError> {
     let mut orders = Vec::new();
     for (root, changes) in changes {
-        let present = Present { root, places: difference.from(), copies, names: RefCell::default() };
+        let area = for_master.then(|| Area::new(difference.from(), &Scope::all())).transpose();
+        let area = area.map_err(RestoreError::journal("plan names"))?;
+        let present = Present { root, places: difference.from(), copies, area, names: RefCell::default() };
         let order = serialize(root, &changes, &present)
             .map_err(|source| RestoreError::Names { root, source: Box::new(source) })?;
         orders.push((root, order));
@@ -212,10 +246,10 @@ fn orders<T: TreeIo>(
     Ok(orders)
 }
 
-/// Work on nodes that both states have.
+/// Work on nodes that both states have. `exact`: change times count too.
 fn works<T: TreeIo>(
     difference: &Difference<'_, T>,
-    scope: &Scope,
+    exact: bool,
     decider: &Decider<'_, '_, T>,
 ) -> Result<Vec<Work>, RestoreError> {
     let failed = RestoreError::journal("plan metadata");
@@ -234,7 +268,7 @@ fn works<T: TreeIo>(
         };
         // The change time cannot be set and makes no difference to anybody but the journal; a whole tree gets it back,
         // single paths leave alone what only differs in it.
-        let (before, after) = match scope.is_all() {
+        let (before, after) = match exact {
             true => (sizeless(before), sizeless(after)),
             false => (comparable(before), comparable(after)),
         };
@@ -262,6 +296,25 @@ fn root_inside<T: TreeIo>(
         Some(edge) => difference.to().root_of(edge.parent),
         None => Ok(None),
     }
+}
+
+/// Work on nodes that stand in for others: whatever differs, and their bytes are compared in full.
+fn stand_ins<T: TreeIo>(difference: &Difference<'_, T>, wanted: &Wanted) -> Result<Vec<Work>, RestoreError> {
+    let failed = RestoreError::journal("plan stand-ins");
+    let (now, then) = (difference.from(), difference.to());
+    let mut works = Vec::new();
+    for (target, source) in &wanted.stand_ins {
+        let (before, after) = (now.view().meta(*target), then.view().meta(*source));
+        let (Some(before), Some(after)) = (before.map_err(&failed)?, after.map_err(&failed)?) else {
+            continue;
+        };
+        let Some(place) = now.place(*target).map_err(&failed)? else { continue };
+        let Some(root) = now.root_of(place.parent).map_err(&failed)? else { continue };
+        let (file, before, after) = (after.kind.is_file(), comparable(before), comparable(after));
+        let work = Work::between(*target, root, before, after, file);
+        works.extend(work.map(|work| Work { source: *source, ..work }));
+    }
+    Ok(works)
 }
 
 /// Work on copies: their bytes. All else they are created with.
@@ -294,6 +347,8 @@ struct Present<'p, 'v, T: TreeIo> {
     root: RootNo,
     places: &'p Places<'v, T>,
     copies: &'p BTreeMap<NodeId, NodeId>,
+    /// On a master: names in removed directories, and in the kept area, are not there.
+    area: Option<Area<'p, 'v, T>>,
     names: RefCell<HashMap<NodeId, Vec<Edge>>>,
 }
 
@@ -308,6 +363,16 @@ impl<T: TreeIo> Before for Present<'_, '_, T> {
             return Ok(names.clone());
         }
         let mut names = self.places.names(node)?;
+        if let Some(area) = &self.area {
+            let all = std::mem::take(&mut names);
+            for edge in all {
+                if area.directory(edge.parent)? != Where::Nowhere {
+                    names.push(edge);
+                }
+            }
+            self.names.borrow_mut().insert(node, names.clone());
+            return Ok(names);
+        }
         let kept = Edge::new(NodeId::kept(self.root), node.kept_name());
         // A file may have a name there beside others in removed directories.
         let tables = &**self.places.view().tables();

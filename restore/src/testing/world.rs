@@ -65,6 +65,11 @@ impl OldBytes for Old<'_> {
         let file = MemFile(Arc::clone(&self.0.state), self.1[&node]);
         Ok(file.read_at(buffer, offset).unwrap())
     }
+
+    fn next_data(&mut self, node: NodeId, offset: u64) -> Result<Option<u64>, JournalError> {
+        let file = MemFile(Arc::clone(&self.0.state), self.1[&node]);
+        Ok(file.next_data(offset).unwrap().map(|(start, _)| start))
+    }
 }
 
 /// A replica.

@@ -219,7 +219,10 @@ impl Fs {
     /// Forgets a node without names; its inode number is free from now on.
     pub(super) fn free(&mut self, id: Id) {
         if let Some(node) = self.nodes.remove(&id) {
-            self.numbers.remove(&node.number);
+            // In what is durable the number may have had its next owner before this one was forgotten.
+            if !self.nodes.values().any(|other| other.number == node.number) {
+                self.numbers.remove(&node.number);
+            }
         }
     }
 

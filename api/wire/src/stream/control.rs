@@ -1,8 +1,8 @@
 //! What master and replica say besides captures.
 
-use super::JournalId;
+use super::{Answer, JournalId, MeetingId, Request};
 use bytes::Bytes;
-use journal::{Class, Lsn, Meta, Name, NodeId, Origin, RootNo, Timestamp};
+use journal::{Class, Lsn, Meta, Name, NodeId, Origin, RootNo, SkippedWhat, Timestamp, Written};
 
 /// A message of the master.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +15,8 @@ pub enum FromMaster {
     Status(MasterStatus),
     /// Answer to the command of this id.
     Reply(u64, Outcome),
-    /// The page of the namespace after this place, under an id for the answer.
-    NamespaceRequest(u64, Bytes),
+    /// A question under an id for the answer.
+    Request(u64, Request),
 }
 
 /// A message of the replica.
@@ -33,7 +33,7 @@ pub enum FromReplica {
     /// A command under an id for the answer.
     Command(u64, Command),
     /// Answer to the request of this id.
-    Namespace(u64, Result<NamespacePage, Failed>),
+    Response(u64, Result<Answer, Failed>),
 }
 
 /// Who calls, and how far it is.
@@ -55,6 +55,8 @@ pub struct Hello {
     pub captured: Option<Lsn>,
     /// LSN at which its index was closed cleanly; `None` if it must be rebuilt.
     pub index_clean_at: Option<Lsn>,
+    /// Its last meeting with this journal.
+    pub meeting: Option<MeetingId>,
 }
 
 /// How far the replica is, and what it wants protected.
@@ -72,6 +74,11 @@ pub struct Welcome {
     pub journaled_time: Timestamp,
     /// Least node id never minted.
     pub next_node: NodeId,
+    /// Made anew at every start of the replica: another number means that bytes of a first synchronization may be
+    /// lost although they were acknowledged.
+    pub incarnation: u64,
+    /// This meeting.
+    pub meeting: MeetingId,
     /// How far the first synchronization is.
     pub synchronization: Synchronization,
     /// Whether delivery is suspended.
@@ -91,6 +98,8 @@ pub enum Synchronization {
     Begun,
     /// Completed: rewind points exist.
     Completed,
+    /// Completed, but a later one has begun and not completed.
+    Again,
 }
 
 /// What is protected and how.
@@ -166,6 +175,8 @@ pub enum Reason {
     Unavailable,
     /// The journal needs a person.
     JournalDamaged,
+    /// The journal went on without this master, which has to begin anew.
+    Diverged,
 }
 
 impl Reason {
@@ -179,6 +190,7 @@ impl Reason {
                 | Reason::Journal
                 | Reason::Superseded
                 | Reason::Unavailable
+                | Reason::Diverged
         )
     }
 }
@@ -267,6 +279,10 @@ pub enum Command {
     Resume,
     /// Examine what a run needs on the master.
     Verify,
+    /// Change the protected tree itself: the events of an encoded part (empty: none), in the way of
+    /// [`journal::master`]. What the master keeps between two commands of a session ends with the last one, or when
+    /// another session begins; `number` counts them from 0, so that a master that has lost it notices.
+    Write { session: u64, number: u32, part: Bytes, last: bool },
 }
 
 /// What a synchronization compares.
@@ -287,6 +303,8 @@ pub enum Outcome {
     Barrier { lsn: Lsn, class: Class, time: Timestamp },
     /// What was found.
     Verified(Vec<Finding>),
+    /// What came of changes of the tree.
+    Written(Written),
     /// It is not done.
     Failed(Failed),
 }
@@ -332,6 +350,23 @@ pub struct NamespacePage {
     pub next: Option<Bytes>,
     /// The captured LSN at which the namespace stands: the same on every page, or the pages do not fit together.
     pub at: Lsn,
+    /// What could not be kept, as the stream says; behind the last entries.
+    pub skipped: Vec<SkippedName>,
+    /// Whether the first synchronization has completed as of then.
+    pub synchronized: bool,
+}
+
+/// Something that could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedName {
+    /// Root it lies in.
+    pub root: RootNo,
+    /// Path below the root, as it was reported.
+    pub path: Vec<u8>,
+    /// What is missing.
+    pub what: SkippedWhat,
+    /// Why.
+    pub errno: i32,
 }
 
 /// A name and what it stands for.

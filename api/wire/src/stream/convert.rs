@@ -1,13 +1,17 @@
 //! Control messages to and from their generated form. Values are checked on receipt; texts for people are cut, not
 //! refused, when sent.
 
+use super::ask::{CURSOR_BYTES_MAX, answer_from};
+use super::command::{command_from, outcome_from};
 use super::control::{
-    AgentState, Assignment, AutoResync, Command, Definition, Failed, Finding, FromMaster, FromReplica, Hello,
-    MasterStatus, NamespaceEntry, NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition,
-    SpoolState, SyncMode, Synchronization, Welcome,
+    AgentState, Assignment, AutoResync, Definition, Failed, FromMaster, FromReplica, Hello, MasterStatus,
+    NamespaceEntry, NamespacePage, Progress, Reason, Refused, RootDefinition, SkippedName, SpoolState,
+    SyncMode, Synchronization, Welcome,
 };
-use super::event::{class_from, class_into, meta_from, meta_into, meta_ok, name_from, node_ok, origin_from};
-use super::{ConvertError, JournalId, LIST_MAX, NAMESPACE_ENTRIES_MAX, PATH_BYTES_MAX};
+use super::event::{
+    meta_from, meta_into, meta_ok, name_from, node_ok, origin_from, root, what_from, what_into,
+};
+use super::{ConvertError, JournalId, LIST_MAX, MeetingId, NAMESPACE_ENTRIES_MAX, PATH_BYTES_MAX};
 use super::{at_most, clip, count_field, proto, required, text};
 use bytes::Bytes;
 use journal::{Lsn, NodeId, Timestamp};
@@ -15,16 +19,19 @@ use prost::Message;
 
 /// Number of `entries` in `message NamespaceEntries`.
 const ENTRIES_TAG: u32 = 1;
-/// Longest `after` and `next`.
-const CURSOR_BYTES_MAX: usize = 4096;
 
-fn unknown(field: &'static str, value: i32) -> ConvertError {
+pub(super) fn unknown(field: &'static str, value: i32) -> ConvertError {
     ConvertError::Unknown { field, value: i64::from(value) }
 }
 
 fn journal_id(bytes: &Bytes) -> Result<JournalId, ConvertError> {
     let bytes = bytes.as_ref().try_into();
     bytes.map(JournalId).map_err(|_| ConvertError::Invalid { field: "journal", what: "not 16 bytes" })
+}
+
+fn meeting(bytes: &Bytes) -> Result<MeetingId, ConvertError> {
+    let bytes = bytes.as_ref().try_into();
+    bytes.map(MeetingId).map_err(|_| ConvertError::Invalid { field: "meeting", what: "not 16 bytes" })
 }
 
 /// Two enumerations that are the same, one of them with an unspecified value.
@@ -36,7 +43,7 @@ macro_rules! same_enum {
             }
         }
         impl $ours {
-            fn from_wire(value: i32) -> Result<Self, ConvertError> {
+            pub(super) fn from_wire(value: i32) -> Result<Self, ConvertError> {
                 match proto::$ours::try_from(value) {
                     $(Ok(proto::$ours::$value) => Ok($ours::$value),)+
                     Ok(proto::$ours::Unspecified) | Err(_) => Err(unknown($field, value)),
@@ -46,7 +53,7 @@ macro_rules! same_enum {
     };
 }
 
-same_enum!(Synchronization, "synchronization", Never, Begun, Completed);
+same_enum!(Synchronization, "synchronization", Never, Begun, Completed, Again);
 same_enum!(AutoResync, "auto_resync", Ask, Always, Never);
 same_enum!(SpoolState, "spool", Memory, Disk, NearFull, Full);
 same_enum!(AgentState, "agent", Stopped, Starting, Synchronizing, Capturing, Rescanning, Problem);
@@ -64,7 +71,8 @@ same_enum!(
     Journal,
     Superseded,
     Unavailable,
-    JournalDamaged
+    JournalDamaged,
+    Diverged
 );
 
 impl From<Hello> for proto::Hello {
@@ -78,6 +86,7 @@ impl From<Hello> for proto::Hello {
             acknowledged: hello.acknowledged.captured,
             captured: hello.captured.map(|lsn| lsn.captured),
             index_clean_at: hello.index_clean_at.map(|lsn| lsn.captured),
+            meeting: hello.meeting.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0)),
         }
     }
 }
@@ -95,6 +104,7 @@ impl TryFrom<proto::Hello> for Hello {
             acknowledged: Lsn::captured(hello.acknowledged),
             captured: hello.captured.map(Lsn::captured),
             index_clean_at: hello.index_clean_at.map(Lsn::captured),
+            meeting: if hello.meeting.is_empty() { None } else { Some(meeting(&hello.meeting)?) },
         })
     }
 }
@@ -108,6 +118,8 @@ impl From<Welcome> for proto::Welcome {
             parts: welcome.parts,
             journaled_time: welcome.journaled_time.0,
             next_node: welcome.next_node.0,
+            incarnation: welcome.incarnation,
+            meeting: Bytes::copy_from_slice(&welcome.meeting.0),
             synchronization: proto::Synchronization::from(welcome.synchronization) as i32,
             suspended: welcome.suspended,
             running: welcome.running,
@@ -130,6 +142,8 @@ impl TryFrom<proto::Welcome> for Welcome {
             parts: welcome.parts,
             journaled_time: Timestamp(welcome.journaled_time),
             next_node: NodeId(welcome.next_node),
+            incarnation: welcome.incarnation,
+            meeting: meeting(&welcome.meeting)?,
             synchronization: Synchronization::from_wire(welcome.synchronization)?,
             suspended: welcome.suspended,
             running: welcome.running,
@@ -243,88 +257,6 @@ impl TryFrom<proto::Failed> for Failed {
     }
 }
 
-impl From<(u64, Command)> for proto::Command {
-    fn from((id, command): (u64, Command)) -> Self {
-        use proto::command::Command as C;
-        let command = match command {
-            Command::Barrier { cookie, class } => {
-                C::Barrier(proto::BarrierCommand { cookie, class: class_into(class) as i32 })
-            }
-            Command::Run { mode, ignore_same, skip, definition } => C::Run(proto::RunCommand {
-                mode: proto::SyncMode::from(mode) as i32,
-                ignore_same,
-                skip,
-                definition: Some(definition.into()),
-            }),
-            Command::Stop => C::Stop(proto::Nothing {}),
-            Command::Suspend => C::Suspend(proto::Nothing {}),
-            Command::Resume => C::Resume(proto::Nothing {}),
-            Command::Verify => C::Verify(proto::Nothing {}),
-        };
-        proto::Command { id, command: Some(command) }
-    }
-}
-
-fn command_from(command: proto::command::Command) -> Result<Command, ConvertError> {
-    use proto::command::Command as C;
-    Ok(match command {
-        C::Barrier(c) => Command::Barrier { cookie: c.cookie, class: class_from(c.class)? },
-        C::Run(c) => Command::Run {
-            mode: SyncMode::from_wire(c.mode)?,
-            ignore_same: c.ignore_same,
-            skip: c.skip,
-            definition: required("definition", c.definition)?.try_into()?,
-        },
-        C::Stop(_) => Command::Stop,
-        C::Suspend(_) => Command::Suspend,
-        C::Resume(_) => Command::Resume,
-        C::Verify(_) => Command::Verify,
-    })
-}
-
-impl From<(u64, Outcome)> for proto::Reply {
-    fn from((id, outcome): (u64, Outcome)) -> Self {
-        use proto::reply::Outcome as O;
-        let outcome = match outcome {
-            Outcome::Done => O::Done(proto::Nothing {}),
-            Outcome::Barrier { lsn, class, time } => O::Barrier(proto::BarrierReached {
-                captured: lsn.captured,
-                class: class_into(class) as i32,
-                time: time.0,
-            }),
-            Outcome::Verified(findings) => {
-                let finding =
-                    |f: Finding| proto::Finding { error: f.error, code: f.code, text: clip(&f.text) };
-                O::Verified(proto::Verified {
-                    findings: findings.into_iter().take(LIST_MAX / 8).map(finding).collect(),
-                })
-            }
-            Outcome::Failed(failed) => O::Failed(failed.into()),
-        };
-        proto::Reply { id, outcome: Some(outcome) }
-    }
-}
-
-fn outcome_from(outcome: proto::reply::Outcome) -> Result<Outcome, ConvertError> {
-    use proto::reply::Outcome as O;
-    Ok(match outcome {
-        O::Done(_) => Outcome::Done,
-        O::Barrier(b) => Outcome::Barrier {
-            lsn: Lsn::captured(b.captured),
-            class: class_from(b.class)?,
-            time: Timestamp(b.time),
-        },
-        O::Verified(v) => {
-            at_most("findings", v.findings.len(), LIST_MAX)?;
-            let finding = |f: proto::Finding| {
-                Ok(Finding { error: f.error, code: text("code", f.code)?, text: text("text", f.text)? })
-            };
-            Outcome::Verified(v.findings.into_iter().map(finding).collect::<Result<_, ConvertError>>()?)
-        }
-        O::Failed(failed) => Outcome::Failed(failed.try_into()?),
-    })
-}
-
 impl From<NamespacePage> for proto::NamespacePage {
     fn from(page: NamespacePage) -> Self {
         let entry = |entry: NamespaceEntry| {
@@ -346,6 +278,8 @@ impl From<NamespacePage> for proto::NamespacePage {
             entries: entries.encode_to_vec().into(),
             next: page.next.unwrap_or_default(),
             at: page.at.captured,
+            synchronized: page.synchronized,
+            skipped: page.skipped.into_iter().map(skipped_into).collect(),
         }
     }
 }
@@ -356,13 +290,35 @@ impl TryFrom<proto::NamespacePage> for NamespacePage {
     fn try_from(page: proto::NamespacePage) -> Result<Self, ConvertError> {
         at_most("next", page.next.len(), CURSOR_BYTES_MAX)?;
         at_most("entries", count_field(&page.entries, ENTRIES_TAG)?, NAMESPACE_ENTRIES_MAX)?;
+        at_most("skipped", page.skipped.len(), LIST_MAX)?;
         let entries = proto::NamespaceEntries::decode(page.entries)?.entries;
         Ok(NamespacePage {
             entries: entries.into_iter().map(entry_from).collect::<Result<_, _>>()?,
             next: (!page.next.is_empty()).then_some(page.next),
             at: Lsn::captured(page.at),
+            synchronized: page.synchronized,
+            skipped: page.skipped.into_iter().map(skipped_from).collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn skipped_into(skipped: SkippedName) -> proto::Skipped {
+    proto::Skipped {
+        root: u32::from(skipped.root.0),
+        path: skipped.path.into(),
+        what: what_into(skipped.what) as i32,
+        errno: skipped.errno,
+    }
+}
+
+fn skipped_from(skipped: proto::Skipped) -> Result<SkippedName, ConvertError> {
+    at_most("path", skipped.path.len(), PATH_BYTES_MAX)?;
+    Ok(SkippedName {
+        root: root(skipped.root)?,
+        path: skipped.path.to_vec(),
+        what: what_from(skipped.what)?,
+        errno: skipped.errno,
+    })
 }
 
 fn entry_from(entry: proto::NamespaceEntry) -> Result<NamespaceEntry, ConvertError> {
@@ -388,10 +344,9 @@ impl From<FromMaster> for proto::MasterMessage {
             FromMaster::Batch(parts) => M::Batch(proto::Batch { parts }),
             FromMaster::Status(status) => M::Status(status.into()),
             FromMaster::Reply(id, outcome) => M::Reply((id, outcome).into()),
-            FromMaster::NamespaceRequest(id, after) => M::Request(proto::Request {
-                id,
-                request: Some(proto::request::Request::Namespace(proto::NamespaceRequest { after })),
-            }),
+            FromMaster::Request(id, request) => {
+                M::Request(proto::Request { id, request: Some(request.into()) })
+            }
         };
         proto::MasterMessage { message: Some(message) }
     }
@@ -409,12 +364,9 @@ impl TryFrom<proto::MasterMessage> for FromMaster {
             M::Reply(reply) => {
                 FromMaster::Reply(reply.id, outcome_from(required("outcome", reply.outcome)?)?)
             }
-            M::Request(request) => match required("request", request.request)? {
-                proto::request::Request::Namespace(namespace) => {
-                    at_most("after", namespace.after.len(), CURSOR_BYTES_MAX)?;
-                    FromMaster::NamespaceRequest(request.id, namespace.after)
-                }
-            },
+            M::Request(request) => {
+                FromMaster::Request(request.id, required("request", request.request)?.try_into()?)
+            }
         })
     }
 }
@@ -422,7 +374,6 @@ impl TryFrom<proto::MasterMessage> for FromMaster {
 impl From<FromReplica> for proto::ReplicaMessage {
     fn from(message: FromReplica) -> Self {
         use proto::replica_message::Message as M;
-        use proto::response::Outcome as O;
         let message = match message {
             FromReplica::Welcome(welcome) => M::Welcome((*welcome).into()),
             FromReplica::Refused(refused) => M::Refused(proto::Refused {
@@ -438,10 +389,7 @@ impl From<FromReplica> for proto::ReplicaMessage {
                 M::Applied(proto::Applied { captured: lsn.captured, local: lsn.local })
             }
             FromReplica::Command(id, command) => M::Command((id, command).into()),
-            FromReplica::Namespace(id, page) => {
-                let outcome = page.map_or_else(|f| O::Failed(f.into()), |page| O::Namespace(page.into()));
-                M::Response(proto::Response { id, outcome: Some(outcome) })
-            }
+            FromReplica::Response(id, answer) => M::Response((id, answer).into()),
         };
         proto::ReplicaMessage { message: Some(message) }
     }
@@ -452,7 +400,6 @@ impl TryFrom<proto::ReplicaMessage> for FromReplica {
 
     fn try_from(message: proto::ReplicaMessage) -> Result<Self, ConvertError> {
         use proto::replica_message::Message as M;
-        use proto::response::Outcome as O;
         Ok(match required("message", message.message)? {
             M::Welcome(welcome) => FromReplica::Welcome(Box::new(welcome.try_into()?)),
             M::Refused(refused) => FromReplica::Refused(Refused {
@@ -468,10 +415,10 @@ impl TryFrom<proto::ReplicaMessage> for FromReplica {
             M::Command(command) => {
                 FromReplica::Command(command.id, command_from(required("command", command.command)?)?)
             }
-            M::Response(response) => match required("outcome", response.outcome)? {
-                O::Namespace(page) => FromReplica::Namespace(response.id, Ok(page.try_into()?)),
-                O::Failed(failed) => FromReplica::Namespace(response.id, Err(failed.try_into()?)),
-            },
+            M::Response(response) => {
+                let (id, answer) = answer_from(response)?;
+                FromReplica::Response(id, answer)
+            }
         })
     }
 }

@@ -433,7 +433,7 @@ fn cause_from(value: i32) -> Result<GapCause, ConvertError> {
     }
 }
 
-const fn what_into(what: SkippedWhat) -> proto::SkippedWhat {
+pub(super) const fn what_into(what: SkippedWhat) -> proto::SkippedWhat {
     match what {
         SkippedWhat::Node => proto::SkippedWhat::Node,
         SkippedWhat::Content => proto::SkippedWhat::Content,
@@ -442,7 +442,7 @@ const fn what_into(what: SkippedWhat) -> proto::SkippedWhat {
     }
 }
 
-fn what_from(value: i32) -> Result<SkippedWhat, ConvertError> {
+pub(super) fn what_from(value: i32) -> Result<SkippedWhat, ConvertError> {
     match proto::SkippedWhat::try_from(value) {
         Ok(proto::SkippedWhat::Node) => Ok(SkippedWhat::Node),
         Ok(proto::SkippedWhat::Content) => Ok(SkippedWhat::Content),

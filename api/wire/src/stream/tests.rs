@@ -295,6 +295,33 @@ fn many_small_things_are_counted_before_they_are_decoded() {
 }
 
 #[test]
+fn hostile_questions_about_blocks_are_refused() {
+    let fine = proto::BlocksRequest { node: 5000, at: 1, block_bits: 12, first: 0, count: 16_384 };
+    for (wrong, what) in [
+        (proto::BlocksRequest { block_bits: 8, ..fine }, "tiny blocks"),
+        (proto::BlocksRequest { block_bits: 25, ..fine }, "huge blocks"),
+        (proto::BlocksRequest { block_bits: u32::MAX, ..fine }, "no number of bits"),
+        (proto::BlocksRequest { count: 16_385, ..fine }, "too many blocks"),
+        (proto::BlocksRequest { block_bits: 16, count: 1025, ..fine }, "too many bytes"),
+        (proto::BlocksRequest { first: u64::MAX, ..fine }, "behind everything"),
+        (proto::BlocksRequest { first: 1 << 52, ..fine }, "behind the largest file"),
+        (proto::BlocksRequest { node: 0, ..fine }, "no node"),
+    ] {
+        let request = Some(proto::request::Request::Blocks(wrong));
+        let message = proto::master_message::Message::Request(proto::Request { id: 1, request });
+        let message = proto::MasterMessage { message: Some(message) };
+        assert!(FromMaster::try_from(message).is_err(), "{what}");
+    }
+    for length in [17, 16 * 16_384 + 16] {
+        let hashes = proto::BlockHashes { size: 1, hashes: vec![0; length].into() };
+        let outcome = Some(proto::response::Outcome::Blocks(hashes));
+        let message = proto::replica_message::Message::Response(proto::Response { id: 1, outcome });
+        let message = proto::ReplicaMessage { message: Some(message) };
+        assert!(FromReplica::try_from(message).is_err(), "{length}");
+    }
+}
+
+#[test]
 fn hostile_names_and_enumerations_are_refused() {
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'x'; 256]] {
         let at = Some(proto::Edge { parent: 5000, name: Bytes::copy_from_slice(name) });
@@ -338,6 +365,53 @@ fn definition(random: &mut Random) -> Definition {
     }
 }
 
+fn written(random: &mut Random) -> Written {
+    use Unwritten::{Attributes, Node, Removal, Xattrs};
+    let one = |random: &mut Random| NotWritten {
+        root: RootNo(random.below(2000) as u16),
+        path: random.bytes(300),
+        what: [Node, Attributes, Xattrs, Removal][random.below(4) as usize],
+        errno: random.next() as i32,
+    };
+    Written {
+        skipped: (0..random.below(5)).map(|_| one(random)).collect(),
+        skipped_count: random.next(),
+        moved: random.below(2) == 0,
+    }
+}
+
+#[test]
+fn what_was_not_written_is_bounded() {
+    let one =
+        |bytes| NotWritten { root: RootNo(0), path: vec![b'x'; bytes], what: Unwritten::Node, errno: 1 };
+    for (count, bytes, kept) in [(NOT_WRITTEN_MAX + 9, 10, NOT_WRITTEN_MAX), (9, PATH_BYTES_MAX / 4, 4)] {
+        let (skipped, skipped_count) = (vec![one(bytes); count], count as u64);
+        let reply = Outcome::Written(Written { skipped, skipped_count, moved: false });
+        let message = proto::MasterMessage::from(FromMaster::Reply(1, reply));
+        assert!(message.encoded_len() < MESSAGE_BYTES_MAX);
+        let FromMaster::Reply(1, Outcome::Written(back)) = FromMaster::try_from(message).unwrap() else {
+            panic!("something else came back");
+        };
+        assert_eq!((back.skipped.len(), back.skipped_count), (kept, skipped_count));
+    }
+    let hostile = |list: Vec<proto::NotWritten>| {
+        let skipped = proto::NotWrittenList { list }.encode_to_vec().into();
+        let written = proto::Written { skipped, skipped_count: 0, moved: false };
+        let outcome = Some(proto::reply::Outcome::Written(written));
+        let reply = proto::master_message::Message::Reply(proto::Reply { id: 1, outcome });
+        FromMaster::try_from(proto::MasterMessage { message: Some(reply) }).unwrap_err().to_string()
+    };
+    assert!(hostile(vec![proto::NotWritten::default(); NOT_WRITTEN_MAX + 1]).contains("skipped"));
+    assert!(hostile(vec![proto::NotWritten::default()]).contains("what"));
+    let path = Bytes::from_static(b"a\0b");
+    assert!(hostile(vec![proto::NotWritten { path, what: 1, ..Default::default() }]).contains("path"));
+    let part = vec![0; PART_BYTES_MAX + 1].into();
+    let write = proto::command::Command::Write(proto::WriteCommand { part, ..Default::default() });
+    let command = proto::Command { id: 1, command: Some(write) };
+    let message = proto::replica_message::Message::Command(command);
+    assert!(FromReplica::try_from(proto::ReplicaMessage { message: Some(message) }).is_err());
+}
+
 #[test]
 fn control_messages_survive_the_journey() {
     let mut random = Random(seed(0x5eed_0003));
@@ -352,6 +426,7 @@ fn control_messages_survive_the_journey() {
             acknowledged: Lsn::captured(random.next()),
             captured: random.maybe(|random| Lsn::captured(random.next())),
             index_clean_at: random.maybe(|random| Lsn::captured(random.next())),
+            meeting: random.maybe(|random| MeetingId([random.next() as u8; 16])),
         }));
         check_master(FromMaster::Batch(vec![random.bytes(20).into(), random.bytes(20).into()]));
         check_master(FromMaster::Status(MasterStatus {
@@ -374,11 +449,21 @@ fn control_messages_survive_the_journey() {
             Outcome::Done,
             Outcome::Barrier { lsn: Lsn::captured(random.next()), class, time: random.time() },
             Outcome::Verified(vec![finding]),
+            Outcome::Written(written(random)),
             Outcome::Failed(failed.clone()),
         ] {
             check_master(FromMaster::Reply(random.next(), outcome));
         }
-        check_master(FromMaster::NamespaceRequest(random.next(), random.bytes(30).into()));
+        let after = Request::Namespace(random.bytes(30).into());
+        check_master(FromMaster::Request(random.next(), after));
+        let wanted = BlocksWanted {
+            node: random.node(),
+            at: Lsn::captured(random.next()),
+            block_bits: 12,
+            first: random.next() >> 20,
+            count: random.below(16_384) as u32,
+        };
+        check_master(FromMaster::Request(random.next(), Request::Blocks(wanted)));
 
         check_replica(FromReplica::Welcome(Box::new(Welcome {
             protocol: random.next() as u32,
@@ -387,6 +472,8 @@ fn control_messages_survive_the_journey() {
             parts: random.next() as u32,
             journaled_time: random.time(),
             next_node: random.node(),
+            incarnation: random.next(),
+            meeting: MeetingId([random.next() as u8; 16]),
             synchronization: Synchronization::Begun,
             suspended: random.below(2) == 0,
             running: random.below(2) == 0,
@@ -399,16 +486,6 @@ fn control_messages_survive_the_journey() {
             taken_bytes: random.next(),
         }));
         check_replica(FromReplica::Applied(Lsn::local(random.next(), random.next())));
-        let run = Command::Run {
-            mode: SyncMode::Block,
-            ignore_same: random.below(2) == 0,
-            skip: random.below(2) == 0,
-            definition: definition(random),
-        };
-        let barrier = Command::Barrier { cookie: random.next(), class };
-        for command in [barrier, run, Command::Stop, Command::Suspend, Command::Resume, Command::Verify] {
-            check_replica(FromReplica::Command(random.next(), command));
-        }
         let at = random.maybe(Random::edge).map(|edge| (edge.parent, edge.name));
         let node = if at.is_none() { NodeId::root(RootNo(7)) } else { random.node() };
         let meta = random.meta();
@@ -417,9 +494,41 @@ fn control_messages_survive_the_journey() {
             entries: vec![NamespaceEntry { node, at, meta, origin, content_known: true }],
             next: random.maybe(|random| [b"x", &*random.bytes(20)].concat().into()),
             at: Lsn::captured(random.next()),
+            synchronized: random.below(2) == 0,
+            skipped: vec![SkippedName {
+                root: RootNo(3),
+                path: random.bytes(30),
+                what: SkippedWhat::Xattrs,
+                errno: 13,
+            }],
         };
-        check_replica(FromReplica::Namespace(random.next(), Ok(page)));
-        check_replica(FromReplica::Namespace(random.next(), Err(failed)));
+        check_replica(FromReplica::Response(random.next(), Ok(Answer::Namespace(page))));
+        let hashes = BlockHashes { size: random.next(), hashes: vec![7; 16 * 20].into() };
+        check_replica(FromReplica::Response(random.next(), Ok(Answer::Blocks(hashes))));
+        check_replica(FromReplica::Response(random.next(), Err(failed)));
+    }
+}
+
+#[test]
+fn commands_survive_the_journey() {
+    let mut random = Random(seed(0x5eed_0004));
+    for _ in 0..300 {
+        let random = &mut random;
+        let run = Command::Run {
+            mode: SyncMode::Block,
+            ignore_same: random.below(2) == 0,
+            skip: random.below(2) == 0,
+            definition: definition(random),
+        };
+        let barrier = Command::Barrier { cookie: random.next(), class: random.class() };
+        let part = random.bytes(100).into();
+        let (session, number) = (random.next(), random.next() as u32);
+        let write = Command::Write { session, number, part, last: random.below(2) == 0 };
+        for command in
+            [barrier, run, write, Command::Stop, Command::Suspend, Command::Resume, Command::Verify]
+        {
+            check_replica(FromReplica::Command(random.next(), command));
+        }
     }
 }
 

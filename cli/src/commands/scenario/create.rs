@@ -47,7 +47,8 @@ pub struct Args {
     /// What happens after an error that needs a new synchronization
     #[arg(long, value_name = "WHEN", default_value = "ask")]
     auto_resync: AutoResync,
-    /// The replica directory may hold something; undo is recorded for all that is changed
+    /// Take over a replica directory that holds something: it becomes the first rewind point, with a bookmark, and undo
+    /// is recorded for all that is changed
     #[arg(long)]
     adopt: bool,
 }

@@ -12,14 +12,16 @@ use wire::v1;
 pub struct Args {
     /// Name of the scenario
     name: String,
-    /// How synchronization compares: whole files, or blocks within them
+    /// What is sent of a file that differs, where its blocks are not known: all of it, or the blocks that differ
     #[arg(long, value_name = "MODE", default_value = "file")]
     sync: Sync,
-    /// Take files of the same size and times as equal
+    /// Take files of the same size and modification time as equal where no more is known; off: compare the content of
+    /// every file
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_value = "on",
         default_missing_value = "on")]
     ignore_same: Switch,
-    /// Do not synchronize: both sides are known to be equal
+    /// Compare and send nothing, because both sides are known to be equal; what differs stays so until it changes, and
+    /// the gap stays open until the next synchronization
     #[arg(long)]
     skip_sync: bool,
     /// Of the job.

@@ -17,9 +17,26 @@ impl Runner {
         let epoch = (!lost).then(|| self.core.hints.end_epoch());
         if let Some(epoch) = epoch {
             self.core.rescan(root, epoch);
+            // What was not compared until now is compared with it.
+            for gap in self.gaps.values_mut().filter(|gap| gap.root == root && gap.epoch.is_none()) {
+                gap.epoch = Some(epoch);
+            }
         }
         self.gaps.insert(gap, Gap { root, cause, epoch });
         Ok(gap)
+    }
+
+    /// The spool takes no more captures, but markers yet: the stream says from where on changes are missing. The index
+    /// is ahead of the stream by what was being told, so it cannot be used any more: whoever starts capture again has
+    /// it rebuilt and compares everything, within a gap of its own.
+    pub(super) fn say_full(&mut self) {
+        self.core.out.give_up();
+        for root in self.all_roots() {
+            if let Err(error) = self.open_gap(root, GapCause::SpoolFull) {
+                tracing::warn!(%error, "the gap of a full spool is said when capture starts again");
+                return;
+            }
+        }
     }
 
     fn set_provenance(&mut self, gap: bool) {
@@ -73,7 +90,8 @@ impl Runner {
                 self.open_gap(root, GapCause::QueueOverflow)?;
             }
         }
-        // Their cookies may be among what was lost.
+        // Cookies may be among what was lost.
+        self.await_captures()?;
         for number in 0..self.barriers.len() {
             let Some(barrier) = self.barriers.get_mut(number) else { break };
             match &mut barrier.epoch {
@@ -157,6 +175,21 @@ impl Runner {
         Ok(())
     }
 
+    /// A file that got a name, was changed through it and lost it between two looks is found by a comparison. It is no
+    /// gap: most names that come and go were files of their own.
+    fn sweep(&mut self, epoch: u64) {
+        let owed = self.core.unattributed.is_some_and(|at| at >= self.swept);
+        if !owed || self.swept.elapsed() < self.core.config.sweep || self.core.hints.has_lists() {
+            return;
+        }
+        self.swept = Instant::now();
+        for root in self.all_roots() {
+            if self.core.root(root).is_some_and(|root| !root.lost) {
+                self.core.rescan(root, epoch);
+            }
+        }
+    }
+
     /// From time to time: roots that were lost, directories that could not be watched.
     pub(super) fn retry(&mut self) -> Result<(), CaptureError> {
         if !self.core.unwatched.is_empty() && !self.gaps.values().any(|gap| gap.cause == GapCause::WatchLimit)
@@ -175,6 +208,7 @@ impl Runner {
         for directory in &self.core.unwatched {
             self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
         }
+        self.sweep(epoch);
         let lost: Vec<usize> = (0..self.core.roots.len())
             .filter(|number| self.core.roots.get(*number).is_some_and(|root| root.lost))
             .collect();

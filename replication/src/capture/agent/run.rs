@@ -1,12 +1,13 @@
 //! The loop of the agent's thread.
 
 use super::status::{State, Status};
+use super::write::{SAFE_LOOK, Writing};
 use super::{Command, Start};
-use crate::capture::CaptureError;
 use crate::capture::core::Core;
 use crate::capture::hints::ListHint;
 use crate::capture::mounts::{Mounts, below};
 use crate::capture::watch::Why;
+use crate::capture::{CaptureError, SinkError};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use journal::{Class, Edge, GapCause, Lsn, Name, NodeId, RootNo, Timestamp};
 use parking_lot::Mutex;
@@ -58,8 +59,11 @@ pub(super) struct Runner {
     pub(super) barrier_count: u64,
     pub(super) gaps: BTreeMap<u64, Gap>,
     pub(super) synchronization: Option<Synchronization>,
+    pub(super) writing: Writing,
     pub(super) last_round: Duration,
     pub(super) retry_at: Instant,
+    /// When everything was last compared for what could not be attributed.
+    pub(super) swept: Instant,
 }
 
 enum Next {
@@ -88,8 +92,10 @@ impl Runner {
             barrier_count: 0,
             gaps: BTreeMap::new(),
             synchronization: None,
+            writing: Writing::default(),
             last_round: Duration::ZERO,
             retry_at: Instant::now() + RETRY,
+            swept: Instant::now(),
         }
     }
 
@@ -105,7 +111,13 @@ impl Runner {
     pub(super) fn run(&mut self, start: Start) -> Result<bool, CaptureError> {
         match start {
             Start::First => self.synchronize(true)?,
-            Start::Again => self.synchronize(false)?,
+            Start::Again => {
+                for root in self.all_roots() {
+                    self.open_gap(root, GapCause::Stopped)?;
+                }
+                self.synchronize(false)?;
+            }
+            Start::Skip { cause } => self.skip_comparing(cause)?,
             Start::Rescan { cause } => {
                 self.core.remember_roots()?;
                 for root in self.all_roots() {
@@ -117,6 +129,7 @@ impl Runner {
                 }
             }
         }
+        self.core.unskip_stale()?;
         loop {
             self.core.drain()?;
             self.take_cookies()?;
@@ -133,12 +146,14 @@ impl Runner {
             }
             self.check_roots()?;
             self.retry()?;
-            self.core.hurry = self.barriers.iter().any(|barrier| barrier.epoch.is_some());
+            let barrier = self.barriers.iter().any(|barrier| barrier.epoch.is_some());
+            self.core.hurry = barrier || self.writing.hurries();
             let due = self.due();
             if due.is_some_and(|due| due.is_zero()) {
                 self.round()?;
             }
             self.conclude()?;
+            self.write()?;
             self.forget()?;
             self.publish(None);
             if !self.is_busy() {
@@ -156,6 +171,9 @@ impl Runner {
 
     /// How long until a round is due; `None`: nothing waits.
     fn due(&self) -> Option<Duration> {
+        if self.writing.holds() {
+            return None;
+        }
         let next = self.core.hints.next_due()?;
         if self.core.hurry || self.core.hints.has_lists() {
             return Some(Duration::ZERO);
@@ -167,6 +185,7 @@ impl Runner {
     fn is_busy(&self) -> bool {
         self.core.overflowed
             || self.core.limbo.is_busy()
+            || self.writing.is_busy()
             || !self.core.cookies.is_empty()
             || self.due().is_some_and(|due| due.is_zero())
     }
@@ -175,6 +194,9 @@ impl Runner {
         let mut timeout = self.retry_at.saturating_duration_since(Instant::now());
         if let Some(due) = self.due() {
             timeout = timeout.min(due);
+        }
+        if self.writing.holds() {
+            timeout = timeout.min(SAFE_LOOK);
         }
         let timespec =
             Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
@@ -216,6 +238,7 @@ impl Runner {
                         self.open_gap(root, cause)?;
                     }
                 }
+                Ok(Command::Write { request, reply }) => self.begin_write(request, reply)?,
                 Ok(Command::Synchronize { first }) => self.synchronize(first)?,
                 Ok(Command::Stop) => return Ok(Next::Stop),
                 Err(TryRecvError::Empty) => return Ok(Next::Go),
@@ -251,16 +274,15 @@ impl Runner {
 
     fn take_cookies(&mut self) -> Result<(), CaptureError> {
         while let Some(name) = self.core.cookies.pop_front() {
-            let Some(barrier) = self.barriers.iter_mut().find(|barrier| barrier.name.as_bytes() == name)
-            else {
-                continue;
-            };
+            let barrier = self.barriers.iter_mut().find(|barrier| barrier.name.as_bytes() == name);
+            let waiting = barrier.map(|barrier| &mut barrier.epoch);
+            let Some(epoch) = waiting.or_else(|| self.writing.awaits(&name)) else { continue };
             // Nobody tells of what happens in these: they are looked at before the barrier stands.
             let hint = ListHint { epoch: self.core.hints.epoch(), recursive: false, compare: true };
             for directory in &self.core.unwatched {
                 self.core.hints.list(*directory, hint);
             }
-            barrier.epoch = Some(self.core.hints.end_epoch());
+            *epoch = Some(self.core.hints.end_epoch());
         }
         Ok(())
     }
@@ -332,6 +354,7 @@ impl Runner {
 
     /// Tells what was noticed until now, so that the index is closed on what the stream says.
     fn wind_up(&mut self) -> Result<(), CaptureError> {
+        self.end_session()?;
         self.core.drain()?;
         let epoch = self.core.hints.end_epoch();
         self.core.hurry = true;
@@ -348,8 +371,14 @@ impl Runner {
     }
 
     /// Closes the index if all went well, and says how it ended.
-    pub(super) fn finish(self, result: Result<bool, CaptureError>) -> Result<(Lsn, Timestamp), CaptureError> {
-        let failure = result.as_ref().err().map(ToString::to_string);
+    pub(super) fn finish(
+        mut self,
+        result: Result<bool, CaptureError>,
+    ) -> Result<(Lsn, Timestamp), CaptureError> {
+        let failure = result.as_ref().err().map(|error| chain(error));
+        if let Err(CaptureError::Sink(SinkError::Full(_))) = &result {
+            self.say_full();
+        }
         if let Some(failure) = &failure {
             tracing::error!(%failure, "capture has ended");
         }
@@ -362,4 +391,15 @@ impl Runner {
         self.core.index.close(lsn, time)?;
         Ok((lsn, time))
     }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

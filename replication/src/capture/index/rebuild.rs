@@ -5,9 +5,10 @@
 //! follow finds what changed meanwhile.
 
 use super::super::look::{Look, Sort, xattrs_hash};
-use super::{Index, Row};
+use super::{Index, Row, SkipRow};
 use crate::capture::CaptureError;
 use journal::{Edge, Kind, Meta, Name, NodeId, Origin, RootNo};
+use wire::stream::SkippedName;
 
 /// One name in the replica's namespace. A file with several names comes once for each.
 #[derive(Clone, Debug)]
@@ -54,6 +55,47 @@ impl Index {
             }
         }
         self.commit(batch)
+    }
+
+    /// Takes over what the stream says is missing, at the names the reported paths lead to now. What leads nowhere is
+    /// remembered beside the tree, to be taken back ([`Index::stale_skips`]).
+    ///
+    /// # Errors
+    /// `Index` if it cannot be written.
+    pub fn rebuild_skips(&mut self, skipped: &[SkippedName]) -> Result<(), CaptureError> {
+        let mut batch = self.batch();
+        for (number, skipped) in skipped.iter().enumerate() {
+            let SkippedName { root, path, what, errno } = skipped;
+            let row = SkipRow { root: *root, what: *what, errno: *errno, path: path.clone() };
+            let edge = match self.edge_of_path(*root, path)? {
+                Some(edge) => Some(edge),
+                None => {
+                    Name::new(number.to_string().as_bytes()).map(|name| Edge::new(NodeId::kept(*root), name))
+                }
+            };
+            if let Some(edge) = edge {
+                self.put_skip(&mut batch, &edge, Some(&row))?;
+            }
+        }
+        self.commit(batch)
+    }
+
+    /// The name a path below a root ends in; `None` if the directory it lies in is not there.
+    fn edge_of_path(&self, root: RootNo, path: &[u8]) -> Result<Option<Edge>, CaptureError> {
+        let mut parent = NodeId::root(root);
+        let mut parts = path.split(|byte| *byte == b'/').peekable();
+        while let Some(part) = parts.next() {
+            let Some(name) = Name::new(part) else { return Ok(None) };
+            let edge = Edge::new(parent, name);
+            if parts.peek().is_none() {
+                return Ok(Some(edge));
+            }
+            match self.child(&edge)? {
+                Some(child) => parent = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     fn rebuild_entry(

@@ -3,7 +3,7 @@
 use super::super::CaptureError;
 use super::super::look::{Look, Sort};
 use bincode::{Decode, Encode};
-use journal::{Attributes, Origin, RootNo, SkippedWhat};
+use journal::{Attributes, Origin, RootNo, SkippedWhat, Timestamp};
 
 /// What the index knows of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -59,6 +59,11 @@ impl Row {
 
     pub(in super::super) fn set_content_unknown(&mut self, on: bool) {
         self.set(CONTENT_UNKNOWN, on);
+    }
+
+    /// Whether the stream never had the master's change time: the node was adopted.
+    pub(in super::super) fn ctime_unknown(&self) -> bool {
+        self.attributes.ctime == Timestamp(0)
     }
 
     pub(in super::super) fn racy(&self) -> bool {

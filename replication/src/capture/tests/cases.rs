@@ -460,3 +460,21 @@ fn mounts_are_reported_and_not_entered() {
     let mark = Marker::Barrier { cookie: 99, class: Class::Application };
     assert!(model.markers.contains(&(lsn, mark)));
 }
+
+#[test]
+fn a_second_name_that_came_and_went_is_found_by_a_sweep() {
+    let mut bench = Bench::prepare();
+    bench.config.debounce = Duration::from_millis(200);
+    bench.config.sweep = Duration::from_millis(500);
+    fs::write(bench.path("file"), b"before").unwrap();
+    bench.start(Start::First);
+    bench.check();
+    fs::hard_link(bench.path("file"), bench.path("second")).unwrap();
+    fs::write(bench.path("second"), b"through another name").unwrap();
+    fs::remove_file(bench.path("second")).unwrap();
+    let started = std::time::Instant::now();
+    while !bench.model.lock().compare(RootNo(0), &bench.root()).is_empty() {
+        assert!(started.elapsed() < PATIENCE, "no sweep has found it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

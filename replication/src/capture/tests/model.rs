@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) type SharedModel = Arc<Mutex<Model>>;
 
@@ -44,11 +45,12 @@ pub(super) struct Model {
 pub(super) struct ModelSink {
     model: SharedModel,
     pub gate: Option<Arc<Mutex<()>>>,
+    pub safe: Option<Arc<AtomicBool>>,
 }
 
 impl ModelSink {
     pub(super) fn new(model: SharedModel) -> Self {
-        ModelSink { model, gate: None }
+        ModelSink { model, gate: None, safe: None }
     }
 }
 
@@ -56,6 +58,10 @@ impl CaptureSink for ModelSink {
     fn emit(&mut self, draft: Draft) -> Result<Lsn, SinkError> {
         let _open = self.gate.as_ref().map(|gate| gate.lock());
         Ok(self.model.lock().take(draft))
+    }
+
+    fn is_safe(&self, _lsn: Lsn) -> bool {
+        self.safe.as_ref().is_none_or(|safe| safe.load(Ordering::SeqCst))
     }
 }
 

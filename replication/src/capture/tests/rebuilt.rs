@@ -2,11 +2,17 @@
 
 use super::Bench;
 use crate::capture::{Index, IndexState, NamespaceEntry, Start};
-use journal::{Attributes, Edge, GapCause, Meta, Name, NodeId, RootNo};
+use journal::{Attributes, Edge, GapCause, Lsn, Marker, Meta, Name, NodeId, RootNo, SkippedWhat};
+use std::collections::BTreeMap;
 use std::fs;
+use wire::stream::SkippedName;
 
 /// The replica's namespace as the model has it.
-fn namespace(bench: &Bench, with_origins: bool, content_known: bool) -> (Vec<NamespaceEntry>, NodeId) {
+pub(super) fn namespace(
+    bench: &Bench,
+    with_origins: bool,
+    content_known: bool,
+) -> (Vec<NamespaceEntry>, NodeId) {
     let model = bench.model.lock();
     let nobody = Attributes { mode: 0, uid: 0, gid: 0, mtime: Default::default(), ctime: Default::default() };
     let root = (Edge::new(NodeId(0), Name::new(b"root").unwrap()), NodeId::root(RootNo(0)));
@@ -99,5 +105,66 @@ fn found_by_path_where_inodes_are_unknown() {
     let (told, _) = after_a_crash(false, false);
     // Nothing tells that "c" was "a/b": it is removed and created. What kept its path is kept.
     assert!(count(&told, "Create") >= 10, "{told:?}");
-    assert_eq!(count(&told, "Remove"), 1, "{told:?}");
+    // The link is made anew: the index does not know where it led.
+    assert_eq!(count(&told, "Remove"), 2, "{told:?}");
+}
+
+/// What the stream says is missing at present: path and what.
+fn missing(bench: &Bench) -> BTreeMap<Vec<u8>, SkippedWhat> {
+    let mut missing = BTreeMap::new();
+    for (_, marker) in &bench.model.lock().markers {
+        match marker {
+            Marker::Skipped { path, what, .. } => _ = missing.insert(path.clone(), *what),
+            Marker::Unskipped { path, .. } => _ = missing.remove(path),
+            _ => {}
+        }
+    }
+    missing
+}
+
+#[test]
+fn what_was_skipped_before_is_looked_at_again() {
+    let mut bench = Bench::new();
+    // Root can read everything, so what is missing is said by hand.
+    bench.telling(|root| {
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("d/readable again"), b"bytes").unwrap();
+    });
+    drop(bench.agent.take());
+    let skipped: Vec<SkippedName> = ["d/readable again", "d/gone", "no such directory/x"]
+        .iter()
+        .map(|path| SkippedName {
+            root: RootNo(0),
+            path: path.as_bytes().to_vec(),
+            what: if path.ends_with("again") { SkippedWhat::Content } else { SkippedWhat::Node },
+            errno: 13,
+        })
+        .collect();
+    for one in &skipped {
+        let SkippedName { root, path, what, errno } = one.clone();
+        bench.model.lock().markers.push((Lsn::ZERO, Marker::Skipped { root, path, what, errno }));
+    }
+    assert_eq!(missing(&bench).len(), 3);
+    let (entries, next) = namespace(&bench, true, true);
+    let (mut index, _) = Index::open(&bench.index_path()).unwrap();
+    index.rebuild(entries.into_iter(), next).unwrap();
+    index.rebuild_skips(&skipped).unwrap();
+    bench.start_with(index, Start::Rescan { cause: GapCause::AgentDown });
+    bench.check();
+    assert_eq!(missing(&bench), BTreeMap::new());
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_found_without_its_inode() {
+    let mut bench = Bench::new();
+    bench.telling(|root| std::os::unix::fs::symlink("here", root.join("s")).unwrap());
+    drop(bench.agent.take());
+    fs::remove_file(bench.path("s")).unwrap();
+    std::os::unix::fs::symlink("away", bench.path("s")).unwrap();
+    let (entries, next) = namespace(&bench, false, true);
+    let (mut index, _) = Index::open(&bench.index_path()).unwrap();
+    index.rebuild(entries.into_iter(), next).unwrap();
+    bench.start_with(index, Start::Rescan { cause: GapCause::AgentDown });
+    bench.check();
+    bench.stop();
 }

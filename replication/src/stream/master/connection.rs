@@ -1,12 +1,13 @@
 //! One connection, from hello to its end.
 
 use super::super::{
-    COMMANDS_MAX, Flow, LinkError, ReplicaHandle, Replier, StreamError, carry_out, hello, master_status, meet,
+    COMMANDS_MAX, Flow, LinkError, ReplicaHandle, Replier, StreamError, carry_out, hello, master_status,
+    meet, refused,
 };
 use super::MasterStream;
 use crate::spool::{SpoolError, SpoolReader};
 use bytes::Bytes;
-use crossbeam_channel::{RecvTimeoutError, Sender as Answer, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,10 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use wire::stream::{FromMaster, FromReplica, NamespacePage, Outcome, Welcome, proto};
+use wire::stream::{
+    Answer, BlockHashes, BlocksWanted, Failed, FromMaster, FromReplica, NamespacePage, Outcome, Request,
+    Welcome, proto,
+};
 
 /// Requests to the replica that wait for answers.
 const REQUESTS_MAX: usize = 16;
@@ -78,7 +82,12 @@ async fn open(stream: &MasterStream, channel: Channel) -> Result<Opened, StreamE
     let first = first.await.map_err(silence)??.ok_or(StreamError::Ended)?;
     let welcome = match FromReplica::try_from(first)? {
         FromReplica::Welcome(welcome) => *welcome,
-        FromReplica::Refused(refused) => return Err(StreamError::Refused(refused)),
+        FromReplica::Refused(cause) => {
+            let spool = Arc::clone(&stream.spool);
+            return Err(spawn_blocking(move || refused(&spool, cause))
+                .await
+                .map_err(|error| panicked(&error))?);
+        }
         _ => return Err(StreamError::Protocol { what: "neither welcome nor refusal came first" }),
     };
     let (spool, at) = (Arc::clone(&stream.spool), welcome.clone());
@@ -287,7 +296,7 @@ impl ControlThread {
                 });
                 carry_out(&self.spool, &*self.agent, command, reply);
             }
-            FromReplica::Namespace(id, page) => self.replica.answer(id, page.map_err(LinkError::Failed)),
+            FromReplica::Response(id, answer) => self.replica.answer(id, answer.map_err(LinkError::Failed)),
             FromReplica::Refused(refused) => return Err(StreamError::Refused(refused)),
             FromReplica::Welcome(_) => return Err(StreamError::Protocol { what: "a second welcome" }),
         }
@@ -295,7 +304,7 @@ impl ControlThread {
     }
 }
 
-type PageAnswer = Answer<Result<NamespacePage, LinkError>>;
+type Waiting = Sender<Result<Answer, LinkError>>;
 
 /// The replica as the agent sees it.
 struct Replica {
@@ -308,27 +317,20 @@ struct Replica {
 #[derive(Default)]
 struct Pending {
     closed: bool,
-    waiting: HashMap<u64, PageAnswer>,
+    waiting: HashMap<u64, Waiting>,
 }
 
 impl Replica {
-    fn answer(&self, id: u64, page: Result<NamespacePage, LinkError>) {
+    fn answer(&self, id: u64, answer: Result<Answer, LinkError>) {
         if let Some(waiting) = self.pending.lock().waiting.remove(&id) {
             // Who asked may have given up.
-            drop(waiting.try_send(page));
+            drop(waiting.try_send(answer));
         }
     }
 
-    fn close(&self) {
-        let mut pending = self.pending.lock();
-        pending.closed = true;
-        pending.waiting.clear();
-    }
-}
-
-impl ReplicaHandle for Replica {
-    fn namespace(&self, after: Option<Bytes>, timeout: Duration) -> Result<NamespacePage, LinkError> {
-        let (send, page) = bounded(1);
+    /// Asks, and waits for the answer.
+    fn ask(&self, request: Request, timeout: Duration) -> Result<Answer, LinkError> {
+        let (send, answer) = bounded(1);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         {
             let mut pending = self.pending.lock();
@@ -340,16 +342,43 @@ impl ReplicaHandle for Replica {
             }
             pending.waiting.insert(id, send);
         }
-        let sent = self.answers.send(FromMaster::NamespaceRequest(id, after.unwrap_or_default()));
-        let outcome = match sent {
+        let outcome = match self.answers.send(FromMaster::Request(id, request)) {
             Err(_) => Err(LinkError::Disconnected),
-            Ok(()) => match page.recv_timeout(timeout) {
-                Ok(page) => page,
+            Ok(()) => match answer.recv_timeout(timeout) {
+                Ok(answer) => answer,
                 Err(RecvTimeoutError::Timeout) => Err(LinkError::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => Err(LinkError::Disconnected),
             },
         };
         self.pending.lock().waiting.remove(&id);
         outcome
+    }
+
+    fn close(&self) {
+        let mut pending = self.pending.lock();
+        pending.closed = true;
+        pending.waiting.clear();
+    }
+}
+
+/// An answer to another question than was asked.
+fn mixed_up() -> LinkError {
+    let text = "the replica answered another question".to_owned();
+    LinkError::Failed(Failed { code: "RW0472".to_owned(), text })
+}
+
+impl ReplicaHandle for Replica {
+    fn namespace(&self, after: Option<Bytes>, timeout: Duration) -> Result<NamespacePage, LinkError> {
+        match self.ask(Request::Namespace(after.unwrap_or_default()), timeout)? {
+            Answer::Namespace(page) => Ok(page),
+            Answer::Blocks(_) => Err(mixed_up()),
+        }
+    }
+
+    fn blocks(&self, wanted: &BlocksWanted, timeout: Duration) -> Result<BlockHashes, LinkError> {
+        match self.ask(Request::Blocks(*wanted), timeout)? {
+            Answer::Blocks(hashes) => Ok(hashes),
+            Answer::Namespace(_) => Err(mixed_up()),
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! One connection of a master, from hello until nothing of it is in flight.
 
-use super::super::{COMMANDS_MAX, LinkError, MasterHandle, ReplicaLink, Ticket, receive, welcome};
+use super::super::{
+    COMMANDS_MAX, LinkError, MasterHandle, ReplicaLink, Ticket, meet_durably, receive, welcome,
+};
 use super::slots::Place;
 use super::{Inner, Outgoing, Peer};
 use crate::ingest::{IngestSession, SessionError};
@@ -16,11 +18,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
 use wire::stream::proto::MasterMessage;
-use wire::stream::{Command, FromMaster, FromReplica, Hello, Outcome, Progress, Reason, Refused, Welcome};
+use wire::stream::{
+    Answer, Command, FromMaster, FromReplica, Hello, Outcome, Progress, Reason, Refused, Request, Welcome,
+};
 
 /// Batches read from the wire and not yet handed to ingest.
 const BATCHES_MAX: usize = 4;
-/// Namespace requests not yet answered.
+/// Requests not yet answered.
 const REQUESTS_MAX: usize = 16;
 /// How often the applied position is looked at.
 const APPLIED_EVERY: Duration = Duration::from_millis(200);
@@ -120,9 +124,12 @@ fn begin(
         told.send_modify(|last| *last = progress.clone());
     });
     let session = IngestSession::begin(link.ingest(), in_flight_bytes_max, observer);
-    let welcome = welcome(terms, session.begun());
-    match receive(hello, &welcome) {
-        Ok(()) => Ok((session, welcome)),
+    let mut welcome = welcome(terms, session.begun());
+    match receive(hello, &welcome).and_then(|()| meet_durably(&*link.ingest(), hello)) {
+        Ok(meeting) => {
+            welcome.meeting = meeting;
+            Ok((session, welcome))
+        }
         Err(refused) => {
             tracing::error!(
                 scenario = hello.scenario,
@@ -208,7 +215,7 @@ async fn listen(
     master: &Master,
     mut incoming: Streaming<MasterMessage>,
     batches: mpsc::Sender<Vec<Bytes>>,
-    requests: mpsc::Sender<(u64, Bytes)>,
+    requests: mpsc::Sender<(u64, Request)>,
 ) -> Result<(), Refused> {
     loop {
         let message = timeout(inner.options.silence_max, incoming.message()).await;
@@ -228,8 +235,8 @@ async fn listen(
             }
             FromMaster::Status(status) => link.status(&status),
             FromMaster::Reply(id, outcome) => master.replied(id, outcome),
-            FromMaster::NamespaceRequest(id, after) => {
-                let taken = requests.try_send((id, after));
+            FromMaster::Request(id, request) => {
+                let taken = requests.try_send((id, request));
                 taken.map_err(|_| refused(Reason::Protocol, "too many requests at once"))?;
             }
             FromMaster::Hello(_) => return Err(refused(Reason::Protocol, "a second hello")),
@@ -286,12 +293,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Answers requests for the namespace, one after the other.
-async fn answer(link: Arc<dyn ReplicaLink>, mut requests: mpsc::Receiver<(u64, Bytes)>, outgoing: Outgoing) {
-    while let Some((id, after)) = requests.recv().await {
+/// Answers requests, one after the other.
+async fn answer(
+    link: Arc<dyn ReplicaLink>,
+    mut requests: mpsc::Receiver<(u64, Request)>,
+    outgoing: Outgoing,
+) {
+    while let Some((id, request)) = requests.recv().await {
         let link = Arc::clone(&link);
-        let Ok(page) = blocking(move || link.namespace(&after)).await else { return };
-        if outgoing.send(Ok(FromReplica::Namespace(id, page).into())).await.is_err() {
+        let answered = blocking(move || match request {
+            Request::Namespace(after) => link.namespace(&after).map(Answer::Namespace),
+            Request::Blocks(wanted) => link.blocks(&wanted).map(Answer::Blocks),
+        });
+        let Ok(answer) = answered.await else { return };
+        if outgoing.send(Ok(FromReplica::Response(id, answer).into())).await.is_err() {
             return;
         }
     }

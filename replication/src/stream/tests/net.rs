@@ -125,7 +125,20 @@ impl Setup {
         self.connect_with(uri, None)
     }
 
+    /// A stream from another spool.
+    pub fn connect_spool(&self, uri: &str, spool: &Arc<Spool>) -> Stream {
+        self.connect_from(uri, None, spool)
+    }
+
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     pub fn connect_with(&self, uri: &str, tls: Option<ClientTlsConfig>) -> Stream {
+        self.connect_from(uri, tls, &self.spool)
+    }
+
+    fn connect_from(&self, uri: &str, tls: Option<ClientTlsConfig>, spool: &Arc<Spool>) -> Stream {
         let options = master::MasterOptions {
             compress: true,
             in_flight_bytes_max: 1 << 20,
@@ -136,7 +149,7 @@ impl Setup {
             ..master::MasterOptions::new(1, "docs".to_owned(), self.host.clone())
         };
         let agent = Arc::clone(&self.agent) as Arc<dyn MasterCommands>;
-        let stream = master::MasterStream::new(options, Arc::clone(&self.spool), agent);
+        let stream = master::MasterStream::new(options, Arc::clone(spool), agent);
         let (stop, stopped) = watch::channel(false);
         let dial = master::dial(master::endpoint(uri, tls).unwrap());
         let task = self.runtime.spawn(async move { stream.run(dial, stopped).await });

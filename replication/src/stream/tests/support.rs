@@ -324,9 +324,11 @@ impl ReplicaLink for Link {
         };
         let to = (from + 2).min(5);
         Ok(NamespacePage {
+            skipped: Vec::new(),
             entries: (from..to).map(entry).collect(),
             next: (to < 5).then(|| Bytes::copy_from_slice(&[to])),
             at: Lsn::captured(1),
+            synchronized: true,
         })
     }
 }
