@@ -121,7 +121,11 @@ fn checks() {
     check("data = \"/d\"\nlisten = \"0.0.0.0:1\"\n[replica]\n", 2, &["RW1022", "line 2", "`listen`"]);
     let tls =
         "[tls]\ncertificate = \"/nowhere/c\"\nkey = \"/nowhere/k\"\nclient-ca = \"/nowhere/ca\"\n[replica]\n";
-    check(&format!("data = \"/d\"\nlisten = \"0.0.0.0:1\"\n{tls}"), 6, &["RW1021", "/nowhere/ca"]);
+    // Nobody is named who may connect.
+    let listens = "data = \"/d\"\nlisten = \"0.0.0.0:1\"\n";
+    check(&format!("{listens}{tls}"), 2, &["RW1020", "line 2", "`listen`", "`operators`"]);
+    let named = format!("{listens}operators = [\"console\"]\n{tls}");
+    check(&named, 6, &["RW1021", "/nowhere/ca"]);
     refused(&["--config", "/nowhere/c.toml"], 2, &["RW1020", "/nowhere/c.toml"]);
 }
 

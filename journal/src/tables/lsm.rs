@@ -16,9 +16,9 @@ pub struct LsmTables {
 }
 
 /// Bytes of block cache.
-const CACHE_BYTES: u64 = 32 << 20;
-/// Bytes of each memtable: nine of them must stay well under the daemon's 300 MB.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 24 << 20;
+/// Bytes of each memtable: nine of them, and as many being written out, must stay well under the daemon's 300 MB.
+const MEMTABLE_BYTES: u64 = 4 << 20;
 /// Bytes of fjall's own journal.
 const JOURNAL_BYTES: u64 = 128 << 20;
 

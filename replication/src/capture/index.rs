@@ -29,7 +29,7 @@ pub(super) const HASH_BYTES: usize = 16;
 
 const FORMAT: &[u8] = b"rewind-index-1";
 const CACHE_BYTES: u64 = 16 << 20;
-const MEMTABLE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 4 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// What an index was found to be.
