@@ -16,6 +16,7 @@ mod start;
 mod writing;
 
 use crate::capture::{Agent, CaptureError, CaptureRoot, Index, IndexState, State as AgentPhase};
+use crate::chain::chain;
 use crate::spool::Spool;
 use crate::stream::{AgentStatus, LinkError, MasterCommands, ReplicaHandle, Replier, StreamError};
 use journal::{Class, GapCause, Lsn, Timestamp};
@@ -191,17 +192,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
 fn now() -> Timestamp {
     use journal::journal::Clock;
     journal::journal::SystemClock.now()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn failed(code: &str, error: &dyn std::error::Error) -> Outcome {

@@ -3,6 +3,7 @@
 use super::queue::{Next, read_batch};
 use super::{Halt, ReplicaOptions, Shared};
 use crate::apply::{self, Applier, ApplyError, CursorMover, Moved};
+use crate::chain::chain;
 use journal::journal::{Journal, Placed};
 use journal::log::RecordAt;
 use journal::{ErrorKind, JournalError, Lsn, RootNo, TreeIo};
@@ -336,15 +337,4 @@ impl<T: TreeIo> Worker<T> {
             }
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@ use crate::capture::hints::ListHint;
 use crate::capture::mounts::{Mounts, below};
 use crate::capture::watch::Why;
 use crate::capture::{CaptureError, SinkError};
+use crate::chain::chain;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use journal::{Class, Edge, GapCause, Lsn, Name, NodeId, RootNo, Timestamp};
 use parking_lot::Mutex;
@@ -391,15 +392,4 @@ impl Runner {
         self.core.index.close(lsn, time)?;
         Ok((lsn, time))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

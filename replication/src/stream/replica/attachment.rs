@@ -5,6 +5,7 @@ use super::super::{
 };
 use super::slots::Place;
 use super::{Inner, Outgoing, Peer};
+use crate::chain::chain;
 use crate::ingest::{IngestSession, SessionError};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -279,18 +280,6 @@ async fn acknowledge(
             outgoing.send(Ok(FromReplica::Applied(now).into())).await.map_err(gone)?;
         }
     }
-}
-
-/// An error with its causes, for a person at the other end.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Answers requests, one after the other.
