@@ -133,7 +133,11 @@ impl Master {
                 Ok((weak, true))
             }
             Err(error) => {
-                inner.phase = Phase::Problem(chain(&error));
+                // Why capture went down is what a person must know; that it is not back yet comes second.
+                inner.phase = Phase::Problem(match inner.down {
+                    Some(down) => format!("{down}; capture is off: {}", chain(&error)),
+                    None => chain(&error),
+                });
                 drop(inner);
                 if self.inner.lock().idle.is_none()
                     && let Ok(reopened) = Index::open(&self.paths.index)
