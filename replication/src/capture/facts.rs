@@ -277,6 +277,8 @@ impl Core {
         }
         let found = match self.identify(&directory, root, &edge.name) {
             Ok(found) => found,
+            // It changes hands all the time.
+            Err(rustix::io::Errno::AGAIN) => return Ok(Some(edge.clone())),
             Err(errno) => {
                 self.skip(edge, SkippedWhat::Node, errno, facts)?;
                 facts.see(edge, Seen::Unknown);

@@ -38,9 +38,9 @@ impl Core {
                 if why.content {
                     self.owed.extend(node);
                 }
-            } else {
-                facts.waiting.push((edge, why));
             }
+            // Who left is known; what stands there now was not looked at.
+            facts.waiting.push((edge, why));
         }
         Ok(())
     }
