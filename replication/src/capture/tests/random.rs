@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(super) struct Random {
     state: u64,
-    /// A file got a further name since the last barrier. inotify tells of writes under the name they were made
+    /// Something got a further name since the last barrier. inotify tells of writes under the name they were made
     /// through; if that name comes and goes between two looks, nothing leads to the file: a known limit, not tested.
     linked: bool,
 }
@@ -22,7 +22,7 @@ impl Random {
     /// Whether something else than its names may be changed.
     fn may_touch(&self, path: &Path) -> bool {
         let meta = std::fs::metadata(path);
-        !self.linked || !meta.is_ok_and(|meta| meta.is_file() && meta.nlink() > 1)
+        !self.linked || !meta.is_ok_and(|meta| !meta.is_dir() && meta.nlink() > 1)
     }
 
     pub(super) fn next(&mut self) -> u64 {
