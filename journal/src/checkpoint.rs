@@ -13,8 +13,9 @@ use crate::id::{Edge, NodeId};
 use crate::journal::{CONTROLS_KEY, HEAD_KEY, TablesHead};
 use crate::log::FileEntry;
 use crate::record::{decode, encode};
+use crate::state::Overlay;
 use crate::state::rows::{self, NodeRow};
-use crate::tables::{Frozen, Put, Space, Tables};
+use crate::tables::{Frozen, Space, Tables};
 use bincode::{Decode, Encode};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -183,13 +184,11 @@ pub(crate) fn load(
             Ok(())
         }
         BlockV1::Names(names) => {
-            let puts = names.into_iter().flat_map(|(edge, node)| -> [Put; 2] {
-                [
-                    (Space::Names, rows::name_key(&edge), Some(node.to_key().to_vec())),
-                    (Space::Links, rows::link_key(node, &edge), Some(Vec::new())),
-                ]
-            });
-            tables.commit(puts.collect())
+            let mut overlay = Overlay::new(tables);
+            for (edge, node) in names {
+                overlay.bind(&edge, node)?;
+            }
+            tables.commit(overlay.into_puts())
         }
         BlockV1::Nodes(nodes) => {
             let put = |(node, row): (NodeId, NodeRow)| {

@@ -20,6 +20,8 @@ pub mod log;
 pub mod lsn;
 pub mod master;
 pub mod meta;
+#[cfg(test)]
+mod random;
 pub mod record;
 pub mod retention;
 pub mod serialize;

@@ -20,8 +20,8 @@ use crate::log::{Retire, SegmentInfo};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
 use crate::record::Control;
-use crate::state::State;
 use crate::state::rows::{self, Change};
+use crate::state::{Overlay, State};
 use crate::tables::{Put, Space};
 use std::time::Duration;
 
@@ -227,9 +227,9 @@ impl Journal {
     pub fn forget_kept(&self, node: NodeId) -> Result<(), JournalError> {
         let tables = self.tables();
         let mut todo = vec![(node, None)];
-        let mut puts = Vec::new();
+        let mut batch = Overlay::new(&**tables);
         while let Some((node, edge)) = todo.pop() {
-            let links = State::links(&**tables, node)?;
+            let links = batch.links(node)?;
             for row in tables.range(Space::Names, &node.to_key(), &crate::tables::prefix_end(&node.to_key()))
             {
                 let (key, value) = row?;
@@ -242,17 +242,16 @@ impl Journal {
                 None => link.parent.is_kept_area(),
             };
             if links.iter().all(gone) {
-                puts.push((Space::Nodes, node.to_key().to_vec(), None));
+                batch.put(Space::Nodes, node.to_key().to_vec(), None);
             }
             for link in links.iter().filter(|link| gone(link)) {
-                puts.push((Space::Names, rows::name_key(link), None));
-                puts.push((Space::Links, rows::link_key(node, link), None));
+                batch.unbind(link, node)?;
             }
-            if puts.len() > PRUNE_ROWS {
-                tables.commit(std::mem::take(&mut puts))?;
+            if batch.len() > PRUNE_ROWS {
+                tables.commit(std::mem::replace(&mut batch, Overlay::new(&**tables)).into_puts())?;
             }
         }
-        tables.commit(puts)
+        tables.commit(batch.into_puts())
     }
 }
 

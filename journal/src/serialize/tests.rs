@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::id::Name;
+use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
@@ -274,22 +275,6 @@ fn a_long_chain_needs_no_deep_stack() {
         (0..count).map(|n| shift(10_000 + n, 10_000 + (n + count - 1) % count)).collect();
     let order = serialize(ROOT, &changes, &Flat).unwrap();
     assert_eq!((order.groups().count(), order.steps().len()), (1, count as usize + 1));
-}
-
-/// Small generator with a printed seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
 }
 
 /// A few names only, so that they collide.

@@ -1,5 +1,8 @@
 //! A batch under way on top of the tables.
 
+#[cfg(test)]
+mod tests;
+
 use super::rows::{self, NodeRow};
 use crate::error::JournalError;
 use crate::id::{Edge, NodeId};
@@ -46,10 +49,27 @@ pub trait State {
     /// # Errors
     /// As the tables below.
     fn links(&self, node: NodeId) -> Result<Vec<Edge>, JournalError> {
-        self.keys(Space::Links, &node.to_key())?
-            .iter()
-            .map(|key| rows::edge_of_name_key(key.get(8..).unwrap_or_default()))
-            .collect()
+        let Some(row) = self.value(Space::Links, &node.to_key())? else { return Ok(Vec::new()) };
+        let (edge, more) = rows::parse_link_row(&row)?;
+        let mut links = vec![edge];
+        if more {
+            links.extend(self.other_links(node)?);
+            // A name may be seen in both places while another batch is committed, row by row.
+            links.sort();
+            links.dedup();
+        }
+        Ok(links)
+    }
+
+    /// The names of a node beside the one in its own row.
+    ///
+    /// # Errors
+    /// As the tables below.
+    fn other_links(&self, node: NodeId) -> Result<Vec<Edge>, JournalError> {
+        let own = node.to_key();
+        let keys = self.keys(Space::Links, &own)?;
+        let others = keys.iter().filter_map(|key| key.strip_prefix(&own[..])).filter(|edge| !edge.is_empty());
+        others.map(rows::edge_of_name_key).collect()
     }
 }
 
@@ -95,15 +115,74 @@ impl<'t> Overlay<'t> {
     }
 
     /// Binds a name to a node.
-    pub fn bind(&mut self, edge: &Edge, node: NodeId) {
+    ///
+    /// # Errors
+    /// As the tables below.
+    pub fn bind(&mut self, edge: &Edge, node: NodeId) -> Result<(), JournalError> {
         self.put(Space::Names, rows::name_key(edge), Some(node.to_key().to_vec()));
-        self.put(Space::Links, rows::link_key(node, edge), Some(Vec::new()));
+        match self.link_row(node)? {
+            None => self.put_link_row(node, edge, false),
+            Some((first, _)) if first == *edge => {}
+            Some((first, more)) => {
+                if !more {
+                    self.put_link_row(node, &first, true);
+                }
+                self.put(Space::Links, rows::link_key(node, edge), Some(Vec::new()));
+            }
+        }
+        Ok(())
     }
 
     /// Frees a name that is bound to `node`.
-    pub fn unbind(&mut self, edge: &Edge, node: NodeId) {
+    ///
+    /// # Errors
+    /// As the tables below.
+    pub fn unbind(&mut self, edge: &Edge, node: NodeId) -> Result<(), JournalError> {
         self.put(Space::Names, rows::name_key(edge), None);
+        let Some((first, more)) = self.link_row(node)? else { return Ok(()) };
+        if !more {
+            if first == *edge {
+                self.put(Space::Links, node.to_key().to_vec(), None);
+            }
+            return Ok(());
+        }
         self.put(Space::Links, rows::link_key(node, edge), None);
+        let mut others = self.other_links(node)?;
+        if first != *edge {
+            if others.is_empty() {
+                self.put_link_row(node, &first, false);
+            }
+            return Ok(());
+        }
+        match others.pop() {
+            Some(other) => {
+                self.put_link_row(node, &other, !others.is_empty());
+                self.put(Space::Links, rows::link_key(node, &other), None);
+            }
+            None => self.put(Space::Links, node.to_key().to_vec(), None),
+        }
+        Ok(())
+    }
+
+    fn link_row(&self, node: NodeId) -> Result<Option<(Edge, bool)>, JournalError> {
+        let row = self.value(Space::Links, &node.to_key())?;
+        row.map(|row| rows::parse_link_row(&row)).transpose()
+    }
+
+    fn put_link_row(&mut self, node: NodeId, edge: &Edge, more: bool) {
+        self.put(Space::Links, node.to_key().to_vec(), Some(rows::link_row(edge, more)));
+    }
+
+    /// Rows put so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.puts.len()
+    }
+
+    /// Whether nothing was put.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty()
     }
 
     /// The batch, to be committed.

@@ -14,7 +14,7 @@ use crate::tables::{Put, Space};
 use bincode::{Decode, Encode};
 
 /// Version of all rows; other tables are deleted and rebuilt.
-pub const TABLES_VERSION: u32 = 2;
+pub const TABLES_VERSION: u32 = 3;
 
 /// Bytes of a file that share one range of keys in [`Space::DataUndo`].
 pub const CHUNK_BYTES: u64 = 64 << 10;
@@ -144,10 +144,25 @@ pub fn edge_of_name_key(key: &[u8]) -> Result<Edge, JournalError> {
     edge.ok_or(bad)
 }
 
-/// Key in [`Space::Links`].
+/// Key in [`Space::Links`] of a name beside the one in the node's own row.
 #[must_use]
 pub fn link_key(node: NodeId, edge: &Edge) -> Vec<u8> {
     [&node.to_key()[..], &edge.parent.to_key(), edge.name.as_bytes()].concat()
+}
+
+/// Value in [`Space::Links`] at the key of the node: one of its names, and whether it has others.
+#[must_use]
+pub fn link_row(edge: &Edge, more: bool) -> Vec<u8> {
+    [&[u8::from(more)], &edge.parent.to_key()[..], edge.name.as_bytes()].concat()
+}
+
+/// What [`link_row`] wrote.
+///
+/// # Errors
+/// `BadRow` if it did not.
+pub fn parse_link_row(row: &[u8]) -> Result<(Edge, bool), JournalError> {
+    let (more, edge) = row.split_first().ok_or(JournalError::BadRow { space: Space::Links.name() })?;
+    Ok((edge_of_name_key(edge)?, *more != 0))
 }
 
 /// Key in [`Space::NameUndo`].

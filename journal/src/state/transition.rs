@@ -220,8 +220,7 @@ impl<'t> Transition<'t> {
             return Err(JournalError::Inconsistent { lsn, what: "a name is taken" });
         }
         self.note_edge(at, None, replaced);
-        self.overlay.bind(at, node);
-        Ok(())
+        self.overlay.bind(at, node)
     }
 
     fn unbind(
@@ -235,8 +234,7 @@ impl<'t> Transition<'t> {
             return Err(JournalError::Inconsistent { lsn, what: "a name does not hold the node" });
         }
         self.note_edge(at, Some(node), replaced);
-        self.overlay.unbind(at, node);
-        Ok(())
+        self.overlay.unbind(at, node)
     }
 
     fn remove(
