@@ -49,16 +49,26 @@ pub trait State {
     /// # Errors
     /// As the tables below.
     fn links(&self, node: NodeId) -> Result<Vec<Edge>, JournalError> {
-        let Some(row) = self.value(Space::Links, &node.to_key())? else { return Ok(Vec::new()) };
-        let (edge, more) = rows::parse_link_row(&row)?;
-        let mut links = vec![edge];
-        if more {
-            links.extend(self.other_links(node)?);
-            // A name may be seen in both places while another batch is committed, row by row.
-            links.sort();
-            links.dedup();
+        let Some((edge, more)) = self.own_link(node)? else { return Ok(Vec::new()) };
+        if !more {
+            return Ok(vec![edge]);
         }
+        // While another batch is committed, row by row, a name may move from the others into the node's own row, never
+        // back, and it stands there before it is gone from here: looked for in this order it is found.
+        let mut links = self.other_links(node)?;
+        links.extend(self.own_link(node)?.map(|(edge, _)| edge));
+        links.sort();
+        links.dedup();
         Ok(links)
+    }
+
+    /// The name in a node's own row, and whether it has others.
+    ///
+    /// # Errors
+    /// As the tables below.
+    fn own_link(&self, node: NodeId) -> Result<Option<(Edge, bool)>, JournalError> {
+        let row = self.value(Space::Links, &node.to_key())?;
+        row.map(|row| rows::parse_link_row(&row)).transpose()
     }
 
     /// The names of a node beside the one in its own row.
@@ -120,7 +130,7 @@ impl<'t> Overlay<'t> {
     /// As the tables below.
     pub fn bind(&mut self, edge: &Edge, node: NodeId) -> Result<(), JournalError> {
         self.put(Space::Names, rows::name_key(edge), Some(node.to_key().to_vec()));
-        match self.link_row(node)? {
+        match self.own_link(node)? {
             None => self.put_link_row(node, edge, false),
             Some((first, _)) if first == *edge => {}
             Some((first, more)) => {
@@ -139,7 +149,7 @@ impl<'t> Overlay<'t> {
     /// As the tables below.
     pub fn unbind(&mut self, edge: &Edge, node: NodeId) -> Result<(), JournalError> {
         self.put(Space::Names, rows::name_key(edge), None);
-        let Some((first, more)) = self.link_row(node)? else { return Ok(()) };
+        let Some((first, more)) = self.own_link(node)? else { return Ok(()) };
         if !more {
             if first == *edge {
                 self.put(Space::Links, node.to_key().to_vec(), None);
@@ -162,11 +172,6 @@ impl<'t> Overlay<'t> {
             None => self.put(Space::Links, node.to_key().to_vec(), None),
         }
         Ok(())
-    }
-
-    fn link_row(&self, node: NodeId) -> Result<Option<(Edge, bool)>, JournalError> {
-        let row = self.value(Space::Links, &node.to_key())?;
-        row.map(|row| rows::parse_link_row(&row)).transpose()
     }
 
     fn put_link_row(&mut self, node: NodeId, edge: &Edge, more: bool) {
