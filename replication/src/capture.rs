@@ -11,7 +11,8 @@
 //! watch limit, agent down) a gap is opened, everything below is compared, and only then the gap is closed.
 //!
 //! Modules in reading order: `look` (what the kernel says of a name), `index`, `watch`, `hints`, `facts` (the looking
-//! part of a round), `round` (the telling part), `content` (bytes of files), `draft`, `core`, `agent` (the thread).
+//! part of a round), `round` (the telling part), `obstacles` (what
+//! cannot be looked at), `content` (bytes of files), `draft`, `core`, `agent` (the thread).
 
 mod agent;
 mod blocks;
@@ -27,6 +28,7 @@ mod list;
 mod look;
 mod mounts;
 mod node;
+mod obstacles;
 mod roots;
 mod round;
 mod settle;

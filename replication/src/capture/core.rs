@@ -11,7 +11,7 @@ use super::node::Directories;
 use super::roots::{Origins, Root};
 use super::watch::{Notice, Watch};
 use journal::{Edge, NodeId, RootNo};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -56,6 +56,8 @@ pub(super) struct Core {
     /// Directories, removed as far as the stream goes, of which hints came to nothing: compared if they hang in the tree
     /// again.
     pub dropped: HashMap<NodeId, ListHint>,
+    /// Names that could not be looked at, and nobody tells when they can.
+    pub obstacles: BTreeSet<Edge>,
     /// When something was last changed through a name under which it was not found.
     pub unattributed: Option<Instant>,
     /// Names that files with other names had: who opened one of them may write through it yet.
@@ -101,6 +103,7 @@ impl Core {
             rests: HashMap::new(),
             owed: HashSet::new(),
             dropped: HashMap::new(),
+            obstacles: BTreeSet::new(),
             unattributed: None,
             former: HashMap::new(),
             hidden: HashSet::new(),
@@ -177,7 +180,7 @@ impl Core {
         self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true });
     }
 
-    /// A hint at something in a directory that cannot be found: whoever finds the directory has it compared.
+    /// A hint at something in a directory that left the tree: whoever finds the directory has it compared.
     pub(super) fn drop_hint(&mut self, directory: NodeId, hint: ListHint) {
         let known = self.dropped.entry(directory).or_insert(hint);
         known.epoch = known.epoch.min(hint.epoch);

@@ -4,7 +4,7 @@ use super::CaptureError;
 use super::content::{Have, Pass, block_bits};
 use super::core::Core;
 use super::draft::clock;
-use super::facts::{Facts, NodeFact, Seen};
+use super::facts::{Facts, NodeFact};
 use super::hints::Hint;
 use super::index::Row;
 use super::look::{Look, Sort, XattrsOf, look_open, open_file, origin_of, xattrs, xattrs_hash};
@@ -395,7 +395,7 @@ impl Core {
         let directory = match self.directory(facts, node)? {
             Place::Open(directory) => directory,
             // Looked for again under its name, unless that cannot be looked at now.
-            Place::Gone(Some(doubt)) if facts.seen.get(&doubt) != Some(&Seen::Unknown) => {
+            Place::Gone(Some(doubt)) if !facts.blocked.contains(&doubt) => {
                 if let Some(edge) = self.index.names_of(node)?.into_iter().next()
                     && self.is_attached(node)?
                 {
@@ -405,7 +405,8 @@ impl Core {
                 }
                 return Ok(());
             }
-            _ => return Ok(()),
+            Place::Denied(at, errno) => return self.obstruct(facts, &at, errno),
+            Place::Gone(_) => return Ok(()),
         };
         let Ok(look) = look_open(directory.as_fd()) else { return Ok(()) };
         let doubted =
@@ -415,7 +416,12 @@ impl Core {
         }
         let edge = self.index.names_of(node)?.into_iter().next();
         let set = match xattrs(XattrsOf::Place(directory.as_fd())) {
-            Ok(set) => Some(set),
+            Ok(set) => {
+                if let Some(edge) = &edge {
+                    self.unskip_what(edge, SkippedWhat::Xattrs)?;
+                }
+                Some(set)
+            }
             Err(errno) => {
                 // What is left out as a whole is said once.
                 if let Some(edge) = &edge

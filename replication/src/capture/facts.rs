@@ -14,7 +14,7 @@ use super::look::{Look, Sort};
 use super::node::Place;
 use super::watch::Why;
 use journal::{Edge, NodeId, Origin, RootNo, SkippedWhat};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 /// What a look at a name found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub(super) struct Facts {
     pub waiting: Vec<(Edge, Why)>,
     /// Directories to be listed that were not found, and the name that led nowhere.
     pub unlisted: Vec<(NodeId, ListHint, Edge)>,
+    /// Names that could not be looked at, which is said: hints below them are given up, see `obstacles`.
+    pub blocked: HashSet<Edge>,
     /// Something was changed through a name under which it is not to be found any more.
     pub unattributed: bool,
     pub epoch: u64,
@@ -170,9 +172,7 @@ impl Core {
                 match self.look(facts, &edge, why)? {
                     None => progress = true,
                     // Covered by a mount, or not to be searched: compared when that ends.
-                    Some(doubt) if facts.seen.get(&doubt) == Some(&Seen::Unknown) => {
-                        self.drop_name(&edge, facts.epoch);
-                    }
+                    Some(doubt) if facts.blocked.contains(&doubt) => {}
                     Some(doubt) => {
                         if !facts.seen.contains_key(&doubt) && doubt != edge {
                             facts.queue.push_back((doubt, Why::default()));
@@ -205,7 +205,8 @@ impl Core {
                     self.owed.extend(self.index.child(edge)?);
                 }
             }
-            Seen::Unknown => self.drop_name(edge, facts.epoch),
+            // Said, and looked at again when that may help.
+            Seen::Unknown => {}
         }
         Ok(())
     }
@@ -226,10 +227,10 @@ impl Core {
             }
         }
         for (directory, hint, doubt) in std::mem::take(&mut facts.unlisted) {
-            if facts.seen.get(&doubt) != Some(&Seen::Unknown) && self.is_attached(directory)? {
-                self.hints.list(directory, hint);
-            } else {
+            if !self.is_attached(directory)? {
                 self.drop_hint(directory, hint);
+            } else if !facts.blocked.contains(&doubt) {
+                self.hints.list(directory, hint);
             }
         }
         self.take_dropped()
@@ -264,8 +265,9 @@ impl Core {
             // In a directory that was removed a moment ago.
             Place::Gone(None) => return Ok(Some(edge.clone())),
             Place::Denied(at, errno) => {
-                self.skip(&at, SkippedWhat::Node, errno, facts)?;
+                self.obstruct(facts, &at, errno)?;
                 facts.see(edge, Seen::Unknown);
+                facts.blocked.insert(edge.clone());
                 return Ok(None);
             }
         };
@@ -280,8 +282,7 @@ impl Core {
             // It changes hands all the time.
             Err(rustix::io::Errno::AGAIN) => return Ok(Some(edge.clone())),
             Err(errno) => {
-                self.skip(edge, SkippedWhat::Node, errno, facts)?;
-                facts.see(edge, Seen::Unknown);
+                self.see_obstacle(facts, edge, errno)?;
                 return Ok(None);
             }
         };
@@ -294,9 +295,12 @@ impl Core {
         if self.is_mount(root, &look) {
             self.skip(edge, SkippedWhat::MountPoint, rustix::io::Errno::XDEV, facts)?;
             facts.see(edge, Seen::Unknown);
+            facts.blocked.insert(edge.clone());
             return Ok(None);
         }
-        self.unskip_what(edge, SkippedWhat::MountPoint)?;
+        if self.lacks(edge, SkippedWhat::MountPoint)? {
+            self.uncover(facts, edge)?;
+        }
         if look.sort != Sort::Directory {
             self.unskip_what(edge, SkippedWhat::Node)?;
         }
@@ -306,7 +310,7 @@ impl Core {
     }
 
     /// Whether the root of a directory is not where it was: it is compared as a whole when it is back.
-    fn is_lost(&self, facts: &Facts, directory: NodeId) -> Result<bool, CaptureError> {
+    pub(super) fn is_lost(&self, facts: &Facts, directory: NodeId) -> Result<bool, CaptureError> {
         let root = self.root_of(facts, directory)?;
         Ok(root.and_then(|root| self.root(root)).is_none_or(|root| root.lost))
     }
@@ -377,13 +381,14 @@ impl Core {
 
     /// The other names of a node that was found: it may have left them.
     fn close_names(&mut self, facts: &mut Facts, node: NodeId, found_at: &Edge) -> Result<(), CaptureError> {
+        let moved = self.index.child(found_at)? != Some(node);
         for name in self.index.names_of(node)? {
             if name == *found_at {
                 continue;
             }
-            if !self.is_attached(name.parent)? {
-                // Back from outside, or out of a directory that was removed: nobody watched it there, and hints at
-                // what it holds were dropped with that directory.
+            if !self.is_attached(name.parent)? || (moved && self.is_below_skip(&name)?) {
+                // Back from outside, or out of a directory that was removed or could not be looked into: nobody
+                // watched it there, or hints at what it holds were given up.
                 if let Some(fact) = facts.nodes.get_mut(&node) {
                     fact.content |= fact.look.sort == Sort::File;
                     fact.attributes = true;

@@ -81,7 +81,7 @@ impl Core {
             }
             Err(WatchError::Denied(errno)) => {
                 if let Some(edge) = edge {
-                    self.skip(edge, SkippedWhat::Node, errno, facts)?;
+                    self.obstruct(facts, edge, errno)?;
                 }
                 Ok(true)
             }
@@ -125,7 +125,7 @@ impl Core {
             None => self.index.names_of(node)?.into_iter().next(),
         };
         if let Some(edge) = edge {
-            self.skip(&edge, SkippedWhat::Node, errno, facts)?;
+            self.obstruct(facts, &edge, errno)?;
         }
         Ok(Listing::Denied)
     }
@@ -145,13 +145,19 @@ impl Core {
                 facts.unlisted.push((node, hint, doubt));
                 return Ok(());
             }
-            // In a directory that was removed, or that may not be searched.
-            _ => {
+            Place::Denied(at, errno) => return self.obstruct(facts, &at, errno),
+            // It is compared as a whole when its root is back.
+            Place::Gone(None) if self.is_lost(facts, node)? => return Ok(()),
+            // In a directory that was removed.
+            Place::Gone(None) => {
                 self.drop_hint(node, hint);
                 return Ok(());
             }
         };
         let edge = self.index.names_of(node)?.into_iter().next();
+        let owing = self.owes_comparison(edge.as_ref())?;
+        facts.compare |= owing;
+        let hint = ListHint { recursive: hint.recursive || owing, compare: hint.compare || owing, ..hint };
         if !self.watch_directory(facts, node, &directory, edge.as_ref())? {
             return Ok(());
         }
@@ -172,7 +178,8 @@ impl Core {
             }
             Listing::Denied => return Ok(()),
         }
-        if let Some(edge) = edge {
+        // Where a watch is refused the skip stands, and has it listed again and again.
+        if let Some(edge) = edge.filter(|_| self.watch.has(node) || self.unwatched.contains(&node)) {
             self.unskip_what(&edge, SkippedWhat::Node)?;
         }
         for child in self.index.children(node) {

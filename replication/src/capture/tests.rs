@@ -7,6 +7,7 @@ mod large;
 mod model;
 mod random;
 mod rebuilt;
+mod unreachable;
 mod written;
 
 use super::{Agent, CaptureConfig, CaptureRoot, Index, IndexState, Start};

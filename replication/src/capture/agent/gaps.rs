@@ -208,6 +208,7 @@ impl Runner {
         for directory in &self.core.unwatched {
             self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
         }
+        self.core.look_at_obstacles();
         self.sweep(epoch);
         let lost: Vec<usize> = (0..self.core.roots.len())
             .filter(|number| self.core.roots.get(*number).is_some_and(|root| root.lost))

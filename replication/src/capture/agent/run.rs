@@ -283,6 +283,7 @@ impl Runner {
             for directory in &self.core.unwatched {
                 self.core.hints.list(*directory, hint);
             }
+            self.core.look_at_obstacles();
             *epoch = Some(self.core.hints.end_epoch());
         }
         Ok(())
