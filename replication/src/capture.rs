@@ -33,6 +33,7 @@ mod roots;
 mod round;
 mod settle;
 mod skips;
+mod span;
 mod watch;
 mod write;
 
@@ -77,6 +78,9 @@ pub struct CaptureConfig {
     pub sweep: Duration,
     /// Most hints kept in memory; more are an overflow, and lead to a rescan.
     pub hints_max: usize,
+    /// Names looked at in one round beyond which others are left for the next one; a listing that finds more is
+    /// divided.
+    pub looks_max: usize,
     /// Most directories watched, besides what the kernel allows. Those beyond are compared every few seconds, within a
     /// gap that stays open.
     pub watches_max: usize,
@@ -98,6 +102,7 @@ impl CaptureConfig {
             debounce: Duration::from_millis(10),
             sweep: Duration::from_secs(600),
             hints_max: 1 << 18,
+            looks_max: 50_000,
             watches_max: usize::MAX,
             time_floor: Timestamp(0),
             origins: None,

@@ -12,6 +12,7 @@ use super::roots::{Origins, Root};
 use super::watch::{Notice, Watch};
 use journal::{Edge, NodeId, RootNo};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::RandomState;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -64,6 +65,8 @@ pub(super) struct Core {
     pub former: HashMap<Edge, NodeId>,
     /// Names of our own below the roots, for as long as the tree is being written.
     pub hidden: HashSet<Edge>,
+    /// Gives the names of a directory an order.
+    pub hashes: RandomState,
     /// How many names are in the index's table of skips.
     pub skip_count: usize,
     pub buffer: Vec<u8>,
@@ -107,6 +110,7 @@ impl Core {
             unattributed: None,
             former: HashMap::new(),
             hidden: HashSet::new(),
+            hashes: RandomState::new(),
             skip_count,
             buffer: Vec::new(),
             counters: Counters::default(),

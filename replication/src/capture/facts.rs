@@ -117,8 +117,6 @@ impl Facts {
 
 /// Looks again this often when notifications keep arriving.
 const TRIES_MAX: usize = 12;
-/// Names looked at in one round beyond which new directories are left for the next one.
-pub(super) const FACTS_MAX: usize = 50_000;
 
 impl Core {
     /// Looks at everything in the queue, and at what that leads to, until the picture is closed.

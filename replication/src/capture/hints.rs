@@ -4,10 +4,16 @@
 //! and waits until no hint of it or an earlier one is left. Memory is bounded by the caller, who turns too many hints
 //! into an overflow.
 
+use super::span::Span;
 use super::watch::Why;
 use journal::{Edge, NodeId};
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// Directories to be listed of which more are made before those under way go on.
+const LISTS_MAX: usize = 1 << 14;
+/// Among more than that, one in so many listings is one under way.
+const CONTINUED_EVERY: u64 = 64;
 
 /// A hint at a name.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,10 @@ pub(super) struct Hints {
     names: BTreeMap<Edge, Hint>,
     directories: BTreeMap<NodeId, u64>,
     lists: BTreeMap<NodeId, ListHint>,
+    /// Listings under way, and what of the directory comes next. A new hint at such a directory waits until the
+    /// listing has ended: it ends, however many come.
+    continued: BTreeMap<NodeId, (ListHint, Span)>,
+    turn: u64,
     /// When the oldest hint of the present batch came.
     since: Option<Instant>,
     epoch: u64,
@@ -50,7 +60,7 @@ pub(super) struct Hints {
 
 impl Hints {
     pub(super) fn len(&self) -> usize {
-        self.names.len() + self.directories.len() + self.lists.len()
+        self.names.len() + self.directories.len() + self.lists.len() + self.continued.len()
     }
 
     /// How many stem from notifications, which anybody can make at any rate.
@@ -76,7 +86,8 @@ impl Hints {
     pub(super) fn oldest_epoch(&self) -> Option<u64> {
         let names = self.names.values().map(|hint| hint.epoch);
         let lists = self.lists.values().map(|hint| hint.epoch);
-        names.chain(lists).chain(self.directories.values().copied()).min()
+        let continued = self.continued.values().map(|(hint, _)| hint.epoch);
+        names.chain(lists).chain(continued).chain(self.directories.values().copied()).min()
     }
 
     /// Whether something of this epoch or an earlier one waits.
@@ -138,13 +149,26 @@ impl Hints {
         Due { names, directories }
     }
 
-    /// Takes the directory to list next: the newest one, so that few are waiting while a tree is walked.
-    pub(super) fn take_list(&mut self) -> Option<(NodeId, ListHint)> {
-        self.lists.pop_last()
+    /// A listing goes on with another stretch of the directory.
+    pub(super) fn list_on(&mut self, node: NodeId, hint: ListHint, span: Span) {
+        self.touch();
+        self.continued.insert(node, (hint, span));
+    }
+
+    /// Takes the directory to list next, and the stretch of it: of what has not begun the newest one, so that few are
+    /// waiting while a tree is walked. What has begun goes first, but not so that many pile up behind it.
+    pub(super) fn take_list(&mut self) -> Option<(NodeId, ListHint, Span)> {
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.lists.len() < LISTS_MAX || self.turn.is_multiple_of(CONTINUED_EVERY);
+        let fresh = self.lists.keys().rev().find(|node| !self.continued.contains_key(node)).copied();
+        if let Some(node) = fresh.filter(|_| !first || self.continued.is_empty()) {
+            return self.lists.remove(&node).map(|hint| (node, hint, Span::ALL));
+        }
+        self.continued.pop_last().map(|(node, (hint, span))| (node, hint, span))
     }
 
     pub(super) fn has_lists(&self) -> bool {
-        !self.lists.is_empty()
+        !self.lists.is_empty() || !self.continued.is_empty()
     }
 
     /// Takes hints that concern what was looked at just now: names in `looked`, and everything that arrived somewhere.
@@ -154,7 +178,7 @@ impl Hints {
 
     /// When the next hint is due, if none is now.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if !self.directories.is_empty() || !self.lists.is_empty() {
+        if !self.directories.is_empty() || self.has_lists() {
             return self.since;
         }
         let due = self.names.values().map(|hint| hint.not_before);
@@ -166,6 +190,7 @@ impl Hints {
         self.names.clear();
         self.directories.clear();
         self.lists.clear();
+        self.continued.clear();
         self.since = None;
     }
 }

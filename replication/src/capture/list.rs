@@ -1,16 +1,18 @@
 //! Listing directories: new ones, and all of them in a rescan.
 //!
 //! Names that are as the index says are passed over at once, so a rescan of an unchanged tree takes the memory of one
-//! directory. A listing that finds too much stops and is continued by listing the directory again in a later round:
-//! by then the index knows what was found.
+//! directory. A listing that finds too much for one round is divided ([`Span`]) and goes on in a later one: names that
+//! are never as the index says (not readable, kept in part) do not make it begin at the same ones again and again, so
+//! it ends. What is left out by the operator is not even looked at.
 
 use super::CaptureError;
 use super::core::Core;
-use super::facts::{FACTS_MAX, Facts, Seen};
+use super::facts::{Facts, Seen};
 use super::hints::ListHint;
 use super::index::Row;
 use super::look::{Look, Sort, look_at};
 use super::node::Place;
+use super::span::Span;
 use super::watch::{WatchError, Why};
 use journal::{Edge, Name, NodeId, SkippedWhat};
 use rustix::fs::{Dir, Mode, OFlags};
@@ -39,7 +41,7 @@ impl Core {
         fresh: bool,
     ) -> Result<(), CaptureError> {
         let hint = ListHint { epoch: facts.epoch, recursive: true, compare: !fresh };
-        if !fresh || facts.len() > FACTS_MAX {
+        if !fresh || facts.len() > self.config.looks_max {
             self.hints.list(node, hint);
             return Ok(());
         }
@@ -51,9 +53,12 @@ impl Core {
         if !self.watch_directory(facts, node, &directory, Some(edge))? {
             return Ok(());
         }
-        let complete = self.for_each_name(facts, node, &directory, |_, facts, name| {
-            facts.queue.push_back((Edge::new(node, name), Why::default()));
-            Ok(facts.len() <= FACTS_MAX)
+        let complete = self.for_each_name(facts, node, &directory, |core, facts, name| {
+            let edge = Edge::new(node, name);
+            if !core.is_passed_over(facts, &edge)? {
+                facts.queue.push_back((edge, Why::default()));
+            }
+            Ok(facts.len() <= core.config.looks_max)
         })?;
         if complete == Listing::Stopped {
             self.hints.list(node, hint);
@@ -130,12 +135,21 @@ impl Core {
         Ok(Listing::Denied)
     }
 
-    /// Lists a directory the index knows, compares, and queues what differs.
+    /// Whether a name is left out, and the stream has nothing of it either.
+    fn is_passed_over(&self, facts: &Facts, edge: &Edge) -> Result<bool, CaptureError> {
+        let Some(root) = self.root_of(facts, edge.parent)? else { return Ok(false) };
+        Ok(self.is_excluded(facts, root, edge)?
+            && self.index.child(edge)?.is_none()
+            && !self.has_skip(edge)?)
+    }
+
+    /// Lists a stretch of a directory the index knows, compares, and queues what differs.
     pub(super) fn list(
         &mut self,
         facts: &mut Facts,
         node: NodeId,
         hint: ListHint,
+        span: Span,
     ) -> Result<(), CaptureError> {
         let directory = match self.directory(facts, node)? {
             Place::Open(directory) => directory,
@@ -162,42 +176,72 @@ impl Core {
             return Ok(());
         }
         facts.directories.insert(node);
-        let mut names: HashSet<Name> = HashSet::new();
-        let complete = self.for_each_name(facts, node, &directory, |core, facts, name| {
-            if names.len() < NAMES_MAX {
-                names.insert(name.clone());
-            }
-            core.compare_name(facts, Edge::new(node, name), &directory, hint)?;
-            Ok(facts.len() <= FACTS_MAX)
-        })?;
-        match complete {
+        match self.list_span(facts, node, &directory, hint, span)? {
             Listing::All => {}
             Listing::Stopped => {
-                self.hints.list(node, hint);
+                self.hints.list_on(node, hint, span.half().unwrap_or(span));
                 return Ok(());
             }
             Listing::Denied => return Ok(()),
+        }
+        if let Some(next) = span.next(facts.len() < self.config.looks_max / 4) {
+            self.hints.list_on(node, hint, next);
+            return Ok(());
         }
         // Where a watch is refused the skip stands, and has it listed again and again.
         if let Some(edge) = edge.filter(|_| self.watch.has(node) || self.unwatched.contains(&node)) {
             self.unskip_what(&edge, SkippedWhat::Node)?;
         }
+        Ok(())
+    }
+
+    fn list_span(
+        &mut self,
+        facts: &mut Facts,
+        node: NodeId,
+        directory: &OwnedFd,
+        hint: ListHint,
+        span: Span,
+    ) -> Result<Listing, CaptureError> {
+        // What cannot be divided is looked at however much it is.
+        let most = if span.half().is_some() { self.config.looks_max } else { usize::MAX };
+        let mut names: HashSet<Name> = HashSet::new();
+        let complete = self.for_each_name(facts, node, directory, |core, facts, name| {
+            if !span.contains(&core.hashes, &name) {
+                return Ok(true);
+            }
+            if names.len() < NAMES_MAX {
+                names.insert(name.clone());
+            }
+            core.compare_name(facts, Edge::new(node, name), directory, hint)?;
+            Ok(facts.len() <= most)
+        })?;
+        if complete != Listing::All {
+            return Ok(complete);
+        }
         for child in self.index.children(node) {
             let (edge, _) = child?;
             let known = names.contains(&edge.name) || facts.seen.contains_key(&edge);
-            if !known && !matches!(look_at(directory.as_fd(), &edge.name), Ok(Some(_))) {
+            if known || !span.contains(&self.hashes, &edge.name) {
+                continue;
+            }
+            if !matches!(look_at(directory.as_fd(), &edge.name), Ok(Some(_))) {
                 facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+            }
+            if facts.len() > most {
+                return Ok(Listing::Stopped);
             }
         }
         if self.skip_count > 0 {
             // What could not be kept may be in no row, and gone meanwhile.
             for edge in self.index.skips_in(node)? {
-                if !names.contains(&edge.name) && !facts.seen.contains_key(&edge) {
+                let known = names.contains(&edge.name) || facts.seen.contains_key(&edge);
+                if !known && span.contains(&self.hashes, &edge.name) {
                     facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
                 }
             }
         }
-        Ok(())
+        Ok(Listing::All)
     }
 
     /// Queues a name unless it is exactly as the index says.
@@ -226,7 +270,9 @@ impl Core {
         {
             return Ok(());
         }
-        facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+        if !self.is_passed_over(facts, &edge)? {
+            facts.queue.push_back((edge, Why { attributes: true, ..Why::default() }));
+        }
         Ok(())
     }
 

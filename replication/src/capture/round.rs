@@ -5,7 +5,7 @@
 
 use super::CaptureError;
 use super::core::Core;
-use super::facts::{FACTS_MAX, Facts, Seen};
+use super::facts::{Facts, Seen};
 use super::hints::{Due, Hint};
 use super::index::Row;
 use super::look::{Sort, XattrsOf, look_open, xattrs, xattrs_hash};
@@ -63,11 +63,11 @@ impl Core {
             facts.directories.insert(directory);
             facts.touched.insert(directory, epoch);
         }
-        while facts.len() < FACTS_MAX / 8 {
-            let Some((node, hint)) = self.hints.take_list() else { break };
+        while facts.len() < self.config.looks_max.div_ceil(8) {
+            let Some((node, hint, span)) = self.hints.take_list() else { break };
             facts.epoch = facts.epoch.min(hint.epoch);
             facts.compare |= hint.compare;
-            self.list(&mut facts, node, hint)?;
+            self.list(&mut facts, node, hint, span)?;
         }
         self.gather(&mut facts)?;
         if self.overflowed {

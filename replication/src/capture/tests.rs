@@ -2,6 +2,7 @@
 
 mod cases;
 mod compared;
+mod divided;
 mod gaps;
 mod large;
 mod model;
@@ -142,6 +143,15 @@ impl Bench {
         for root in &self.config.roots {
             let differences = self.model.lock().compare(root.number, &root.path);
             assert!(differences.is_empty(), "{differences:#?}");
+        }
+    }
+
+    /// The agent says what it is doing a moment after it has answered a barrier.
+    fn expect_skipped(&self, count: usize) {
+        let started = std::time::Instant::now();
+        while self.agent().status().skipped != count {
+            assert!(started.elapsed() < PATIENCE / 6, "not {count}: {:?}", self.agent().status());
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

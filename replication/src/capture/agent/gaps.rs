@@ -205,7 +205,9 @@ impl Runner {
         }
         self.retry_at = Instant::now() + RETRY;
         let epoch = self.core.hints.epoch();
-        for directory in &self.core.unwatched {
+        // Not while some are being listed yet: else the first might be listed all the time, and others never.
+        let listing = self.core.hints.has_lists();
+        for directory in self.core.unwatched.iter().filter(|_| !listing) {
             self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
         }
         self.core.look_at_obstacles();

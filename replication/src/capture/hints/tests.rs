@@ -52,3 +52,25 @@ fn only_what_concerns_the_picture_is_looked_at_again() {
     assert_eq!(names, [edge("arrived"), edge("seen")]);
     assert_eq!(hints.told(), 2);
 }
+
+#[test]
+fn a_listing_under_way_ends_before_the_next_of_its_directory_begins() {
+    let mut hints = Hints::default();
+    let hint = |epoch| ListHint { epoch, recursive: false, compare: true };
+    let (first, half) = (NodeId(5000), Span::ALL.half().unwrap());
+    hints.list(first, hint(3));
+    assert_eq!(hints.take_list(), Some((first, hint(3), Span::ALL)));
+    hints.list_on(first, hint(3), half);
+    hints.list(first, hint(5));
+    assert_eq!((hints.oldest_epoch(), hints.len()), (Some(3), 2));
+    assert_eq!(hints.take_list(), Some((first, hint(3), half)));
+    assert_eq!(hints.take_list(), Some((first, hint(5), Span::ALL)));
+    assert!(!hints.has_lists() && hints.take_list().is_none());
+    // However many are waiting, what is under way has its turn.
+    hints.list_on(first, hint(3), half);
+    for n in 0..LISTS_MAX as u64 * 2 {
+        hints.list(NodeId(6000 + n), hint(6));
+    }
+    let turns = (0..200).filter(|_| hints.take_list().is_some_and(|(node, ..)| node == first)).count();
+    assert_eq!(turns, 1);
+}

@@ -212,6 +212,8 @@ fn run(seed: u64) {
     let mut random = Random::new(seed);
     // Half of them on a file system in memory, if there is one.
     let mut bench = Bench::prepare_in(if seed.is_multiple_of(2) { "/dev/shm" } else { "/tmp" });
+    // Few names a round: listings are divided.
+    bench.config.looks_max = [50_000, 6][usize::from(seed % 5 == 3)];
     let (root, outside) = (bench.root(), bench.outside());
     for _ in 0..random.below(30) {
         operate(&mut random, &root, &outside);
@@ -248,6 +250,7 @@ fn run_without_pause(seed: u64) {
     let mut random = Random::new(seed);
     let mut bench = Bench::prepare_in(if seed.is_multiple_of(2) { "/dev/shm" } else { "/tmp" });
     bench.config.debounce = Duration::from_millis([0, 1, 10][(seed % 3) as usize]);
+    bench.config.looks_max = [50_000, 6][usize::from(seed % 5 == 3)];
     let (root, outside) = (bench.root(), bench.outside());
     for _ in 0..60 {
         operate(&mut random, &root, &outside);
