@@ -3,7 +3,7 @@
 use super::CaptureConfig;
 use super::CaptureError;
 use super::draft::Out;
-use super::hints::{Hint, Hints, ListHint};
+use super::hints::{Hints, ListHint};
 use super::index::{Index, Row};
 use super::limbo::Limbo;
 use super::look::look_open;
@@ -18,9 +18,6 @@ use std::time::Instant;
 
 /// Notices read at once: a writer that never pauses must not keep the agent reading.
 const NOTICES_MAX: usize = 1 << 16;
-
-/// Looks at a name that came to nothing because things moved.
-const LOOKS_MAX: u32 = 200;
 
 /// What was captured since the start; for progress and the report of a synchronization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,15 +178,12 @@ impl Core {
 
     /// Has a whole root compared with the index.
     pub(super) fn rescan(&mut self, root: RootNo, epoch: u64) {
-        self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true });
+        self.hints.list(NodeId::root(root), ListHint { epoch, recursive: true, compare: true, tries: 0 });
     }
 
     /// A hint at something in a directory that left the tree: whoever finds the directory has it compared.
     pub(super) fn drop_hint(&mut self, directory: NodeId, hint: ListHint) {
-        let known = self.dropped.entry(directory).or_insert(hint);
-        known.epoch = known.epoch.min(hint.epoch);
-        known.recursive |= hint.recursive;
-        known.compare |= hint.compare;
+        self.dropped.entry(directory).or_insert(hint).merge(hint);
     }
 
     /// Has directories compared that are back in the tree, and of which hints had been dropped.
@@ -206,11 +200,5 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// A hint to look again later. What cannot be seen clearly for very long is a case for a rescan, within a gap.
-    pub(super) fn again(&mut self, edge: Edge, hint: Hint) {
-        self.overflowed |= hint.tries > LOOKS_MAX;
-        self.hints.put_back(edge, hint);
     }
 }

@@ -96,7 +96,7 @@ impl Core {
         if want && !self.hurry && self.rests.get(&node).is_some_and(|until| *until > Instant::now()) {
             let why = Why { content: true, attributes: true, ..Why::default() };
             let not_before = self.rests.get(&node).copied();
-            self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
+            self.hints.put_back(edge.clone(), Hint { why, epoch, not_before, ..Hint::default() });
             return Ok(());
         }
         if look.sort == Sort::File {
@@ -106,8 +106,7 @@ impl Core {
         self.within(row.root, path, |core| {
             let mut row = row;
             let Some(set) = core.xattrs_of(facts, edge, None)? else {
-                core.look_later(facts, edge);
-                return Ok(());
+                return core.look_later(facts, edge);
             };
             core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
         })
@@ -182,9 +181,7 @@ impl Core {
                         self.owed.insert(node);
                     }
                     let why = Why { content: want, attributes: true, ..Why::default() };
-                    let tries = facts.hints.get(edge).map_or(0, |hint| hint.tries) + 1;
-                    self.again(edge.clone(), Hint { why, epoch, not_before: None, tries });
-                    return Ok(());
+                    return self.again(facts, edge.clone(), why, epoch);
                 }
                 Err(errno) => return self.examine_closed_file(facts, node, edge, row, want, errno),
             },
@@ -212,8 +209,7 @@ impl Core {
         let path = self.path_of_edge(facts, edge)?;
         self.within(row.root, path, |core| {
             let Some(set) = core.xattrs_of(facts, edge, None)? else {
-                core.look_later(facts, edge);
-                return Ok(());
+                return core.look_later(facts, edge);
             };
             core.tell_meta(node, &mut row, &look, Some(set), facts, edge)
         })
@@ -254,7 +250,7 @@ impl Core {
             // Whatever was written before this reading is in the stream: the next one is owed to a later epoch.
             let epoch = self.hints.epoch().max(epoch);
             let not_before = self.rests.get(&node).copied();
-            self.again(edge.clone(), Hint { why, epoch, not_before, tries: 0 });
+            self.hints.put_back(edge.clone(), Hint { why, epoch, not_before, ..Hint::default() });
         }
         Ok(())
     }
@@ -399,9 +395,8 @@ impl Core {
                 if let Some(edge) = self.index.names_of(node)?.into_iter().next()
                     && self.is_attached(node)?
                 {
-                    let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
                     let why = Why { attributes: true, ..Why::default() };
-                    self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+                    self.again(facts, edge, why, facts.epoch)?;
                 }
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::hints::{Hint, ListHint};
 use super::index::Row;
 use super::look::{Look, Sort};
-use super::node::Place;
+use super::node::{Found, Place};
 use super::watch::Why;
 use journal::{Edge, NodeId, Origin, RootNo, SkippedWhat};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -154,7 +154,9 @@ impl Core {
         }
         facts.epoch = facts.epoch.min(hint.epoch);
         facts.queue.push_back((edge.clone(), hint.why));
-        facts.hints.entry(edge).and_modify(|known| known.why.merge(hint.why)).or_insert(hint);
+        let known = facts.hints.entry(edge).or_insert(hint);
+        known.why.merge(hint.why);
+        known.tries = known.tries.max(hint.tries);
     }
 
     /// Looks at the queue. Names whose directory cannot be found wait until the names above were looked at.
@@ -210,7 +212,7 @@ impl Core {
     }
 
     fn drop_name(&mut self, edge: &Edge, epoch: u64) {
-        self.drop_hint(edge.parent, ListHint { epoch, recursive: false, compare: true });
+        self.drop_hint(edge.parent, ListHint { epoch, recursive: false, compare: true, tries: 0 });
     }
 
     /// After the telling: what still waits stands in directories that are gone, or that moved while they were looked
@@ -218,8 +220,7 @@ impl Core {
     pub(super) fn put_back_waiting(&mut self, facts: &mut Facts) -> Result<(), CaptureError> {
         for (edge, why) in std::mem::take(&mut facts.waiting) {
             if self.is_attached(edge.parent)? {
-                let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
-                self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+                self.again(facts, edge, why, facts.epoch)?;
             } else {
                 self.drop_name(&edge, facts.epoch);
             }
@@ -228,7 +229,7 @@ impl Core {
             if !self.is_attached(directory)? {
                 self.drop_hint(directory, hint);
             } else if !facts.blocked.contains(&doubt) {
-                self.hints.list(directory, hint);
+                self.list_again(facts, directory, hint, &doubt)?;
             }
         }
         self.take_dropped()
@@ -275,20 +276,19 @@ impl Core {
             self.close_edge(facts, edge, None, why)?;
             return Ok(None);
         }
-        let found = match self.identify(&directory, root, &edge.name) {
-            Ok(found) => found,
-            // It changes hands all the time.
-            Err(rustix::io::Errno::AGAIN) => return Ok(Some(edge.clone())),
+        let (look, origin) = match self.identify(&directory, root, &edge.name) {
+            Ok(Found::Node(look, origin)) => (look, origin),
+            Ok(Found::Restless) => return Ok(Some(edge.clone())),
+            Ok(Found::Nothing) => {
+                facts.see(edge, Seen::Absent);
+                self.unskip(edge)?;
+                self.close_edge(facts, edge, None, why)?;
+                return Ok(None);
+            }
             Err(errno) => {
                 self.see_obstacle(facts, edge, errno)?;
                 return Ok(None);
             }
-        };
-        let Some((look, origin)) = found else {
-            facts.see(edge, Seen::Absent);
-            self.unskip(edge)?;
-            self.close_edge(facts, edge, None, why)?;
-            return Ok(None);
         };
         if self.is_mount(root, &look) {
             self.skip(edge, SkippedWhat::MountPoint, rustix::io::Errno::XDEV, facts)?;
@@ -299,12 +299,14 @@ impl Core {
         if self.lacks(edge, SkippedWhat::MountPoint)? {
             self.uncover(facts, edge)?;
         }
-        if look.sort != Sort::Directory {
+        let node = self.node_of(facts, root, edge, &look, &origin)?;
+        if !self.enter(facts, root, node, edge, look, origin, why)? {
+            return Ok(Some(edge.clone()));
+        }
+        if look.sort != Sort::Directory && !facts.blocked.contains(edge) {
             self.unskip_what(edge, SkippedWhat::Node)?;
         }
-        let node = self.node_of(facts, root, edge, &look, &origin)?;
-        let entered = self.enter(facts, root, node, edge, look, origin, why)?;
-        Ok((!entered).then(|| edge.clone()))
+        Ok(None)
     }
 
     /// Whether the root of a directory is not where it was: it is compared as a whole when it is back.
@@ -330,15 +332,18 @@ impl Core {
         let first = !facts.nodes.contains_key(&node);
         if first {
             let row = self.index.row(node)?;
-            let target = if row.is_none() && look.sort == Sort::Symlink {
-                self.target(facts, edge)?
-            } else {
-                Some(Vec::new())
-            };
-            let Some(target) = target else {
-                // It was replaced after the look: it waits, and what is below it waits with it.
-                facts.forget_look(edge);
-                return Ok(false);
+            let link = row.is_none() && look.sort == Sort::Symlink;
+            let target = match if link { self.target(facts, edge)? } else { Ok(Some(Vec::new())) } {
+                Ok(Some(target)) => target,
+                Ok(None) => {
+                    // It was replaced after the look: it waits, and what is below it waits with it.
+                    facts.forget_look(edge);
+                    return Ok(false);
+                }
+                Err(errno) => {
+                    self.see_obstacle(facts, edge, errno)?;
+                    return Ok(true);
+                }
             };
             let (compare, epoch) = (facts.compare, facts.epoch);
             let (at, content, attributes) = (Vec::new(), false, false);

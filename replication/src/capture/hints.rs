@@ -16,12 +16,14 @@ const LISTS_MAX: usize = 1 << 14;
 const CONTINUED_EVERY: u64 = 64;
 
 /// A hint at a name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hint {
     pub why: Why,
     pub epoch: u64,
     /// Do not look before, unless a barrier waits.
     pub not_before: Option<Instant>,
+    /// Do not look before, whoever waits.
+    pub paused: Option<Instant>,
     /// How often a look at it came to nothing because things moved.
     pub tries: u32,
 }
@@ -34,6 +36,18 @@ pub(super) struct ListHint {
     pub recursive: bool,
     /// Compare nodes with the index as a rescan does: no notification vouches for them.
     pub compare: bool,
+    /// How often it was not found because things moved.
+    pub tries: u32,
+}
+
+impl ListHint {
+    /// One hint that does what both ask for.
+    pub(super) fn merge(&mut self, other: ListHint) {
+        self.epoch = self.epoch.min(other.epoch);
+        self.recursive |= other.recursive;
+        self.compare |= other.compare;
+        self.tries = self.tries.max(other.tries);
+    }
 }
 
 /// Hints taken into a round.
@@ -52,6 +66,8 @@ pub(super) struct Hints {
     /// Listings under way, and what of the directory comes next. A new hint at such a directory waits until the
     /// listing has ended: it ends, however many come.
     continued: BTreeMap<NodeId, (ListHint, Span)>,
+    /// Directories that were not found: they are looked for after a pause.
+    paused: BTreeMap<NodeId, (ListHint, Instant)>,
     turn: u64,
     /// When the oldest hint of the present batch came.
     since: Option<Instant>,
@@ -60,7 +76,11 @@ pub(super) struct Hints {
 
 impl Hints {
     pub(super) fn len(&self) -> usize {
-        self.names.len() + self.directories.len() + self.lists.len() + self.continued.len()
+        self.names.len()
+            + self.directories.len()
+            + self.lists.len()
+            + self.continued.len()
+            + self.paused.len()
     }
 
     /// How many stem from notifications, which anybody can make at any rate.
@@ -87,7 +107,8 @@ impl Hints {
         let names = self.names.values().map(|hint| hint.epoch);
         let lists = self.lists.values().map(|hint| hint.epoch);
         let continued = self.continued.values().map(|(hint, _)| hint.epoch);
-        names.chain(lists).chain(continued).chain(self.directories.values().copied()).min()
+        let paused = self.paused.values().map(|(hint, _)| hint.epoch);
+        names.chain(lists).chain(continued).chain(paused).chain(self.directories.values().copied()).min()
     }
 
     /// Whether something of this epoch or an earlier one waits.
@@ -100,7 +121,7 @@ impl Hints {
     }
 
     pub(super) fn name(&mut self, edge: Edge, why: Why, epoch: u64) {
-        self.put_back(edge, Hint { why, epoch, not_before: None, tries: 0 });
+        self.put_back(edge, Hint { why, epoch, ..Hint::default() });
     }
 
     /// A hint that must be looked at again.
@@ -113,6 +134,7 @@ impl Hints {
         known.why.merge(hint.why);
         known.epoch = known.epoch.min(hint.epoch);
         known.tries = known.tries.max(hint.tries);
+        known.paused = known.paused.max(hint.paused);
         known.not_before = if rests { known.not_before.max(hint.not_before) } else { None };
     }
 
@@ -129,16 +151,26 @@ impl Hints {
 
     pub(super) fn list(&mut self, node: NodeId, hint: ListHint) {
         self.touch();
-        let known = self.lists.entry(node).or_insert(hint);
-        known.epoch = known.epoch.min(hint.epoch);
-        known.recursive |= hint.recursive;
-        known.compare |= hint.compare;
+        self.lists.entry(node).or_insert(hint).merge(hint);
+    }
+
+    /// The same, not before some time.
+    pub(super) fn list_later(&mut self, node: NodeId, mut hint: ListHint, until: Instant) {
+        self.touch();
+        if let Some((known, _)) = self.paused.remove(&node) {
+            hint.merge(known);
+        }
+        self.paused.insert(node, (hint, until));
     }
 
     /// Takes hints at names and directories that are due; all of them if `hurry`. At most `limit` names.
     pub(super) fn take_due(&mut self, hurry: bool, limit: usize) -> Due {
         let now = Instant::now();
-        let due = |hint: &Hint| hurry || hint.not_before.is_none_or(|at| at <= now);
+        let over = |at: Option<Instant>| at.is_none_or(|at| at <= now);
+        let due = |hint: &Hint| over(hint.paused) && (hurry || over(hint.not_before));
+        for (node, (hint, _)) in self.paused.extract_if(.., |_, (_, until)| *until <= now) {
+            self.lists.entry(node).or_insert(hint).merge(hint);
+        }
         let names: Vec<(Edge, Hint)> = if self.names.len() <= limit {
             self.names.extract_if(.., |_, hint| due(hint)).collect()
         } else {
@@ -168,6 +200,11 @@ impl Hints {
     }
 
     pub(super) fn has_lists(&self) -> bool {
+        self.can_list() || !self.paused.is_empty()
+    }
+
+    /// Whether one may be listed now.
+    pub(super) fn can_list(&self) -> bool {
         !self.lists.is_empty() || !self.continued.is_empty()
     }
 
@@ -176,13 +213,15 @@ impl Hints {
         self.names.extract_if(.., |edge, hint| hint.why.arrived || (hint.why.name && looked(edge))).collect()
     }
 
-    /// When the next hint is due, if none is now.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        if !self.directories.is_empty() || self.has_lists() {
+    /// When the next hint is due, if none is now. `hurry`: nothing rests, but for pauses.
+    pub(super) fn next_due(&self, hurry: bool) -> Option<Instant> {
+        if !self.directories.is_empty() || self.can_list() {
             return self.since;
         }
-        let due = self.names.values().map(|hint| hint.not_before);
-        due.min().map(|at| at.or(self.since).unwrap_or_else(Instant::now))
+        let names = self.names.values();
+        let due = names.map(|hint| if hurry { hint.paused } else { hint.not_before.max(hint.paused) });
+        let lists = self.paused.values().map(|(_, until)| Some(*until));
+        due.chain(lists).min().map(|at| at.or(self.since).unwrap_or_else(Instant::now))
     }
 
     /// Forgets everything: a rescan will look everywhere.
@@ -191,6 +230,7 @@ impl Hints {
         self.directories.clear();
         self.lists.clear();
         self.continued.clear();
+        self.paused.clear();
         self.since = None;
     }
 }

@@ -40,8 +40,8 @@ impl Core {
         edge: &Edge,
         fresh: bool,
     ) -> Result<(), CaptureError> {
-        let hint = ListHint { epoch: facts.epoch, recursive: true, compare: !fresh };
-        if !fresh || facts.len() > self.config.looks_max {
+        let hint = ListHint { epoch: facts.epoch, recursive: true, compare: !fresh, tries: 0 };
+        if !fresh || facts.len() > self.config.looks_max || self.owes_comparison(Some(edge))? {
             self.hints.list(node, hint);
             return Ok(());
         }

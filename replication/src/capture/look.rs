@@ -9,6 +9,31 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+/// What may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    /// A look at a name.
+    Look,
+    /// Whether a name stays with one inode while it is looked at.
+    Rest,
+    /// Reading a link.
+    Link,
+    /// Opening a directory to list it.
+    #[allow(dead_code)]
+    List,
+}
+
+#[cfg(test)]
+pub(super) mod faults;
+#[cfg(test)]
+pub(super) use faults::fail;
+/// Fails where a test says so.
+#[cfg(not(test))]
+#[allow(clippy::unnecessary_wraps)]
+pub(super) const fn fail(_: Call, _: BorrowedFd<'_>, _: Option<&Name>) -> Result<(), Errno> {
+    Ok(())
+}
+
 /// A directory as a place to look in: `O_PATH`, which needs no right to read it.
 pub(super) const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -126,6 +151,7 @@ fn look_of(stat: &Statx) -> Option<Look> {
 /// Whatever keeps the kernel from answering (no right to search the directory, I/O).
 pub(super) fn look_at(directory: BorrowedFd<'_>, name: &Name) -> Result<Option<Look>, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    fail(Call::Look, directory, Some(name))?;
     match rustix::fs::statx(directory, name.as_bytes(), flags, WANTED) {
         Ok(stat) => look_of(&stat).map(Some).ok_or(Errno::NOTSUP),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
@@ -176,9 +202,17 @@ fn first_eight(hash: &[u8; 32]) -> u64 {
     hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Reads what a link points to, as bytes, never following it.
-pub(super) fn link_target(directory: BorrowedFd<'_>, name: &Name) -> Result<Vec<u8>, Errno> {
-    Ok(rustix::fs::readlinkat(directory, name.as_bytes(), Vec::new())?.into_bytes())
+/// Reads what a link points to, as bytes, never following it; `None` if it is no link, or not there any more.
+///
+/// # Errors
+/// Whatever keeps the kernel from answering.
+pub(super) fn link_target(directory: BorrowedFd<'_>, name: &Name) -> Result<Option<Vec<u8>>, Errno> {
+    fail(Call::Link, directory, Some(name))?;
+    match rustix::fs::readlinkat(directory, name.as_bytes(), Vec::new()) {
+        Ok(target) => Ok(Some(target.into_bytes())),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Opens a regular file to read it: never a link, never waiting for a writer of a pipe that took the name.

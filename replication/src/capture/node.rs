@@ -7,7 +7,7 @@
 use super::CaptureError;
 use super::core::Core;
 use super::facts::{Facts, Seen};
-use super::look::{DIRECTORY, Look, Sort, link_target, look_at, look_open, origin_of};
+use super::look::{Call, DIRECTORY, Look, Sort, fail, link_target, look_at, look_open, origin_of};
 use super::roots::Root;
 use journal::{Edge, Name, NodeId, Origin, RootNo};
 use rustix::fs::Mode;
@@ -23,6 +23,14 @@ pub(super) enum Place {
     Gone(Option<Edge>),
     /// A directory on the way may not be searched.
     Denied(Edge, Errno),
+}
+
+/// What stands at a name.
+pub(super) enum Found {
+    Node(Look, Origin),
+    Nothing,
+    /// It changes hands all the time: which inode it is could not be made out.
+    Restless,
 }
 
 /// Open directories by id, a few.
@@ -125,25 +133,23 @@ impl Core {
     }
 
     /// What stands at a name, and which inode it is.
-    pub(super) fn identify(
-        &self,
-        directory: &OwnedFd,
-        root: RootNo,
-        name: &Name,
-    ) -> Result<Option<(Look, Origin)>, Errno> {
-        let Some(root) = self.root(root) else { return Ok(None) };
+    pub(super) fn identify(&self, directory: &OwnedFd, root: RootNo, name: &Name) -> Result<Found, Errno> {
+        let Some(root) = self.root(root) else { return Ok(Found::Nothing) };
+        if fail(Call::Rest, directory.as_fd(), Some(name)).is_err() {
+            return Ok(Found::Restless);
+        }
         // Stat and handle are two calls: a name that changes hands between them must not mix two inodes.
         for _ in 0..16 {
-            let Some(first) = look_at(directory.as_fd(), name)? else { return Ok(None) };
+            let Some(first) = look_at(directory.as_fd(), name)? else { return Ok(Found::Nothing) };
             let origin = origin_of(directory.as_fd(), name.as_bytes(), &first, root.device_of(&first));
             match look_at(directory.as_fd(), name)? {
                 Some(look) if look.inode == first.inode && look.birth == first.birth => {
-                    return Ok(Some((look, origin)));
+                    return Ok(Found::Node(look, origin));
                 }
                 _ => {}
             }
         }
-        Err(Errno::AGAIN)
+        Ok(Found::Restless)
     }
 
     /// Whether something else is mounted there.
@@ -204,10 +210,15 @@ impl Core {
     }
 
     /// What a link points to; `None` if it is no link any more.
-    pub(super) fn target(&mut self, facts: &Facts, edge: &Edge) -> Result<Option<Vec<u8>>, CaptureError> {
+    pub(super) fn target(
+        &mut self,
+        facts: &Facts,
+        edge: &Edge,
+    ) -> Result<Result<Option<Vec<u8>>, Errno>, CaptureError> {
         Ok(match self.directory(facts, edge.parent)? {
-            Place::Open(directory) => link_target(directory.as_fd(), &edge.name).ok(),
-            _ => None,
+            Place::Open(directory) => link_target(directory.as_fd(), &edge.name),
+            Place::Gone(_) => Ok(None),
+            Place::Denied(_, errno) => Err(errno),
         })
     }
 

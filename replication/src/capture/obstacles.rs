@@ -13,6 +13,9 @@
 //! no descriptors left, a directory above that may be searched again): they are looked at every few seconds, and
 //! before a barrier stands. Of more than [`OBSTACLES_MAX`] the others wait for a hint or a rescan, as skips do.
 //!
+//! Names that change hands whenever they are looked at are obstacles too, after [`LOOKS_MAX`] looks, between which there
+//! is a pause whoever waits: a writer can keep a barrier waiting for seconds, and the agent busy for none of them.
+//!
 //! Below a root that is lost nothing is remembered either: a gap is open, and it is compared as a whole when it is
 //! back.
 
@@ -23,7 +26,12 @@ use super::hints::{Hint, ListHint};
 use super::watch::Why;
 use journal::{Edge, NodeId, SkippedWhat};
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 
+/// Looks at a name that came to nothing because things moved.
+const LOOKS_MAX: u32 = 200;
+/// Longest pause between two of them, in milliseconds; there is one more with each.
+const PAUSE_MAX: u32 = 20;
 /// Names looked at from time to time.
 const OBSTACLES_MAX: usize = 1024;
 
@@ -54,7 +62,7 @@ impl Core {
     pub(super) fn uncover(&mut self, facts: &mut Facts, edge: &Edge) -> Result<(), CaptureError> {
         facts.compare = true;
         if let Some(node) = self.index.child(edge)? {
-            self.hints.list(node, ListHint { epoch: facts.epoch, recursive: true, compare: true });
+            self.hints.list(node, ListHint { epoch: facts.epoch, recursive: true, compare: true, tries: 0 });
         }
         self.unskip_what(edge, SkippedWhat::MountPoint)
     }
@@ -62,11 +70,47 @@ impl Core {
     /// Has obstacles looked at again.
     pub(super) fn look_at_obstacles(&mut self) {
         let epoch = self.hints.epoch();
-        // Hints at it were given up: nobody knows any more what they were about.
+        // Hints at it were given up: nobody knows any more what they were about. What changes hands yet is given up again
+        // at once.
         let why = Why { name: true, content: true, attributes: true, ..Why::default() };
         for edge in std::mem::take(&mut self.obstacles) {
-            self.hints.put_back(edge, Hint { why, epoch, not_before: None, tries: 0 });
+            self.hints.put_back(edge, Hint { why, epoch, tries: LOOKS_MAX, ..Hint::default() });
         }
+    }
+
+    /// A look came to nothing because things moved: has the name looked at again, or gives it up.
+    pub(super) fn again(
+        &mut self,
+        facts: &Facts,
+        edge: Edge,
+        why: Why,
+        epoch: u64,
+    ) -> Result<(), CaptureError> {
+        let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
+        if tries > LOOKS_MAX {
+            return self.obstruct(facts, &edge, Errno::AGAIN);
+        }
+        self.hints.put_back(edge, Hint { why, epoch, not_before: None, paused: pause(tries), tries });
+        Ok(())
+    }
+
+    /// The same of a directory that could not be listed because it was not found at `doubt`.
+    pub(super) fn list_again(
+        &mut self,
+        facts: &Facts,
+        directory: NodeId,
+        mut hint: ListHint,
+        doubt: &Edge,
+    ) -> Result<(), CaptureError> {
+        hint.tries += 1;
+        if hint.tries > LOOKS_MAX || self.lacks(doubt, SkippedWhat::Node)? {
+            return self.obstruct(facts, doubt, Errno::AGAIN);
+        }
+        match pause(hint.tries) {
+            Some(until) => self.hints.list_later(directory, hint, until),
+            None => self.hints.list(directory, hint),
+        }
+        Ok(())
     }
 
     /// Whether this directory is one of which all below has to be compared before its skip is taken back.
@@ -97,4 +141,10 @@ impl Core {
         }
         Ok(self.index.names_of(directory)?.into_iter().next())
     }
+}
+
+/// The first look follows at once: most of what moves does so once.
+fn pause(tries: u32) -> Option<Instant> {
+    let pause = Duration::from_millis(tries.saturating_sub(1).min(PAUSE_MAX).into());
+    (!pause.is_zero()).then(|| Instant::now() + pause)
 }

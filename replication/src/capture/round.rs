@@ -6,7 +6,7 @@
 use super::CaptureError;
 use super::core::Core;
 use super::facts::{Facts, Seen};
-use super::hints::{Due, Hint};
+use super::hints::Due;
 use super::index::Row;
 use super::look::{Sort, XattrsOf, look_open, xattrs, xattrs_hash};
 use super::node::Place;
@@ -124,7 +124,7 @@ impl Core {
                 Err(error) => {
                     // Looks at different times contradict each other; the notifications of it are on their way.
                     tracing::debug!(%error, "names moved while they were looked at");
-                    self.put_back(facts, changes.into_iter().map(|change| change.edge));
+                    self.put_back(facts, changes.into_iter().map(|change| change.edge))?;
                 }
             }
         }
@@ -144,12 +144,11 @@ impl Core {
     }
 
     /// Has names looked at again in the next round.
-    fn put_back(&mut self, facts: &Facts, edges: impl Iterator<Item = Edge>) {
+    fn put_back(&mut self, facts: &Facts, edges: impl Iterator<Item = Edge>) -> Result<(), CaptureError> {
         for edge in edges.filter(|edge| !edge.parent.is_kept_area()) {
-            let tries = facts.hints.get(&edge).map_or(0, |hint| hint.tries) + 1;
-            let why = Why { name: true, attributes: true, ..Why::default() };
-            self.again(edge, Hint { why, epoch: facts.epoch, not_before: None, tries });
+            self.look_later(facts, &edge)?;
         }
+        Ok(())
     }
 
     fn tell_order(&mut self, facts: &Facts, root: RootNo, order: &Order) -> Result<(), CaptureError> {
@@ -161,13 +160,13 @@ impl Core {
                 Err(edge) => {
                     // The file was replaced or removed after the look. Alone it may as well never have been there; in
                     // company the rest must wait, for a name must not be shown without its bytes.
-                    self.put_back(facts, group.iter().flat_map(names));
+                    self.put_back(facts, group.iter().flat_map(names))?;
                     let tried = facts.hints.get(&edge).is_some_and(|hint| hint.tries >= TRIES_MAX);
                     if group.len() == 1 {
                         continue;
                     }
                     if !tried {
-                        self.put_back(facts, groups.flatten().flat_map(names));
+                        self.put_back(facts, groups.flatten().flat_map(names))?;
                         return Ok(());
                     }
                     HashMap::new()
@@ -297,7 +296,7 @@ impl Core {
         let set = match self.xattrs_of(facts, at, file)? {
             Some(set) => set,
             None => {
-                self.look_later(facts, at);
+                self.look_later(facts, at)?;
                 row.attributes.ctime = Timestamp(0);
                 Vec::new()
             }
@@ -348,10 +347,9 @@ impl Core {
     }
 
     /// Has a name looked at in the next round: it moved while it was told of.
-    pub(super) fn look_later(&mut self, facts: &Facts, edge: &Edge) {
-        let tries = facts.hints.get(edge).map_or(0, |hint| hint.tries) + 1;
+    pub(super) fn look_later(&mut self, facts: &Facts, edge: &Edge) -> Result<(), CaptureError> {
         let why = Why { name: true, attributes: true, ..Why::default() };
-        self.again(edge.clone(), Hint { why, epoch: facts.epoch, not_before: None, tries });
+        self.again(facts, edge.clone(), why, facts.epoch)
     }
 
     /// Extended attributes of something at a name; empty, and reported, if they may not be read; `None` if it is not

@@ -8,6 +8,7 @@ mod large;
 mod model;
 mod random;
 mod rebuilt;
+mod restless;
 mod unreachable;
 mod written;
 

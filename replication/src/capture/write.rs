@@ -183,7 +183,7 @@ fn refused(core: &Core, operation: &'static str, edge: &Edge, source: io::Error)
 fn look_at(core: &mut Core, edge: &Edge) {
     let why = Why { name: true, content: true, attributes: true, ..Why::default() };
     let epoch = core.hints.epoch();
-    core.hints.put_back(edge.clone(), Hint { why, epoch, not_before: None, tries: 0 });
+    core.hints.put_back(edge.clone(), Hint { why, epoch, ..Hint::default() });
 }
 
 impl Session {

@@ -87,7 +87,11 @@ impl Runner {
         }
         if self.synchronization.is_none() {
             for root in self.all_roots() {
-                self.open_gap(root, GapCause::QueueOverflow)?;
+                // One that is open says it, and is being compared again.
+                let is_said = |gap: &Gap| gap.root == root && gap.cause == GapCause::QueueOverflow;
+                if !self.gaps.values().any(is_said) {
+                    self.open_gap(root, GapCause::QueueOverflow)?;
+                }
             }
         }
         // Cookies may be among what was lost.
@@ -208,7 +212,7 @@ impl Runner {
         // Not while some are being listed yet: else the first might be listed all the time, and others never.
         let listing = self.core.hints.has_lists();
         for directory in self.core.unwatched.iter().filter(|_| !listing) {
-            self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true });
+            self.core.hints.list(*directory, ListHint { epoch, recursive: false, compare: true, tries: 0 });
         }
         self.core.look_at_obstacles();
         self.sweep(epoch);

@@ -175,9 +175,9 @@ impl Runner {
         if self.writing.holds() {
             return None;
         }
-        let next = self.core.hints.next_due()?;
-        if self.core.hurry || self.core.hints.has_lists() {
-            return Some(Duration::ZERO);
+        let next = self.core.hints.next_due(self.core.hurry)?;
+        if self.core.hurry || self.core.hints.can_list() {
+            return Some(next.saturating_duration_since(Instant::now()));
         }
         let debounce = self.core.config.debounce.max(self.last_round.min(DEBOUNCE_MAX));
         Some((next + debounce).saturating_duration_since(Instant::now()))
@@ -279,7 +279,7 @@ impl Runner {
             let waiting = barrier.map(|barrier| &mut barrier.epoch);
             let Some(epoch) = waiting.or_else(|| self.writing.awaits(&name)) else { continue };
             // Nobody tells of what happens in these: they are looked at before the barrier stands.
-            let hint = ListHint { epoch: self.core.hints.epoch(), recursive: false, compare: true };
+            let hint = ListHint { epoch: self.core.hints.epoch(), recursive: false, compare: true, tries: 0 };
             for directory in &self.core.unwatched {
                 self.core.hints.list(*directory, hint);
             }
@@ -325,7 +325,7 @@ impl Runner {
                 None => return Ok(()),
             }
         }
-        self.core.hints.list(at, ListHint { epoch, recursive: true, compare: true });
+        self.core.hints.list(at, ListHint { epoch, recursive: true, compare: true, tries: 0 });
         Ok(())
     }
 

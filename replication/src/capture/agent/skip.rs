@@ -12,7 +12,7 @@ use crate::capture::core::Core;
 use crate::capture::draft::clock;
 use crate::capture::facts::Facts;
 use crate::capture::look::Sort;
-use crate::capture::node::Place;
+use crate::capture::node::{Found, Place};
 use journal::{GapCause, Marker, NodeId, RootNo};
 
 impl Runner {
@@ -45,7 +45,9 @@ impl Core {
                 let Some(row) = self.index.row(child)?.filter(|row| row.sort() == Sort::Directory) else {
                     continue;
                 };
-                let Ok(Some((look, origin))) = self.identify(&directory, root, &edge.name) else { continue };
+                let Ok(Found::Node(look, origin)) = self.identify(&directory, root, &edge.name) else {
+                    continue;
+                };
                 let same = row.origin == origin || self.adopt(&edge, &look, &origin)? == Some(child);
                 if look.sort == Sort::Directory && same && !self.is_mount(root, &look) {
                     left.push(child);

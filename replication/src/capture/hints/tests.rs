@@ -28,9 +28,9 @@ fn merged_hints_keep_their_oldest_epoch() {
 fn resting_hints_wait_unless_there_is_a_hurry() {
     let mut hints = Hints::default();
     let later = Some(Instant::now() + Duration::from_secs(3600));
-    hints.put_back(edge("a"), Hint { why: Why::default(), epoch: 0, not_before: later, tries: 0 });
+    hints.put_back(edge("a"), Hint { not_before: later, ..Hint::default() });
     assert!(hints.take_due(false, 10).names.is_empty());
-    assert_eq!(hints.next_due(), later);
+    assert_eq!(hints.next_due(false), later);
     assert_eq!(hints.take_due(true, 10).names.len(), 1);
     assert!(hints.is_empty());
 }
@@ -56,7 +56,7 @@ fn only_what_concerns_the_picture_is_looked_at_again() {
 #[test]
 fn a_listing_under_way_ends_before_the_next_of_its_directory_begins() {
     let mut hints = Hints::default();
-    let hint = |epoch| ListHint { epoch, recursive: false, compare: true };
+    let hint = |epoch| ListHint { epoch, recursive: false, compare: true, tries: 0 };
     let (first, half) = (NodeId(5000), Span::ALL.half().unwrap());
     hints.list(first, hint(3));
     assert_eq!(hints.take_list(), Some((first, hint(3), Span::ALL)));
@@ -73,4 +73,24 @@ fn a_listing_under_way_ends_before_the_next_of_its_directory_begins() {
     }
     let turns = (0..200).filter(|_| hints.take_list().is_some_and(|(node, ..)| node == first)).count();
     assert_eq!(turns, 1);
+}
+
+#[test]
+fn pauses_are_kept_whoever_waits() {
+    let mut hints = Hints::default();
+    let until = Instant::now() + Duration::from_millis(50);
+    let name = Why { name: true, ..Why::default() };
+    hints.put_back(edge("a"), Hint { why: name, paused: Some(until), tries: 3, ..Hint::default() });
+    // Told of again meanwhile.
+    hints.name(edge("a"), name, 1);
+    let list = ListHint { epoch: 2, recursive: false, compare: true, tries: 1 };
+    hints.list_later(NodeId(6000), list, until);
+    assert!(hints.take_due(true, 10).names.is_empty() && hints.take_list().is_none());
+    assert!(hints.has_lists() && !hints.can_list());
+    assert_eq!((hints.next_due(true), hints.oldest_epoch(), hints.len()), (Some(until), Some(0), 2));
+    std::thread::sleep(Duration::from_millis(60));
+    let names = hints.take_due(true, 10).names;
+    assert_eq!(names.iter().map(|(_, hint)| hint.tries).collect::<Vec<_>>(), [3]);
+    assert_eq!(hints.take_list(), Some((NodeId(6000), list, Span::ALL)));
+    assert!(hints.is_empty());
 }

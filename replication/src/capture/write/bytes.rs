@@ -6,7 +6,8 @@
 
 use super::{Batch, Session, Trouble, Try, is_lack, is_new, look_at, raw, refused};
 use crate::capture::core::Core;
-use crate::capture::look::{Look, Sort};
+use crate::capture::look::Sort;
+use crate::capture::node::Found;
 use crate::os_tree::{OsDir, OsFile, OsTree};
 use journal::{
     Attributes, Edge, Event, Kind, Name, NodeId, Payload, RootNo, TreeFile, TreeIo, Unwritten, Xattrs,
@@ -347,8 +348,7 @@ impl Session {
     /// The node has another inode from now on; what the stream has of it stays.
     fn take_over(&mut self, core: &mut Core, edge: &Edge, node: NodeId, dir: &OsDir) -> Try<()> {
         let Some(row) = core.index.row(node)? else { return Ok(()) };
-        let found: Option<(Look, _)> = core.identify(dir.fd(), row.root, &edge.name).ok().flatten();
-        if let Some((_, origin)) = found {
+        if let Ok(Found::Node(_, origin)) = core.identify(dir.fd(), row.root, &edge.name) {
             core.index.move_origin(node, origin)?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::{Made, Session, Trouble, Try, is_new, look_at, refused};
 use crate::capture::core::Core;
 use crate::capture::facts::Facts;
 use crate::capture::look::{Look, Sort};
-use crate::capture::node::Place;
+use crate::capture::node::{Found, Place};
 use crate::os_tree::OsDir;
 use journal::{Edge, Name, NodeId, RootNo, TreeIo};
 use rustix::io::Errno;
@@ -96,8 +96,8 @@ impl Session {
             _ => return moved(core, edge),
         };
         match core.identify(dir.fd(), row.root, &edge.name) {
-            Ok(Some((look, origin))) if origin == row.origin => Ok(look),
-            Ok(_) | Err(Errno::AGAIN) => moved(core, edge),
+            Ok(Found::Node(look, origin)) if origin == row.origin => Ok(look),
+            Ok(_) => moved(core, edge),
             Err(errno) => Err(refused(core, "look at", edge, errno.into())),
         }
     }
