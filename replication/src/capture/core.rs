@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub cookies: VecDeque<Vec<u8>>,
     /// Roots whose own directory was moved, removed or unmounted, say notifications.
     pub doubted: HashSet<RootNo>,
+    /// Those among them that could not be listed or watched.
+    pub unreadable: HashSet<RootNo>,
     /// Large files rest between readings.
     pub rests: HashMap<NodeId, Instant>,
     /// Files of which it is known that bytes were written, but which were not there when they should be read.
@@ -100,6 +102,7 @@ impl Core {
             overflowed: false,
             cookies: VecDeque::new(),
             doubted: HashSet::new(),
+            unreadable: HashSet::new(),
             rests: HashMap::new(),
             owed: HashSet::new(),
             dropped: HashMap::new(),
@@ -174,6 +177,17 @@ impl Core {
         let waiting = self.hints.told() + self.owed.len() + self.dropped.len();
         self.overflowed |= waiting > self.config.hints_max;
         Ok(())
+    }
+
+    /// Something is wrong with a root's own directory, which has no name that could be skipped. `unreadable`: it is as
+    /// good as lost, whatever its path leads to.
+    pub(super) fn doubt_root(&mut self, node: NodeId, unreadable: bool) {
+        if let Some(root) = node.as_root_or_kept().filter(|_| !node.is_kept_area()) {
+            self.doubted.insert(root);
+            if unreadable {
+                self.unreadable.insert(root);
+            }
+        }
     }
 
     /// Has a whole root compared with the index.

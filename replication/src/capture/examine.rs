@@ -61,6 +61,10 @@ impl Core {
             Ok(file) => file,
             // A link or a device took its place.
             Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(Err(Errno::NOENT)),
+            Err(Errno::STALE) => {
+                self.reopen_ways(facts, edge.parent, Errno::STALE)?;
+                return Ok(Err(Errno::NOENT));
+            }
             Err(errno) => return Ok(Err(errno)),
         };
         let (root, origin) = match facts.nodes.get(&node) {
@@ -403,7 +407,10 @@ impl Core {
             Place::Denied(at, errno) => return self.obstruct(facts, &at, errno),
             Place::Gone(_) => return Ok(()),
         };
-        let Ok(look) = look_open(directory.as_fd()) else { return Ok(()) };
+        let look = match look_open(directory.as_fd()) {
+            Ok(look) => look,
+            Err(errno) => return self.directory_fails(facts, node, errno),
+        };
         let doubted =
             facts.touched.contains_key(&node) || facts.nodes.get(&node).is_some_and(|fact| fact.attributes);
         if !doubted && row.attributes == look.attributes {
@@ -453,5 +460,17 @@ impl Core {
             core.index.put_row(&mut batch, node, &row)?;
             core.index.commit(batch)
         })
+    }
+
+    /// A directory that was open says nothing any more: it is looked for under its name.
+    fn directory_fails(&mut self, facts: &Facts, node: NodeId, errno: Errno) -> Result<(), CaptureError> {
+        self.reopen_ways(facts, node, errno)?;
+        match self.index.names_of(node)?.into_iter().next() {
+            Some(edge) => self.again(facts, edge, Why { attributes: true, ..Why::default() }, facts.epoch),
+            None => {
+                self.doubt_root(node, true);
+                Ok(())
+            }
+        }
     }
 }

@@ -276,7 +276,7 @@ impl Core {
             self.close_edge(facts, edge, None, why)?;
             return Ok(None);
         }
-        let (look, origin) = match self.identify(&directory, root, &edge.name) {
+        let (look, origin) = match self.identify_anew(facts, root, edge, &directory)? {
             Ok(Found::Node(look, origin)) => (look, origin),
             Ok(Found::Restless) => return Ok(Some(edge.clone())),
             Ok(Found::Nothing) => {

@@ -10,12 +10,11 @@ use super::core::Core;
 use super::facts::{Facts, Seen};
 use super::hints::ListHint;
 use super::index::Row;
-use super::look::{Look, Sort, look_at};
+use super::look::{Look, Sort, look_at, open_list};
 use super::node::Place;
 use super::span::Span;
 use super::watch::{WatchError, Why};
 use journal::{Edge, Name, NodeId, SkippedWhat};
-use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,6 +50,7 @@ impl Core {
             return Ok(());
         };
         if !self.watch_directory(facts, node, &directory, Some(edge))? {
+            self.hints.list(node, ListHint { compare: true, ..hint });
             return Ok(());
         }
         let complete = self.for_each_name(facts, node, &directory, |core, facts, name| {
@@ -85,9 +85,11 @@ impl Core {
                 Ok(true)
             }
             Err(WatchError::Denied(errno)) => {
-                if let Some(edge) = edge {
-                    self.obstruct(facts, edge, errno)?;
+                match edge {
+                    Some(edge) => self.obstruct(facts, edge, errno)?,
+                    None => self.doubt_root(node, true),
                 }
+                self.reopen_ways(facts, node, errno)?;
                 Ok(true)
             }
         }
@@ -102,11 +104,10 @@ impl Core {
         directory: &OwnedFd,
         mut each: impl FnMut(&mut Self, &mut Facts, Name) -> Result<bool, CaptureError>,
     ) -> Result<Listing, CaptureError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(directory, c".", flags, Mode::empty()).and_then(Dir::new);
-        let mut entries = match opened {
+        let mut entries = match open_list(directory.as_fd()) {
             Ok(entries) => entries,
-            Err(Errno::NOENT | Errno::STALE) => return Ok(Listing::All),
+            // It was removed, and held nothing then.
+            Err(Errno::NOENT) => return Ok(Listing::All),
             Err(errno) => return self.skip_directory(facts, node, errno),
         };
         while let Some(entry) = entries.read() {
@@ -131,7 +132,10 @@ impl Core {
         };
         if let Some(edge) = edge {
             self.obstruct(facts, &edge, errno)?;
+        } else {
+            self.doubt_root(node, true);
         }
+        self.reopen_ways(facts, node, errno)?;
         Ok(Listing::Denied)
     }
 
@@ -173,6 +177,10 @@ impl Core {
         facts.compare |= owing;
         let hint = ListHint { recursive: hint.recursive || owing, compare: hint.compare || owing, ..hint };
         if !self.watch_directory(facts, node, &directory, edge.as_ref())? {
+            if let Some(edge) = edge {
+                facts.queue.push_back((edge.clone(), Why::default()));
+                facts.unlisted.push((node, hint, edge));
+            }
             return Ok(());
         }
         facts.directories.insert(node);

@@ -2,9 +2,12 @@
 //!
 //! Nothing here follows a link or resolves more than one component, so a look can neither leave a root nor be limited
 //! by the length of a path.
+//!
+//! `ESTALE` is an error like others, never absence: a descriptor that the file system no longer honours says nothing of
+//! what stands at a name. Whoever meets it opens the way anew, once, and then leaves in doubt what it is about.
 
 use journal::{Attributes, Kind, Name, Origin, Timestamp, Xattrs};
-use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,7 +22,6 @@ pub(super) enum Call {
     /// Reading a link.
     Link,
     /// Opening a directory to list it.
-    #[allow(dead_code)]
     List,
 }
 
@@ -145,6 +147,13 @@ fn look_of(stat: &Statx) -> Option<Look> {
     })
 }
 
+/// Opens a directory to read its names.
+pub(super) fn open_list(directory: BorrowedFd<'_>) -> Result<Dir, Errno> {
+    fail(Call::List, directory, None)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, c".", flags, rustix::fs::Mode::empty()).and_then(Dir::new)
+}
+
 /// Looks at a name; `None` if there is none.
 ///
 /// # Errors
@@ -154,7 +163,7 @@ pub(super) fn look_at(directory: BorrowedFd<'_>, name: &Name) -> Result<Option<L
     fail(Call::Look, directory, Some(name))?;
     match rustix::fs::statx(directory, name.as_bytes(), flags, WANTED) {
         Ok(stat) => look_of(&stat).map(Some).ok_or(Errno::NOTSUP),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

@@ -152,6 +152,40 @@ impl Core {
         Ok(Found::Restless)
     }
 
+    /// The same, over a way that is opened anew if the file system no longer honours the old one.
+    pub(super) fn identify_anew(
+        &mut self,
+        facts: &Facts,
+        root: RootNo,
+        edge: &Edge,
+        directory: &OwnedFd,
+    ) -> Result<Result<Found, Errno>, CaptureError> {
+        let found = self.identify(directory, root, &edge.name);
+        if !matches!(found, Err(Errno::STALE)) {
+            return Ok(found);
+        }
+        self.reopen_ways(facts, edge.parent, Errno::STALE)?;
+        match self.directory(facts, edge.parent)? {
+            Place::Open(directory) => Ok(self.identify(&directory, root, &edge.name)),
+            _ => Ok(found),
+        }
+    }
+
+    /// After an error in a directory: ways that the file system no longer honours are opened anew, and its root is
+    /// asked whether it is there.
+    pub(super) fn reopen_ways(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        errno: Errno,
+    ) -> Result<(), CaptureError> {
+        if errno == Errno::STALE {
+            self.directories.clear();
+            self.doubted.extend(self.root_of(facts, node)?);
+        }
+        Ok(())
+    }
+
     /// Whether something else is mounted there.
     pub(super) fn is_mount(&self, root: RootNo, look: &Look) -> bool {
         self.root(root).is_some_and(|root| {

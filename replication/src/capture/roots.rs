@@ -77,9 +77,11 @@ impl Root {
         self.lost |= expected.is_some_and(|expected| expected != self.origin);
     }
 
-    /// Whether the path still leads to the directory held open.
+    /// Whether the path still leads to the directory held open, and its file system honours the descriptor.
     pub(super) fn is_there(&self) -> bool {
-        open(&self.path).is_ok_and(|(_, look, _, origin)| origin == self.origin && look.mount == self.mount)
+        look_open(self.fd.as_fd()).is_ok()
+            && open(&self.path)
+                .is_ok_and(|(_, look, _, origin)| origin == self.origin && look.mount == self.mount)
     }
 
     /// Takes the directory that the path leads to now, if it is the one that was protected, or `any`.

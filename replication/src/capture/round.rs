@@ -373,6 +373,10 @@ impl Core {
                 Ok(Some(set))
             }
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(errno @ rustix::io::Errno::STALE) => {
+                self.reopen_ways(facts, edge.parent, errno)?;
+                Ok(None)
+            }
             Err(errno) => {
                 self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
                 Ok(Some(Vec::new()))

@@ -9,6 +9,7 @@ mod model;
 mod random;
 mod rebuilt;
 mod restless;
+mod stale;
 mod unreachable;
 mod written;
 

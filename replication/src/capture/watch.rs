@@ -122,7 +122,7 @@ impl Watch {
         let mask = if node.as_root_or_kept().is_some() { mask() | itself } else { mask() };
         let wd = add(&self.fd, directory, mask).map_err(|errno| match errno {
             Errno::NOSPC | Errno::NOMEM => WatchError::Limit,
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE => WatchError::Gone,
+            Errno::NOENT | Errno::NOTDIR => WatchError::Gone,
             errno => WatchError::Denied(errno),
         })?;
         if let Some(old) = self.by_node.insert(node, wd).filter(|old| *old != wd) {

@@ -114,7 +114,9 @@ impl Runner {
 
     /// Ends what has nothing left to wait for.
     pub(super) fn conclude(&mut self) -> Result<(), CaptureError> {
+        // A root that is in doubt may not have been compared at all.
         if self.core.overflowed
+            || !self.core.doubted.is_empty()
             || (self.barriers.is_empty() && self.gaps.is_empty() && self.synchronization.is_none())
         {
             return Ok(());
@@ -167,13 +169,23 @@ impl Runner {
     pub(super) fn check_roots(&mut self) -> Result<(), CaptureError> {
         for number in std::mem::take(&mut self.core.doubted) {
             let Some(root) = self.core.roots.iter_mut().find(|root| root.number == number) else { continue };
-            if root.lost || root.is_there() {
+            let unreadable = self.core.unreadable.remove(&number);
+            if root.lost || (root.is_there() && !unreadable) {
                 continue;
             }
-            tracing::warn!(root = %root.path.display(), "the root is not the directory it was");
             root.lost = true;
             self.core.directories.clear();
             self.core.watch.forget(NodeId::root(number));
+            // What was being compared was not, and is when the root is back.
+            for gap in self.gaps.values_mut().filter(|gap| gap.root == number) {
+                gap.epoch = None;
+            }
+            let is_said = |gap: &Gap| gap.root == number && gap.cause == GapCause::WatchLost;
+            if self.gaps.values().any(is_said) {
+                continue;
+            }
+            let path = self.core.root(number).map(|root| root.path.clone()).unwrap_or_default();
+            tracing::warn!(root = %path.display(), unreadable, "the root is not the directory it was");
             self.open_gap(number, GapCause::WatchLost)?;
         }
         Ok(())

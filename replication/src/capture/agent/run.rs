@@ -188,6 +188,7 @@ impl Runner {
             || self.core.limbo.is_busy()
             || self.writing.is_busy()
             || !self.core.cookies.is_empty()
+            || !self.core.doubted.is_empty()
             || self.due().is_some_and(|due| due.is_zero())
     }
 

@@ -12,16 +12,21 @@ use std::path::Path;
 
 type Key = (Call, u32, u32, u64);
 
-static FAULTS: Mutex<Option<HashMap<Key, Errno>>> = Mutex::new(None);
+/// An error, and how often it is met yet.
+static FAULTS: Mutex<Option<HashMap<Key, (Errno, u32)>>> = Mutex::new(None);
 
 /// Takes the fault back when it is dropped.
 pub(in crate::capture) struct Fault(Key);
 
 impl Fault {
     pub(in crate::capture) fn at(call: Call, path: &Path, errno: Errno) -> Self {
+        Self::times(call, path, errno, u32::MAX)
+    }
+
+    pub(in crate::capture) fn times(call: Call, path: &Path, errno: Errno, times: u32) -> Self {
         let meta = std::fs::symlink_metadata(path).unwrap();
         let key = (call, rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()), meta.ino());
-        FAULTS.lock().get_or_insert_default().insert(key, errno);
+        FAULTS.lock().get_or_insert_default().insert(key, (errno, times));
         Fault(key)
     }
 }
@@ -44,5 +49,11 @@ pub(in crate::capture) fn fail(
     let name = name.map_or(&b""[..], Name::as_bytes);
     let Ok(stat) = rustix::fs::statx(directory, name, flags, StatxFlags::INO) else { return Ok(()) };
     let key = (call, stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
-    FAULTS.lock().as_ref().and_then(|faults| faults.get(&key).copied()).map_or(Ok(()), Err)
+    match FAULTS.lock().as_mut().and_then(|faults| faults.get_mut(&key)) {
+        Some((errno, left)) if *left > 0 => {
+            *left -= 1;
+            Err(*errno)
+        }
+        _ => Ok(()),
+    }
 }
