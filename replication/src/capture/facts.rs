@@ -14,7 +14,7 @@ use super::look::{Look, Sort};
 use super::node::{Found, Place};
 use super::watch::Why;
 use journal::{Edge, NodeId, Origin, RootNo, SkippedWhat};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// What a look at a name found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) struct Facts {
     /// Names to look at.
     pub queue: VecDeque<(Edge, Why)>,
     /// Names whose directory was not found where it should be.
-    pub waiting: Vec<(Edge, Why)>,
+    pub waiting: BTreeMap<Edge, Why>,
     /// Directories to be listed that were not found, and the name that led nowhere.
     pub unlisted: Vec<(NodeId, ListHint, Edge)>,
     /// Names that could not be looked at, which is said: hints below them are given up, see `obstacles`.
@@ -78,7 +78,11 @@ pub(super) struct Facts {
 impl Facts {
     /// How much memory it takes, in names.
     pub(super) fn len(&self) -> usize {
-        self.seen.len() + self.queue.len()
+        self.seen.len() + self.queue.len() + self.waiting.len()
+    }
+
+    pub(super) fn wait(&mut self, edge: Edge, why: Why) {
+        self.waiting.entry(edge).or_default().merge(why);
     }
 
     /// Where a node was seen last.
@@ -164,6 +168,8 @@ impl Core {
         loop {
             facts.queue.extend(std::mem::take(&mut facts.waiting));
             let mut progress = false;
+            // Many may wait for one directory: it is looked for once a pass.
+            let mut sought: HashSet<Edge> = HashSet::new();
             while let Some((edge, why)) = facts.queue.pop_front() {
                 if let Some(seen) = facts.seen.get(&edge).copied() {
                     self.merge(facts, &edge, seen, why)?;
@@ -174,10 +180,10 @@ impl Core {
                     // Covered by a mount, or not to be searched: compared when that ends.
                     Some(doubt) if facts.blocked.contains(&doubt) => {}
                     Some(doubt) => {
-                        if !facts.seen.contains_key(&doubt) && doubt != edge {
+                        if !facts.seen.contains_key(&doubt) && doubt != edge && sought.insert(doubt.clone()) {
                             facts.queue.push_back((doubt, Why::default()));
                         }
-                        facts.waiting.push((edge, why));
+                        facts.wait(edge, why);
                     }
                 }
             }

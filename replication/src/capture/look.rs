@@ -23,6 +23,8 @@ pub(super) enum Call {
     Link,
     /// Opening a directory to list it.
     List,
+    /// Telling inodes apart.
+    Identity,
 }
 
 #[cfg(test)]
@@ -179,6 +181,9 @@ pub(super) fn look_open(file: BorrowedFd<'_>) -> Result<Look, Errno> {
 /// The generation is a hash of the file handle, which holds it in a form of the file system's own. Where there is
 /// none the birth time stands for it.
 pub(super) fn origin_of(directory: BorrowedFd<'_>, name: &[u8], look: &Look, device: u64) -> Origin {
+    if fail(Call::Identity, directory, Name::new(name).as_ref()).is_err() {
+        return Origin { device, inode: u64::MAX, generation: 0, birth: 0 };
+    }
     let handle = CString::new(name).ok().and_then(|name| sys::file_handle(directory, &name).ok());
     match handle {
         Some(handle) => {

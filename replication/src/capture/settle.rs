@@ -40,7 +40,7 @@ impl Core {
                 }
             }
             // Who left is known; what stands there now was not looked at.
-            facts.waiting.push((edge, why));
+            facts.wait(edge, why);
         }
         Ok(())
     }
@@ -57,7 +57,8 @@ impl Core {
             .flat_map(|fact| fact.at.iter().take(fact.at.len() - 1).cloned())
             .collect();
         for edge in old {
-            self.hints.name(edge.clone(), Why { name: true, ..Why::default() }, facts.epoch);
+            // Where two directories have one identity, this comes up again and again: it counts as a look in vain.
+            self.again(facts, edge.clone(), Why { name: true, ..Why::default() }, facts.epoch)?;
             facts.see(&edge, Seen::Absent);
         }
         loop {
@@ -72,7 +73,7 @@ impl Core {
             }
             for edge in lost {
                 facts.see(&edge, Seen::Absent);
-                facts.waiting.push((edge, Why { name: true, content: true, ..Why::default() }));
+                facts.wait(edge, Why { name: true, content: true, ..Why::default() });
             }
         }
         // What is lost inside a directory that is gone went with it.
@@ -88,7 +89,7 @@ impl Core {
         }
         for edge in with_it {
             facts.see(&edge, Seen::Unknown);
-            facts.waiting.push((edge, Why { name: true, ..Why::default() }));
+            facts.wait(edge, Why { name: true, ..Why::default() });
         }
         Ok(())
     }

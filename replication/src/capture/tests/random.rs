@@ -21,8 +21,11 @@ impl Random {
 
     /// Whether something else than its names may be changed.
     fn may_touch(&self, path: &Path) -> bool {
-        let meta = std::fs::metadata(path);
-        !self.linked || !meta.is_ok_and(|meta| !meta.is_dir() && meta.nlink() > 1)
+        // Some of what is done follows links, some does not.
+        let shared = |meta: std::io::Result<std::fs::Metadata>| {
+            meta.is_ok_and(|meta| !meta.is_dir() && meta.nlink() > 1)
+        };
+        !self.linked || !(shared(std::fs::metadata(path)) || shared(std::fs::symlink_metadata(path)))
     }
 
     pub(super) fn next(&mut self) -> u64 {

@@ -96,3 +96,22 @@ fn a_known_file_that_changes_hands_keeps_what_the_stream_has() {
     bench.check();
     assert_eq!(gaps(&bench), 0);
 }
+
+#[test]
+fn directories_that_cannot_be_told_apart_keep_nobody_waiting() {
+    let mut bench = Bench::patient();
+    fs::create_dir(bench.path("a")).unwrap();
+    fs::create_dir(bench.path("b")).unwrap();
+    let faults = ["a", "b"].map(|name| Fault::at(Call::Identity, &bench.path(name), Errno::IO));
+    fs::write(bench.path("other"), b"x").unwrap();
+    bench.barrier();
+    assert!(bench.model.lock().names.keys().any(|edge| edge.name.as_bytes() == b"other"));
+    let told = skips(&bench);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].1, Some(Errno::AGAIN.raw_os_error()));
+    bench.barrier();
+    assert_eq!((skips(&bench).len(), gaps(&bench)), (1, 0));
+    drop(faults);
+    bench.check();
+    bench.expect_skipped(0);
+}
