@@ -210,7 +210,7 @@ impl Core {
                 && let Some(hint) = self.dropped.remove(&directory)
             {
                 // Of its old epoch: a barrier that waits for where it moved to waits for this too.
-                self.hints.list(directory, ListHint { compare: true, ..hint });
+                self.hints.list(directory, ListHint { compare: true, tries: 0, ..hint });
             }
         }
         Ok(())

@@ -417,23 +417,7 @@ impl Core {
             return Ok(());
         }
         let edge = self.index.names_of(node)?.into_iter().next();
-        let set = match xattrs(XattrsOf::Place(directory.as_fd())) {
-            Ok(set) => {
-                if let Some(edge) = &edge {
-                    self.unskip_what(edge, SkippedWhat::Xattrs)?;
-                }
-                Some(set)
-            }
-            Err(errno) => {
-                // What is left out as a whole is said once.
-                if let Some(edge) = &edge
-                    && !self.lacks(edge, SkippedWhat::Node)?
-                {
-                    self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
-                }
-                None
-            }
-        };
+        let set = self.xattrs_of_directory(facts, edge.as_ref(), &directory)?;
         let told = differs(true, &row.attributes, &look.attributes)
             || set.as_ref().is_some_and(|set| xattrs_hash(set) != row.xattrs);
         if !told {
@@ -460,6 +444,30 @@ impl Core {
             core.index.put_row(&mut batch, node, &row)?;
             core.index.commit(batch)
         })
+    }
+
+    fn xattrs_of_directory(
+        &mut self,
+        facts: &Facts,
+        edge: Option<&Edge>,
+        directory: &OwnedFd,
+    ) -> Result<Option<journal::Xattrs>, CaptureError> {
+        match (xattrs(XattrsOf::Place(directory.as_fd())), edge) {
+            (Ok(set), Some(edge)) => {
+                self.unskip_what(edge, SkippedWhat::Xattrs)?;
+                Ok(Some(set))
+            }
+            (Ok(set), None) => Ok(Some(set)),
+            (Err(errno), edge) => {
+                // What is left out as a whole is said once.
+                if let Some(edge) = edge
+                    && !self.lacks(edge, SkippedWhat::Node)?
+                {
+                    self.skip(edge, SkippedWhat::Xattrs, errno, facts)?;
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// A directory that was open says nothing any more: it is looked for under its name.

@@ -282,6 +282,8 @@ impl Core {
             self.close_edge(facts, edge, None, why)?;
             return Ok(None);
         }
+        // Who stood at a name that could not be looked at may be found elsewhere now.
+        facts.compare |= self.is_skipped_whole(edge)?;
         let (look, origin) = match self.identify_anew(facts, root, edge, &directory)? {
             Ok(Found::Node(look, origin)) => (look, origin),
             Ok(Found::Restless) => return Ok(Some(edge.clone())),

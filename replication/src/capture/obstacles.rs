@@ -7,7 +7,7 @@
 //! - A skip of a whole directory is taken back only when everything below it is compared (`look`, `list`). Whatever
 //!   was told of below it meanwhile is found by that.
 //! - A node found under a new name, whose old way led over such a skip, is compared as well (`close_names`): it may
-//!   have left before the skip was taken back.
+//!   have left before the skip was taken back. So is everything found in the round that takes it back.
 //!
 //! Mounts come and go with a notification. Of all other obstacles nobody may tell that they are gone (a failing disk,
 //! no descriptors left, a directory above that may be searched again): they are looked at every few seconds, and
@@ -118,6 +118,11 @@ impl Core {
         edge.map_or(Ok(false), |edge| self.lacks(edge, SkippedWhat::Node))
     }
 
+    /// Whether nothing at all is known of what stands at this name, and below it.
+    pub(super) fn is_skipped_whole(&self, edge: &Edge) -> Result<bool, CaptureError> {
+        Ok(self.lacks(edge, SkippedWhat::Node)? || self.lacks(edge, SkippedWhat::MountPoint)?)
+    }
+
     /// Whether something on the way to this name, or the name itself, is skipped as a whole.
     pub(super) fn is_below_skip(&self, edge: &Edge) -> Result<bool, CaptureError> {
         if self.skip_count == 0 {
@@ -127,7 +132,7 @@ impl Core {
         // Nothing bounds a cycle in a damaged index but this.
         for _ in 0..1 << 16 {
             let Some(edge) = at else { break };
-            if self.lacks(&edge, SkippedWhat::Node)? || self.lacks(&edge, SkippedWhat::MountPoint)? {
+            if self.is_skipped_whole(&edge)? {
                 return Ok(true);
             }
             at = self.parent_edge(edge.parent)?;

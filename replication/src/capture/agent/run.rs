@@ -153,6 +153,8 @@ impl Runner {
             if due.is_some_and(|due| due.is_zero()) {
                 self.round()?;
             }
+            // Whoever writes without end what is stale must not keep anybody waiting with a root that is in doubt.
+            self.check_roots()?;
             self.conclude()?;
             self.write()?;
             self.forget()?;

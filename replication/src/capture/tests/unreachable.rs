@@ -154,6 +154,19 @@ fn denied_on_the_way() {
     mode(&bench, "d", 0o700);
     fs::rename(bench.path("d/e"), bench.path("moved")).unwrap();
     bench.check();
+    // The same to where it is found only after it was missed.
+    bench.telling(|root| {
+        fs::rename(root.join("moved"), root.join("d/e")).unwrap();
+        fs::create_dir(root.join("later")).unwrap();
+    });
+    std::thread::sleep(IDLE);
+    mode(&bench, "d", 0);
+    files[1].write_all_at(b"a third time", 0).unwrap();
+    bench.barrier();
+    mode(&bench, "d", 0o700);
+    fs::rename(bench.path("d/e"), bench.path("later/moved")).unwrap();
+    bench.check();
+    bench.expect_skipped(0);
 }
 
 #[test]
