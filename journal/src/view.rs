@@ -9,11 +9,15 @@
 //! moment a name may not lead to its node; the reader then looks again. What retention may drop is held by a pin that
 //! whoever opens the view has taken.
 
+pub mod difference;
 mod extents;
 mod locate;
+mod places;
 
+pub use difference::{Difference, NameChange};
 pub use extents::ChangedExtents;
 pub use locate::{Located, Locator};
+pub use places::{Places, join};
 
 use crate::error::JournalError;
 use crate::event::PayloadAt;

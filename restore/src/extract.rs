@@ -24,9 +24,9 @@ mod write;
 
 use crate::error::RestoreError;
 use crate::monitor::Monitor;
-use crate::places::{Places, join};
 use crate::scope::{Area, PathFilter, Scope};
 use journal::view::View;
+use journal::view::{Places, join};
 use journal::{Name, RootNo, TreeIo};
 use std::collections::BTreeSet;
 use std::io;

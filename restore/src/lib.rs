@@ -1,6 +1,6 @@
 //! Going back: what differs between two points, and how to make a tree equal to one of them.
 //!
-//! A point is a view of the replica at an LSN. [`Difference`] finds what differs between two of them. A
+//! A point is a view of the replica at an LSN. [`journal::view::Difference`] finds what differs between two of them. A
 //! [`RewindPlan`] turns the difference between the present and a point into local changes of the replica, the plan
 //! that a dry run prints; [`rewind_replica`] carries it out. [`extract`] writes a point into a directory while
 //! replication goes on; [`rewind_master`] has a master make its own tree like a point. Deciding is pure and separate
@@ -14,18 +14,16 @@ pub mod difference;
 pub mod error;
 pub mod extract;
 pub mod monitor;
-pub mod places;
 pub mod points;
 pub mod rewind;
 pub mod scope;
 #[cfg(test)]
 mod testing;
 
-pub use difference::{Difference, Entry, NameChange, Totals};
+pub use difference::{Entry, Totals};
 pub use error::{ErrorKind, RestoreError};
 pub use extract::{ExtractOptions, ExtractReport, RootLayout, Skipped, discard_unfinished, extract, layout};
 pub use monitor::{Monitor, NoMonitor, Phase};
-pub use places::Places;
 pub use points::{Points, Resolved};
 pub use rewind::{
     EventSink, LocalCapture, LocalGroup, MasterReport, Note, NoteKind, ReplicaControl, ReturnReport,

@@ -3,7 +3,7 @@
 //! A path means what stands there: at each of two points this may be another node, or none. An [`Area`] is a scope
 //! seen at one point. It says of a directory whether it is inside, outside, or nowhere (removed, or not yet there).
 
-use crate::places::{Places, join};
+use journal::view::{Places, join};
 use journal::{Edge, JournalError, Name, NodeId, RootNo, TreeIo};
 use std::cell::RefCell;
 use std::collections::HashMap;

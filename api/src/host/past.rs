@@ -15,7 +15,7 @@ use journal::state::{PointKind as RowKind, PointRow};
 use journal::{Lsn, Provenance, Space, Timestamp};
 use replication::os_tree::OsTree;
 use replication::replica::Replica;
-use restore::{Difference, Entry, Monitor, Phase, Points, Scope};
+use restore::{Entry, Monitor, Phase, Points, Scope};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use wire::codes;
@@ -241,15 +241,15 @@ impl Scene {
         let replica = self.replica()?;
         let (old, new) = (replica.view(from)?, replica.view(to)?);
         let watch = Watch(progress);
-        let difference = Difference::between(&old, &new, &watch).map_err(|cause| failed(progress, cause))?;
+        let difference =
+            restore::difference::between(&old, &new, &watch).map_err(|cause| failed(progress, cause))?;
         let mut counts = Counts::default();
-        difference
-            .list(&Scope::all(), &watch, &mut |entry| {
-                let change = self.change(entry);
-                counts.add(&change);
-                each(change)
-            })
-            .map_err(|cause| failed(progress, cause))?;
+        restore::difference::list(&difference, &Scope::all(), &watch, &mut |entry| {
+            let change = self.change(entry);
+            counts.add(&change);
+            each(change)
+        })
+        .map_err(|cause| failed(progress, cause))?;
         Ok(DiffSums { from, to, counts })
     }
 

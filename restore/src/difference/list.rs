@@ -5,14 +5,13 @@
 //! it, while the list is being read. A name that the list has anyway is left out of such a walk, so nothing comes
 //! twice.
 
-use super::{Difference, meta_differs};
 use crate::content::bytes_differing;
 use crate::error::RestoreError;
 use crate::monitor::{Monitor, Phase};
-use crate::places::{Places, join};
 use crate::scope::{Area, Scope, Where, is_directory};
 use journal::state::PointKind;
-use journal::view::View;
+use journal::view::difference::meta_differs;
+use journal::view::{Difference, Places, View, join};
 use journal::{Edge, JournalError, Name, NodeId, RootNo, TreeIo};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,58 +74,56 @@ impl Totals {
 /// Entries listed between two looks at the monitor.
 const ENTRIES_A_STEP: u64 = 256;
 
-impl<T: TreeIo> Difference<'_, T> {
-    /// Lists what differs within `scope`, in the order of roots and paths, until `each` breaks. What moves across the
-    /// border of the scope is created or removed. Sums over what was listed.
-    ///
-    /// # Errors
-    /// As the tables and the replica tree; `Cancelled`.
-    pub fn list(
-        &self,
-        scope: &Scope,
-        monitor: &dyn Monitor,
-        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
-    ) -> Result<Totals, RestoreError> {
-        let failed = RestoreError::journal("list what differs");
-        let mut totals = Totals::default();
-        let mut merge = Lister::new(self, scope).map_err(&failed)?.into_merge().map_err(&failed)?;
-        let mut listed = 0;
-        while let Some(entry) = merge.next().map_err(&failed)? {
-            totals.add(&entry);
-            if each(entry).is_break() {
-                break;
-            }
-            listed += 1;
-            if listed % ENTRIES_A_STEP == 0 {
-                monitor.progress(Phase::Compare, listed, None);
-                if monitor.cancelled() {
-                    return Err(RestoreError::Cancelled);
-                }
+/// Lists what differs within `scope`, in the order of roots and paths, until `each` breaks. What moves across the
+/// border of the scope is created or removed. Sums over what was listed.
+///
+/// # Errors
+/// As the tables and the replica tree; `Cancelled`.
+pub fn list<T: TreeIo>(
+    difference: &Difference<'_, T>,
+    scope: &Scope,
+    monitor: &dyn Monitor,
+    each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+) -> Result<Totals, RestoreError> {
+    let failed = RestoreError::journal("list what differs");
+    let mut totals = Totals::default();
+    let mut merge = Lister::new(difference, scope).map_err(&failed)?.into_merge().map_err(&failed)?;
+    let mut listed = 0;
+    while let Some(entry) = merge.next().map_err(&failed)? {
+        totals.add(&entry);
+        if each(entry).is_break() {
+            break;
+        }
+        listed += 1;
+        if listed % ENTRIES_A_STEP == 0 {
+            monitor.progress(Phase::Compare, listed, None);
+            if monitor.cancelled() {
+                return Err(RestoreError::Cancelled);
             }
         }
-        Ok(totals)
     }
+    Ok(totals)
 }
 
-impl<T: TreeIo> Difference<'_, T> {
-    /// Objects below a directory that are no directories and come or go with it; none if it hangs under a root at both
-    /// points.
-    pub(crate) fn files_with(&self, directory: NodeId) -> Result<u64, JournalError> {
-        let (from, to) = (self.from.path_of(directory)?, self.to.path_of(directory)?);
-        let (kind, root) = match (from, to) {
-            (Some((root, _)), None) => (PointKind::Removed, root),
-            (None, Some((root, _))) => (PointKind::Created, root),
-            _ => return Ok(0),
-        };
-        let top =
-            Entry { kind, root, path: Vec::new(), from: None, bytes: 0, directory: true, node: directory };
-        let mut walk = Walk::new(self, &top);
-        let mut files = 0;
-        while let Some(entry) = walk.next()? {
-            files += u64::from(!entry.directory);
-        }
-        Ok(files)
+/// Objects below a directory that are no directories and come or go with it; none if it hangs under a root at both
+/// points.
+pub(crate) fn files_with<T: TreeIo>(
+    difference: &Difference<'_, T>,
+    directory: NodeId,
+) -> Result<u64, JournalError> {
+    let (from, to) = (difference.from().path_of(directory)?, difference.to().path_of(directory)?);
+    let (kind, root) = match (from, to) {
+        (Some((root, _)), None) => (PointKind::Removed, root),
+        (None, Some((root, _))) => (PointKind::Created, root),
+        _ => return Ok(0),
+    };
+    let top = Entry { kind, root, path: Vec::new(), from: None, bytes: 0, directory: true, node: directory };
+    let mut walk = Walk::new(difference, &top);
+    let mut files = 0;
+    while let Some(entry) = walk.next()? {
+        files += u64::from(!entry.directory);
     }
+    Ok(files)
 }
 
 /// Names of a node that are there at one point only.
@@ -150,8 +147,8 @@ struct Lister<'d, 'v, T: TreeIo> {
 
 impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
     fn new(difference: &'d Difference<'v, T>, scope: &Scope) -> Result<Self, JournalError> {
-        let from = Area::new(&difference.from, scope)?;
-        let to = Area::new(&difference.to, scope)?;
+        let from = Area::new(difference.from(), scope)?;
+        let to = Area::new(difference.to(), scope)?;
         let mut lister = Lister {
             difference,
             from,
@@ -179,7 +176,7 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
                 self.moved.entry(node).or_default().come.push(edge.clone());
             }
         }
-        for change in &self.difference.names {
+        for change in self.difference.names() {
             // The names of the paths themselves are compared above: their directories may be others.
             if let Some(node) = change.from
                 && !self.from.is_top(&change.edge)
@@ -214,14 +211,14 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
     }
 
     fn one_sided(&self, node: NodeId, edge: &Edge, kind: PointKind) -> Result<Option<Entry>, JournalError> {
-        let side = if kind == PointKind::Created { &self.difference.to } else { &self.difference.from };
+        let side = if kind == PointKind::Created { self.difference.to() } else { self.difference.from() };
         let Some((root, path)) = side.path(edge)? else { return Ok(None) };
         entry(side.view(), node, kind, root, path)
     }
 
     fn renamed(&mut self, node: NodeId, from: &Edge, to: &Edge) -> Result<Option<Entry>, JournalError> {
         let (Some((_, old)), Some((root, path))) =
-            (self.difference.from.path(from)?, self.difference.to.path(to)?)
+            (self.difference.from().path(from)?, self.difference.to().path(to)?)
         else {
             return Ok(None);
         };
@@ -231,7 +228,7 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
             return Ok(None);
         }
         self.renamed.insert(node);
-        let directory = is_directory(&self.difference.to, node)?;
+        let directory = is_directory(self.difference.to(), node)?;
         let bytes = self.bytes(node)?;
         let kind = if bytes.is_some() { PointKind::Modified } else { PointKind::Renamed };
         Ok(Some(Entry { kind, root, path, from: Some(old), bytes: bytes.unwrap_or(0), directory, node }))
@@ -242,24 +239,24 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
         if !self.difference.may_differ(node) {
             return Ok(None);
         }
-        bytes_differing(self.difference.from.view(), self.difference.to.view(), node)
+        bytes_differing(self.difference.from().view(), self.difference.to().view(), node)
     }
 
     /// Nodes that both points have under the same name, with other bytes or metadata.
     fn list_nodes(&mut self) -> Result<(), JournalError> {
         let touched: BTreeSet<NodeId> =
-            self.difference.nodes.iter().chain(&self.difference.files).copied().collect();
+            self.difference.nodes().iter().chain(self.difference.files()).copied().collect();
         for node in touched {
             let Some((root, path)) = self.steady_path(node)? else { continue };
             let bytes = self.bytes(node)?;
             let kind = match bytes {
                 Some(_) => PointKind::Modified,
-                None if meta_differs(self.difference.from.view(), self.difference.to.view(), node)? => {
+                None if meta_differs(self.difference.from().view(), self.difference.to().view(), node)? => {
                     PointKind::Attributes
                 }
                 None => continue,
             };
-            let directory = is_directory(&self.difference.to, node)?;
+            let directory = is_directory(self.difference.to(), node)?;
             let bytes = bytes.unwrap_or(0);
             self.entries.push(Entry { kind, root, path, from: None, bytes, directory, node });
         }
@@ -272,7 +269,7 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
     fn steady_path(&self, node: NodeId) -> Result<Option<(RootNo, Vec<u8>)>, JournalError> {
         if node.as_root_or_kept().is_some() {
             let inside = self.to.directory(node)? == Where::Inside;
-            return if inside { self.difference.to.path_of(node) } else { Ok(None) };
+            return if inside { self.difference.to().path_of(node) } else { Ok(None) };
         }
         if self.renamed.contains(&node) || self.from.names(node, Where::Inside)?.is_empty() {
             return Ok(None);
@@ -284,7 +281,7 @@ impl<'d, 'v, T: TreeIo> Lister<'d, 'v, T> {
             // A path that leads to the same node at both points, by whatever directory.
             let top = tops.any(|(from, to)| from.node == Some(node) && to.edge.as_ref() == Some(&edge));
             if (steady || top)
-                && let Some(found) = self.difference.to.path(&edge)?
+                && let Some(found) = self.difference.to().path(&edge)?
                 && least.as_ref().is_none_or(|least| found < *least)
             {
                 least = Some(found);
@@ -370,7 +367,7 @@ struct Walk<'d, 'v, T: TreeIo> {
 
 impl<'d, 'v, T: TreeIo> Walk<'d, 'v, T> {
     fn new(difference: &'d Difference<'v, T>, top: &Entry) -> Self {
-        let side = if top.kind == PointKind::Created { &difference.to } else { &difference.from };
+        let side = if top.kind == PointKind::Created { difference.to() } else { difference.from() };
         let mut walk = Walk { difference, side, kind: top.kind, root: top.root, stack: Vec::new() };
         walk.enter(top.node, top.path.clone());
         walk

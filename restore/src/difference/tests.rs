@@ -5,8 +5,8 @@ use crate::monitor::NoMonitor;
 use crate::rewind::ReplicaControl;
 use crate::scope::{PathFilter, Scope};
 use crate::testing::{Chaos, MemTree, Snapshot, World};
-use journal::RootNo;
 use journal::state::PointKind;
+use journal::{Lsn, NodeId, RootNo};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -14,9 +14,9 @@ const ROOT: RootNo = RootNo(0);
 
 fn list(world: &World, from: Lsn, to: Lsn, scope: &Scope) -> (Vec<Entry>, Totals) {
     let (from, to) = (world.view_at(from), world.view_at(to));
-    let difference = Difference::between(&from, &to, &NoMonitor).unwrap();
+    let difference = between(&from, &to, &NoMonitor).unwrap();
     let mut entries = Vec::new();
-    let totals = difference.list(scope, &NoMonitor, &mut |entry| {
+    let totals = super::list(&difference, scope, &NoMonitor, &mut |entry| {
         entries.push(entry);
         ControlFlow::Continue(())
     });
@@ -178,9 +178,9 @@ fn costs_follow_what_changed() {
     }
     let newest = world.applied();
     let (from, to): (View<MemTree>, _) = (world.view_at(newest), world.view_at(newest));
-    let difference = Difference::between(&from, &to, &NoMonitor).unwrap();
+    let difference = between(&from, &to, &NoMonitor).unwrap();
     assert!(difference.names().is_empty() && difference.nodes().is_empty() && difference.files().is_empty());
     let before = world.view_at(Lsn::captured(newest.captured - 1));
-    let difference = Difference::between(&before, &to, &NoMonitor).unwrap();
+    let difference = between(&before, &to, &NoMonitor).unwrap();
     assert!(difference.names().len() <= 3 && difference.nodes().len() <= 3 && difference.files().len() <= 1);
 }

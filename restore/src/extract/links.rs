@@ -1,6 +1,6 @@
 //! Files of several names: the first name made is remembered until the last one is.
 
-use crate::places::Places;
+use journal::view::Places;
 use journal::{Edge, JournalError, NodeId, TreeIo};
 use std::collections::HashMap;
 

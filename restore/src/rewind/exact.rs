@@ -8,10 +8,10 @@
 //! created are no part of the past of the master: they go, and where they hold something else, that leaves them.
 
 use super::plan::Work;
-use crate::difference::Difference;
 use crate::error::RestoreError;
 use journal::serialize::Change;
 use journal::state::State;
+use journal::view::Difference;
 use journal::{JournalError, Meta, NodeId, RootNo, Tables, TreeIo};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,12 +18,13 @@
 mod stand_ins;
 
 use crate::content::same_bytes;
-use crate::difference::{Difference, meta_differs};
 use crate::error::RestoreError;
-use crate::places::join;
 use crate::scope::{Area, PathFilter, Scope, Where, is_directory};
 use journal::serialize::Change;
 use journal::state::State;
+use journal::view::Difference;
+use journal::view::difference::meta_differs;
+use journal::view::join;
 use journal::{Edge, JournalError, NodeId, RootNo, TreeIo};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -13,14 +13,16 @@ use super::captures::Captures;
 use super::exact;
 use super::names::{Decider, Note, Wanted};
 use crate::content::bytes_at_most;
-use crate::difference::{Difference, Entry, Totals, comparable};
+use crate::difference::{self, Entry, Totals};
 use crate::error::RestoreError;
 use crate::monitor::Monitor;
-use crate::places::Places;
 use crate::scope::{Area, PathFilter, Scope, Where, is_directory};
 use journal::serialize::{Before, Change, Order, Step, serialize};
 use journal::state::State;
+use journal::view::Difference;
+use journal::view::Places;
 use journal::view::View;
+use journal::view::difference::comparable;
 use journal::{Edge, JournalError, Meta, NodeId, RootNo, TreeIo};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -106,7 +108,7 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
         for_master: bool,
         monitor: &dyn Monitor,
     ) -> Result<Self, RestoreError> {
-        let difference = Difference::between(now, then, monitor)?;
+        let difference = difference::between(now, then, monitor)?;
         let scope = Scope::new(paths);
         let (wanted, works) = {
             let mut decider =
@@ -135,7 +137,7 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
         then: &'v View<T>,
         monitor: &dyn Monitor,
     ) -> Result<Self, RestoreError> {
-        let difference = Difference::between(now, then, monitor)?;
+        let difference = difference::between(now, then, monitor)?;
         let copies = BTreeMap::new();
         let orders = orders(&difference, exact::changes(&difference)?, &copies, false)?;
         let works = exact::works(&difference)?;
@@ -185,13 +187,13 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
     /// Lists what changes, in the order of paths: the present is left, the point is gone to.
     ///
     /// # Errors
-    /// As [`Difference::list`].
+    /// As [`difference::list`].
     pub fn list(
         &self,
         monitor: &dyn Monitor,
         each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<Totals, RestoreError> {
-        self.difference.list(&self.scope, monitor, each)
+        difference::list(&self.difference, &self.scope, monitor, each)
     }
 
     /// The changes in the order in which they are to be made; reads the bytes as it goes.
@@ -213,7 +215,7 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
             if !is_directory(self.difference.to(), original).map_err(&failed)? {
                 files.insert(*node);
             } else if moved.contains(node) && original == *node {
-                below += self.difference.files_with(*node).map_err(&failed)?;
+                below += difference::list::files_with(&self.difference, *node).map_err(&failed)?;
             }
         }
         Ok(files.len() as u64 + below)

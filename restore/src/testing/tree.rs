@@ -97,7 +97,7 @@ impl MemTree {
         let mut rest = vec![(Vec::new(), top.0)];
         while let Some((path, inode)) = rest.pop() {
             for (name, below) in &state.by_inode[&inode].entries {
-                rest.push((crate::places::join(&path, name.as_bytes()), *below));
+                rest.push((journal::view::join(&path, name.as_bytes()), *below));
             }
             found.insert(path, inode);
         }

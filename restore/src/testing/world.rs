@@ -234,7 +234,7 @@ impl World {
             if directory {
                 for entry in view.list(node) {
                     let (name, below) = entry.unwrap();
-                    rest.push((crate::places::join(&path, name.as_bytes()), below));
+                    rest.push((journal::view::join(&path, name.as_bytes()), below));
                 }
             }
             found.insert(path, node);

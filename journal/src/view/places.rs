@@ -11,10 +11,14 @@
 //!
 //! Memory grows with the number of names changed since the point, and with the directories above what is asked for.
 
-use journal::state::links_of;
-use journal::state::rows::{Change, change_key, read};
-use journal::view::View;
-use journal::{Edge, JournalError, Lsn, NodeId, RootNo, Space, TreeIo};
+use super::View;
+use crate::error::JournalError;
+use crate::id::{Edge, NodeId, RootNo};
+use crate::lsn::Lsn;
+use crate::state::links_of;
+use crate::state::rows::{Change, change_key, read};
+use crate::tables::Space;
+use crate::tree::TreeIo;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
