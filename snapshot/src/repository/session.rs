@@ -1,0 +1,128 @@
+//! Session records: what restic calls snapshots.
+//!
+//! A record names the tree, and says of what, by whom and when it was made. It is written last, when all that its tree
+//! needs is durable: a reader that finds a record finds everything. Ids may be shortened to any unambiguous beginning.
+
+use super::Repository;
+use super::error::RepositoryError;
+use super::id::{ID_DIGITS, Id, ObjectKind};
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Largest record that is read, in bytes of JSON.
+pub const SESSION_BYTES_MAX: usize = 16 << 20;
+
+/// A session as it is recorded. The order of fields is that of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// When the backed up state was current.
+    pub time: Timestamp,
+    /// The session it builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Id>,
+    /// Root tree.
+    pub tree: Id,
+    /// Absolute paths on the machine that was backed up.
+    #[serde(default, deserialize_with = "nullable")]
+    pub paths: Vec<String>,
+    /// The machine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// Who ran the backup.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// Numeric.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uid: u32,
+    /// Numeric.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gid: u32,
+    /// Patterns that were left out.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
+    /// Free words; ours carry scenario, entity, LSN and class.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The record that this one was rewritten from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Id>,
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program_version: String,
+    /// Statistics, in whatever form the writer has them; kept when a record is rewritten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<serde_json::Value>,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Go writes an absent list as `null`.
+fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Repository {
+    /// Writes a session record. Everything its tree needs must be durable and in durable index files: call
+    /// [`flush`](super::writer::BlobWriter::flush) first.
+    ///
+    /// # Errors
+    /// `Store`, `Zstd`, `Random`.
+    pub fn save_session(&self, session: &SessionRecord) -> Result<Id, RepositoryError> {
+        let json = serde_json::to_vec(session)
+            .map_err(|source| RepositoryError::Json { object: "a session record".into(), source })?;
+        self.save_unpacked(ObjectKind::Snapshot, &json)
+    }
+
+    /// Reads a session record.
+    ///
+    /// # Errors
+    /// `SessionNotFound`, `Damaged`, `Json`, `Store`.
+    pub fn load_session(&self, id: &Id) -> Result<SessionRecord, RepositoryError> {
+        let gone = |error: RepositoryError| match error.kind() {
+            super::error::RepositoryErrorKind::NotFound => {
+                RepositoryError::SessionNotFound { prefix: id.to_string() }
+            }
+            _ => error,
+        };
+        let json = self.load_unpacked(ObjectKind::Snapshot, id, SESSION_BYTES_MAX).map_err(gone)?;
+        let object = ObjectKind::Snapshot.name(id);
+        serde_json::from_slice(&json).map_err(|source| RepositoryError::Json { object, source })
+    }
+
+    /// Ids of all sessions, in order.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn list_sessions(&self) -> Result<Vec<Id>, RepositoryError> {
+        self.list_ids(ObjectKind::Snapshot)
+    }
+
+    /// Removes a session record. Its data stays until prune.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn remove_session(&self, id: &Id) -> Result<(), RepositoryError> {
+        Ok(self.store().delete(&ObjectKind::Snapshot.name(id))?)
+    }
+
+    /// The one session whose id begins so.
+    ///
+    /// # Errors
+    /// `SessionPrefix`, `SessionNotFound`, `SessionAmbiguous`, `Store`.
+    pub fn resolve_session(&self, prefix: &str) -> Result<Id, RepositoryError> {
+        let digits = prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        if prefix.is_empty() || prefix.len() > ID_DIGITS || !digits {
+            return Err(RepositoryError::SessionPrefix { prefix: prefix.into() });
+        }
+        let mut found = self.list_sessions()?.into_iter().filter(|id| id.starts_with(prefix));
+        match (found.next(), found.next()) {
+            (None, _) => Err(RepositoryError::SessionNotFound { prefix: prefix.into() }),
+            (Some(id), None) => Ok(id),
+            (Some(first), Some(second)) => {
+                Err(RepositoryError::SessionAmbiguous { prefix: prefix.into(), first, second })
+            }
+        }
+    }
+}
