@@ -12,17 +12,21 @@
 //! | `lag` | change to apply at 500 changed files a second | the bound |
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
 //! | `memory` | the daemon through all of that | the bound |
+//! | `catalog` | loading and searching ten million entries | the bound |
+//! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
 //!
-//! `rsync` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
+//! `rsync` and `restic` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
 //! `$REWIND_CORPUS` (by default `corpus` in the temporary directory) and not changed.
 
 mod append;
+mod catalog;
 mod daemon;
 mod first_sync;
 mod flush;
 mod lag;
 mod memory;
 mod report;
+mod repository;
 mod rewind;
 mod run;
 mod tree;
@@ -32,13 +36,15 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("append", append::run),
     ("first-sync", first_sync::run),
     ("flush", flush::run),
     ("lag", lag::run),
     ("rewind", rewind::run),
     ("memory", memory::run),
+    ("catalog", catalog::run),
+    ("repository", repository::run),
 ];
 
 fn main() -> ExitCode {
