@@ -3,8 +3,13 @@
 //! Unknown keys are errors, and every error names file, line and key: a misspelt limit that is silently the default is
 //! found when it is too late. `config.example.toml` documents every key and is read by a test.
 
+mod hooks;
+
 use crate::engine::EngineError;
 use crate::listen::TlsFiles;
+pub use replication::hooks::HooksAllowed;
+
+use hooks::Hooks;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
@@ -45,6 +50,8 @@ pub struct MasterOptions {
     pub spool: PathBuf,
     /// Free bytes the spool leaves on its file system.
     pub spool_free_bytes_min: u64,
+    /// Which hooks of scenarios it runs.
+    pub hooks: HooksAllowed,
 }
 
 /// How a master reaches its replica.
@@ -96,6 +103,7 @@ impl Options {
                 replica: None,
                 spool: data.join("spool"),
                 spool_free_bytes_min: FREE_BYTES_DEFAULT,
+                hooks: HooksAllowed::Owner,
             }),
             replica: Some(ReplicaOptions {
                 trees: data.join("replica"),
@@ -175,6 +183,7 @@ struct MasterSection {
     key: Option<PathBuf>,
     spool: Option<PathBuf>,
     spool_min_free: Option<Size>,
+    hooks: Option<Hooks>,
 }
 
 #[derive(Deserialize)]
@@ -217,6 +226,13 @@ impl File {
             return Err(("listen", what.into()));
         }
         let Some(master) = &self.master else { return Ok(()) };
+        if self.replica.is_none() && master.hooks.as_ref().is_some_and(|hooks| hooks.0 == HooksAllowed::Owner)
+        {
+            return Err((
+                "hooks",
+                "\"owner\" needs a section [replica] beside it: hooks are defined there".into(),
+            ));
+        }
         match (&master.replica, &self.replica) {
             (Some(_), Some(_)) => {
                 Err(("replica", "is in this process, since there is a section [replica]".into()))
@@ -278,8 +294,11 @@ impl MasterSection {
             (Some(ca), Some(certificate), Some(key)) => Some(MasterTls { ca, certificate, key }),
             _ => None,
         };
+        // In this process its owner configures both sides; elsewhere nobody runs commands here unasked.
+        let unsaid = if self.replica.is_none() { HooksAllowed::Owner } else { HooksAllowed::None };
         MasterOptions {
             name: self.name.unwrap_or_else(host_name),
+            hooks: self.hooks.map_or(unsaid, |hooks| hooks.0),
             replica: self.replica.map(|url| ReplicaEndpoint { url, tls }),
             spool: self.spool.unwrap_or_else(|| data.join("spool")),
             spool_free_bytes_min: self.spool_min_free.map_or(FREE_BYTES_DEFAULT, |size| size.0),

@@ -1,6 +1,6 @@
 //! Between the engine's types and the messages of the API.
 
-use crate::definition::{AutoResync, CaptureMode, Definition, Root, ScenarioType, Setting};
+use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{
     Bookmark, Change, Counts, Damage, DiffSums, EngineError, Finding, Flushed, JournalStats, Level, Onto,
     Point, PointKind, RebuildReport, ResumeReport, RewindPlan, RewindReport, RunReport, Scenario, Skipped,
@@ -102,7 +102,37 @@ pub fn definition_from_wire(message: v1::Definition) -> Result<Definition, Engin
     }
     definition.journal_bytes_max = message.journal_max_bytes.unwrap_or(definition.journal_bytes_max);
     definition.spool_bytes_max = message.spool_max_bytes.unwrap_or(definition.spool_bytes_max);
+    definition.hooks = hooks_from_wire(message.hooks.unwrap_or_default())?;
     Ok(definition)
+}
+
+fn hooks_from_wire(message: v1::Hooks) -> Result<Hooks, EngineError> {
+    let given = |command: String| (!command.is_empty()).then_some(command);
+    let timeout = match &message.timeout {
+        Some(timeout) => {
+            duration_from_wire(timeout).ok_or_else(|| bad("the timeout of hooks is no duration"))?
+        }
+        None => Hooks::default().timeout,
+    };
+    Ok(Hooks {
+        quiesce: given(message.quiesce),
+        thaw: given(message.thaw),
+        stop: given(message.stop),
+        start: given(message.start),
+        timeout,
+    })
+}
+
+impl From<Hooks> for v1::Hooks {
+    fn from(hooks: Hooks) -> Self {
+        v1::Hooks {
+            quiesce: hooks.quiesce.unwrap_or_default(),
+            thaw: hooks.thaw.unwrap_or_default(),
+            stop: hooks.stop.unwrap_or_default(),
+            start: hooks.start.unwrap_or_default(),
+            timeout: Some(duration_to_wire(hooks.timeout)),
+        }
+    }
 }
 
 impl From<Definition> for v1::Definition {
@@ -124,6 +154,7 @@ impl From<Definition> for v1::Definition {
             spool_max_bytes: Some(definition.spool_bytes_max),
             auto_resync: v1::AutoResync::from(definition.auto_resync).into(),
             adopt: definition.adopt,
+            hooks: Some(definition.hooks.into()),
         }
     }
 }
@@ -241,6 +272,7 @@ impl From<Flushed> for v1::FlushResponse {
             lsn: lsn(flushed.lsn),
             time: time(flushed.time),
             class: v1::Class::from(flushed.class).into(),
+            held: flushed.held.map(duration_to_wire),
         }
     }
 }
@@ -253,6 +285,7 @@ impl From<Bookmark> for v1::Bookmark {
             time: time(bookmark.time),
             class: v1::Class::from(bookmark.class).into(),
             automatic: bookmark.automatic,
+            held: bookmark.held.map(duration_to_wire),
         }
     }
 }
@@ -268,6 +301,7 @@ impl From<Point> for v1::Point {
             bytes: point.bytes,
             provenance: v1::Provenance::from(point.provenance).into(),
             note: point.note.unwrap_or_default(),
+            class: point.class.map_or(v1::Class::Unspecified, v1::Class::from).into(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{EngineRunner, JobsService, JournalService, ScenariosService, Shared};
 use parking_lot::RwLock;
+use replication::hooks::HooksAllowed;
 use replication::stream::replica::tune;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -117,6 +118,8 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         let shared =
             Shared::new(Arc::clone(&parts.engine), Arc::clone(&parts.jobs), parts.activity, stopped.clone());
+        let by_owner = options.master.as_ref().is_some_and(|master| master.hooks == HooksAllowed::Owner);
+        let shared = shared.with_hooks_by_owner(by_owner);
         let policy = Arc::new(RwLock::new(policy(&options)));
         let router = router(shared, parts.routes, Arc::clone(&policy)).await?;
         let tls: CurrentTls = Arc::new(RwLock::new(tls));

@@ -1,7 +1,12 @@
 //! What a scenario is made of, and which definitions make sense.
 //!
 //! Everything here is about texts and paths as written; whether a directory exists or a link leads elsewhere is for
-//! the engine to see. Definitions are journaled with bincode, so their layout is frozen ([`Definition`] is version 1).
+//! the engine to see. Definitions are journaled with bincode, so their layout is frozen ([`Definition`] is version 2;
+//! version 1 is in [`crate::records`]).
+
+mod hooks;
+
+pub use hooks::{HOOK_TIMEOUT_MAX, Hooks};
 
 use crate::engine::EngineError;
 use crate::globs::PathGlobs;
@@ -113,6 +118,8 @@ pub struct Definition {
     pub auto_resync: AutoResync,
     /// Replica roots may hold something.
     pub adopt: bool,
+    /// Commands that the master runs.
+    pub hooks: Hooks,
 }
 
 /// One `KEY=VALUE`.
@@ -150,6 +157,7 @@ impl Definition {
             spool_bytes_max: SPOOL_BYTES_DEFAULT,
             auto_resync: AutoResync::default(),
             adopt: false,
+            hooks: Hooks::default(),
         }
     }
 
@@ -176,6 +184,7 @@ impl Definition {
         if self.spool_bytes_max < SPOOL_BYTES_MIN {
             return Err(bad_setting("spool-max", &self.spool_bytes_max.to_string(), "at least 16MiB"));
         }
+        self.hooks.check()?;
         self.check_roots(placement)
     }
 
@@ -256,6 +265,8 @@ impl Definition {
                         AutoResync::from_word(value).ok_or_else(|| bad("ask, always or never"))?;
                 }
                 "adopt" => changed.adopt = parse_switch(value).ok_or_else(|| bad("on or off"))?,
+                "hook" => changed.hooks.set(value)?,
+                "hook-timeout" => changed.hooks.set_timeout(value)?,
                 // The first one replaces all there were; an empty one leaves none.
                 "exclude" => {
                     excludes.get_or_insert_default().extend((!value.is_empty()).then(|| value.clone()))

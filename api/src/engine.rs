@@ -12,9 +12,9 @@ mod types;
 pub use error::EngineError;
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use types::{
-    Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, Flushed,
-    JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint, ResumeReport,
-    RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
+    Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
+    Flushed, JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
+    ResumeReport, RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
 };
 
 use crate::definition::{Definition, Setting};
@@ -79,11 +79,12 @@ pub trait Engine: Send + Sync + 'static {
     /// How it stands now. Never waits for the master.
     fn status(&self, scenario: &str) -> EngineResult<Status>;
     /// Barrier: returns when what was done on the master before the call has reached `stage` (`NOT_REPLICATING`,
-    /// `TIMED_OUT`).
-    fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed>;
+    /// `TIMED_OUT`; consistent: `NOT_CONFIGURED` without a quiesce hook, `CANNOT_SUSPEND` if the application was not
+    /// held, `HOOKS_NOT_ALLOWED`, `THAW_FAILED`).
+    fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed>;
 
     /// Sets a bookmark, now (a barrier is waited for) or at a past point (`BOOKMARK_EXISTS`, `SYNCHRONIZING`,
-    /// `NOT_REPLICATING`, `NOT_CONFIGURED` with `rewind=off`).
+    /// `NOT_REPLICATING`, `NOT_CONFIGURED` with `rewind=off`; consistent: as a flush).
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark>;
     /// All bookmarks, oldest first.
     fn list_bookmarks(&self, scenario: &str) -> EngineResult<Vec<Bookmark>>;

@@ -7,6 +7,7 @@
 mod adopting;
 mod answers;
 mod calls;
+mod consistent;
 mod control;
 mod error;
 mod link;
@@ -20,15 +21,16 @@ mod sizes;
 mod states;
 mod told;
 
+pub(crate) use consistent::thaw_left_over;
 pub(crate) use running::random_cookie;
 
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult,
-    Finding, Flushed, JournalStats, Level, Point, PointsQuery, Progress, RebuildReport, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Stage, State,
-    Status, VerifyReport,
+    Finding, FlushRequest, Flushed, JournalStats, Level, Point, PointsQuery, Progress, RebuildReport,
+    ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
+    State, Status, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -184,8 +186,8 @@ impl Engine for Host {
         Ok(self.scene(scenario)?.status(wanted))
     }
 
-    fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
-        self.scene(scenario)?.flush(stage, timeout)
+    fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed> {
+        self.scene(scenario)?.flush(request)
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {

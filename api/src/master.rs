@@ -16,8 +16,9 @@ use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult,
-    Finding, Flushed, JournalStats, Point, PointsQuery, Progress, RebuildReport, ResolvedPoint, ResumeReport,
-    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Stage, Status, VerifyReport,
+    Finding, FlushRequest, Flushed, JournalStats, Point, PointsQuery, Progress, RebuildReport, ResolvedPoint,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Status,
+    VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
@@ -131,8 +132,12 @@ impl Engine for MasterEngine {
         }
     }
 
-    fn flush(&self, scenario: &str, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
-        self.served(scenario)?.flush(stage, timeout)
+    fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed> {
+        if request.consistent {
+            // Hooks are part of the definition.
+            return self.elsewhere("a consistent point");
+        }
+        self.served(scenario)?.flush(request.stage, request.timeout)
     }
 
     fn set_bookmark(&self, _: &str, _: &BookmarkRequest) -> EngineResult<Bookmark> {

@@ -14,6 +14,7 @@ pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
 
 use crate::activity::Activity;
+use crate::auth::Peer;
 use crate::engine::{Engine, EngineError, EngineResult, Interrupt, Level, Progress};
 use crate::jobs::{Jobs, Submission};
 use std::ops::ControlFlow;
@@ -44,6 +45,7 @@ pub struct Shared {
     jobs: Arc<Jobs>,
     activity: Activity,
     calls: Arc<Semaphore>,
+    hooks_by_owner: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -56,7 +58,26 @@ impl Shared {
         activity: Activity,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Shared { engine, jobs, activity, calls: Arc::new(Semaphore::new(CALLS_MAX)), stop }
+        let calls = Arc::new(Semaphore::new(CALLS_MAX));
+        Shared { engine, jobs, activity, calls, hooks_by_owner: false, stop }
+    }
+
+    /// Whether hooks may be defined over the Unix socket only, because this daemon runs them itself.
+    #[must_use]
+    pub fn with_hooks_by_owner(self, hooks_by_owner: bool) -> Self {
+        Shared { hooks_by_owner, ..self }
+    }
+
+    /// Whether this peer may say which commands are run as hooks. An operator elsewhere is trusted with what is
+    /// protected, not with the machine of its master.
+    fn permit_hooks(&self, peer: Option<&Peer>) -> Result<(), EngineError> {
+        if !self.hooks_by_owner || matches!(peer, Some(Peer::Unix { .. })) {
+            return Ok(());
+        }
+        let message = "hooks of this daemon are defined over its Unix socket only";
+        Err(EngineError::new(&codes::HOOKS_NOT_ALLOWED, message)
+            .because("Whoever defines a hook runs commands as the user of the daemon.")
+            .advise("Define the hooks on the daemon's own machine, or say in `hooks` of its [master] what it may run."))
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, EngineError> {

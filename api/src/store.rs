@@ -79,6 +79,12 @@ impl Layout {
         self.data.join("cookies").join(scenario)
     }
 
+    /// What says how to thaw applications that are held, a file a scenario.
+    #[must_use]
+    pub fn held(&self) -> PathBuf {
+        self.data.join("held")
+    }
+
     /// Replica roots nobody named.
     #[must_use]
     pub fn replicas(&self) -> PathBuf {

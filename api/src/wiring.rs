@@ -20,6 +20,8 @@ impl Wiring for ProductWiring {
     }
 
     fn engine(&self, context: EngineContext) -> Result<Wired, EngineError> {
+        // Even if this is no master any more: what it held as one stays held.
+        crate::host::thaw_left_over(&context);
         if context.options.replica.is_none() {
             return Ok(Wired { engine: MasterEngine::new(context)?, routes: None });
         }

@@ -55,6 +55,7 @@ fn object(value: Value) -> Map<String, Value> {
 #[must_use]
 pub fn scenario(scenario: &v1::Scenario) -> Value {
     let definition = scenario.definition.clone().unwrap_or_default();
+    let hooks = definition.hooks.clone().unwrap_or_default();
     let roots: Vec<Value> = definition
         .roots
         .iter()
@@ -80,6 +81,13 @@ pub fn scenario(scenario: &v1::Scenario) -> Value {
         "spool_max": definition.spool_max_bytes(),
         "auto_resync": definition.auto_resync().word(),
         "adopt": definition.adopt,
+        "hooks": {
+            "quiesce": text(&hooks.quiesce),
+            "thaw": text(&hooks.thaw),
+            "stop": text(&hooks.stop),
+            "start": text(&hooks.start),
+        },
+        "hook_timeout_seconds": seconds(hooks.timeout.as_ref()),
         "created": utc_time(scenario.created.as_ref()),
     })
 }
@@ -126,26 +134,37 @@ pub fn preflight(name: &str, preflight: &v1::Preflight) -> Value {
     json!({ "name": name, "passed": preflight.passed, "findings": findings })
 }
 
+/// Adds `held_seconds` if an application was held.
+fn put_held(value: Value, held: Option<&prost_types::Duration>) -> Value {
+    let mut map = object(value);
+    if held.is_some() {
+        map.insert("held_seconds".into(), seconds(held));
+    }
+    map.into()
+}
+
 /// A barrier.
 #[must_use]
 pub fn flushed(flushed: &v1::FlushResponse) -> Value {
-    json!({
+    let value = json!({
         "lsn": lsn(flushed.lsn.as_ref()),
         "time": utc_time(flushed.time.as_ref()),
         "class": flushed.class().word(),
-    })
+    });
+    put_held(value, flushed.held.as_ref())
 }
 
 /// A bookmark.
 #[must_use]
 pub fn bookmark(bookmark: &v1::Bookmark) -> Value {
-    json!({
+    let value = json!({
         "name": bookmark.name,
         "lsn": lsn(bookmark.lsn.as_ref()),
         "time": utc_time(bookmark.time.as_ref()),
         "class": bookmark.class().word(),
         "automatic": bookmark.automatic,
-    })
+    });
+    put_held(value, bookmark.held.as_ref())
 }
 
 /// A point.
@@ -161,6 +180,9 @@ pub fn point(point: &v1::Point) -> Value {
     map.insert("bytes".into(), point.bytes.into());
     map.insert("provenance".into(), point.provenance().word().into());
     map.insert("note".into(), text(&point.note));
+    if point.class() != v1::Class::Unspecified {
+        map.insert("class".into(), point.class().word().into());
+    }
     map.into()
 }
 

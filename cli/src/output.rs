@@ -64,6 +64,13 @@ impl Output {
         }
     }
 
+    /// How long an application was held, if it was.
+    pub fn talk_of_hold(&self, held: Option<&prost_types::Duration>) {
+        if let Some(held) = held.and_then(wire::convert::duration_from_wire) {
+            self.talk(&format!("the application was held for {:.3} s", held.as_secs_f64()));
+        }
+    }
+
     /// Talk for those who want to know more.
     pub fn detail(&self, text: &str) {
         if self.verbose {

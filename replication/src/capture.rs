@@ -37,7 +37,7 @@ mod span;
 mod watch;
 mod write;
 
-pub use agent::{Agent, Start, State, Status};
+pub use agent::{Agent, Hold, Start, State, Status};
 pub use blocks::{BlockSource, Comparing, HeldBlocks};
 pub use index::{Index, IndexState, NamespaceEntry};
 pub use write::WriteRequest;

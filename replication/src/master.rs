@@ -10,6 +10,7 @@
 //! their bytes pass through the replica's memory only.
 
 mod blocks;
+mod consistent;
 mod pages;
 mod sink;
 mod start;
@@ -17,6 +18,7 @@ mod writing;
 
 use crate::capture::{Agent, CaptureError, CaptureRoot, Index, IndexState, State as AgentPhase};
 use crate::chain::chain;
+use crate::hooks::HooksAllowed;
 use crate::spool::Spool;
 use crate::stream::{AgentStatus, LinkError, MasterCommands, ReplicaHandle, Replier, StreamError};
 use journal::{Class, GapCause, Lsn, Timestamp};
@@ -25,14 +27,14 @@ use start::Starting;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wire::stream::{
     AgentState, Command, Definition, Failed, Finding, Outcome, Reason, SyncMode, Synchronization, Welcome,
 };
 
-/// Where a master keeps its things; none of it below a protected root.
+/// Where a master keeps its things, none of it below a protected root; and what it may run.
 #[derive(Clone, Debug)]
 pub struct MasterPaths {
     /// The index; a projection.
@@ -41,6 +43,10 @@ pub struct MasterPaths {
     pub cookies: PathBuf,
     /// File that remembers which directories the roots are; no projection.
     pub origins: PathBuf,
+    /// File that says how to thaw an application that is held; its directory is there. No projection.
+    pub hold: PathBuf,
+    /// Hooks it may run.
+    pub hooks: HooksAllowed,
 }
 
 /// Longest wait for a page of the namespace: the replica may have to apply a backlog first.
@@ -56,6 +62,10 @@ pub struct Master {
     inner: Mutex<Inner>,
     /// Held while the agent is started or stopped.
     turning: Mutex<()>,
+    /// Held while an application is held still.
+    holding: Mutex<()>,
+    /// This daemon stops: no application is held any longer.
+    stopping: AtomicBool,
     /// Greater than every id handed over since this was opened.
     next_node: Arc<AtomicU64>,
 }
@@ -147,16 +157,20 @@ impl Master {
             paths,
             inner: Mutex::new(inner),
             turning: Mutex::new(()),
+            holding: Mutex::new(()),
+            stopping: AtomicBool::new(false),
             next_node: Arc::default(),
         }))
     }
 
-    /// Ends capture in good order and closes the index; what the spool holds stays in it.
+    /// Lets an application that is held go on, ends capture in good order and closes the index; what the spool holds
+    /// stays in it.
     ///
     /// # Errors
     /// What had ended the agent before; the index will be rebuilt then.
     pub fn shut(&self) -> Result<(), MasterError> {
         self.inner.lock().shut = true;
+        self.wait_thawed();
         self.stop_agent()?;
         let idle = self.inner.lock().idle.take();
         if let Some((index, IndexState::Clean { lsn, time })) = idle {
@@ -171,6 +185,8 @@ impl Master {
             let text = "capture is not running".to_owned();
             return reply.reply(Outcome::Failed(Failed { code: "RW0465".to_owned(), text }));
         };
+        // Nobody vouches for an application that is not held by this master itself.
+        let class = if class == Class::Application { Class::Fuzzy } else { class };
         let answer = agent.begin_barrier(cookie, class);
         drop(agent);
         spawn("barrier", move || {
@@ -288,6 +304,7 @@ impl MasterCommands for Arc<Master> {
     fn command(&self, command: Command, reply: Replier) {
         match command {
             Command::Barrier { cookie, class } => self.barrier(cookie, class, reply),
+            Command::Consistent(asked) => self.consistent(asked, reply),
             Command::Run { mode, ignore_same, skip, definition } => {
                 let stops = self.inner.lock().stops;
                 let (cause, whole_files) = (GapCause::Stopped, mode == SyncMode::File);

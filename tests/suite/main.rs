@@ -5,6 +5,7 @@
 
 mod adopt;
 mod block_sync;
+mod consistent;
 mod crash;
 mod cut_link;
 mod deep;

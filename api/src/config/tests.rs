@@ -22,6 +22,8 @@ fn the_other_half_of_the_example_is_good() {
     assert_eq!(master.name, "prod1.example.com");
     assert_eq!(master.spool_free_bytes_min, 1 << 30);
     assert!(master.replica.unwrap().tls.is_some());
+    let listed = ["/etc/rewind/quiesce-shop", "/etc/rewind/thaw-shop"].map(str::to_owned);
+    assert_eq!(master.hooks, HooksAllowed::Listed(listed.into()));
 }
 
 #[test]
@@ -29,6 +31,30 @@ fn least_configuration() {
     let options = Options::parse("data = \"/d\"\n[master]\n[replica]\n", "c").unwrap();
     let standalone = Options::standalone("/d".into(), None);
     assert_eq!(options, standalone);
+}
+
+#[test]
+fn hooks_are_allowed_by_whoever_owns_the_machine() {
+    let apart = "data = \"/d\"\n[master]\nreplica = \"http://localhost:1\"\n";
+    let together = "data = \"/d\"\n[replica]\n[master]\n";
+    let hooks = |text: &str| Options::parse(text, "c").unwrap().master.unwrap().hooks;
+    assert_eq!(hooks(apart), HooksAllowed::None);
+    assert_eq!(hooks(together), HooksAllowed::Owner);
+    for (said, meant) in [
+        ("\"refuse\"", HooksAllowed::None),
+        ("\"allow\"", HooksAllowed::Any),
+        ("[]", HooksAllowed::Listed(BTreeSet::new())),
+        ("[\"a b\"]", HooksAllowed::Listed(["a b".to_owned()].into())),
+    ] {
+        for file in [apart, together] {
+            assert_eq!(hooks(&format!("{file}hooks = {said}\n")), meant, "{said}");
+        }
+    }
+    assert_eq!(hooks(&format!("{together}hooks = \"owner\"\n")), HooksAllowed::Owner);
+    check(&format!("{apart}hooks = \"owner\"\n"), "RW1020", &["line 4", "`hooks`", "[replica]"]);
+    for bad in ["\"yes\"", "true", "[1]"] {
+        check(&format!("{together}hooks = {bad}\n"), "RW1020", &["line 4", "`hooks`"]);
+    }
 }
 
 fn check(text: &str, code: &str, parts: &[&str]) {

@@ -222,6 +222,19 @@ pub struct Flushed {
     pub time: Timestamp,
     /// How consistent this point is.
     pub class: Class,
+    /// How long the application was held for it, if it was.
+    pub held: Option<Duration>,
+}
+
+/// A flush wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushRequest {
+    /// How far it waits.
+    pub stage: Stage,
+    /// The application is quiesced while the barrier passes.
+    pub consistent: bool,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// A bookmark wanted.
@@ -231,6 +244,8 @@ pub struct BookmarkRequest {
     pub name: String,
     /// A past point; else now.
     pub at: Option<PointSpec>,
+    /// The application is quiesced while the barrier passes; not with `at`.
+    pub consistent: bool,
     /// How long the barrier may take.
     pub timeout: Duration,
 }
@@ -248,6 +263,8 @@ pub struct Bookmark {
     pub class: Class,
     /// Set by the product before something destructive.
     pub automatic: bool,
+    /// How long the application was held for it; known only to the call that set it.
+    pub held: Option<Duration>,
 }
 
 /// What a point means.
@@ -316,6 +333,8 @@ pub struct Point {
     pub provenance: Provenance,
     /// Name of the bookmark, words of the marker.
     pub note: Option<String>,
+    /// How consistent, of a bookmark.
+    pub class: Option<Class>,
 }
 
 /// One difference between two states of a tree.

@@ -4,6 +4,7 @@ use super::link::Link;
 use crate::engine::{EngineError, EngineResult};
 use crate::store::{Layout, make_private};
 use journal::disk::OsDisk;
+use replication::hooks::HooksAllowed;
 use replication::master::{Master, MasterPaths};
 use replication::spool::{Spool, SpoolOptions};
 use replication::stream::local::{LocalOptions, LocalStream};
@@ -21,6 +22,7 @@ pub(crate) struct MasterSettings {
     pub spool: PathBuf,
     pub spool_bytes_max: u64,
     pub spool_free_bytes_min: u64,
+    pub hooks: HooksAllowed,
 }
 
 /// A master side, not yet connected.
@@ -39,7 +41,8 @@ impl MasterSide {
         let directory = settings.spool.join(&settings.name);
         let index = layout.index(&settings.name);
         let cookies = layout.cookies(&settings.name);
-        for path in [&directory, &index, &cookies] {
+        let (held, hooks) = (layout.held(), settings.hooks.clone());
+        for path in [&directory, &index, &cookies, &held] {
             make_private(path)?;
         }
         let origins = directory.join("roots");
@@ -51,8 +54,10 @@ impl MasterSide {
         let (spool, _) =
             Spool::open(Arc::new(OsDisk), options).map_err(|error| internal("open the spool", error))?;
         let spool = Arc::new(spool);
-        let master = Master::open(Arc::clone(&spool), MasterPaths { index, cookies, origins })
-            .map_err(|error| internal("open the index", error))?;
+        let hold = replication::hooks::note_in(&held, &settings.name);
+        let paths = MasterPaths { index, cookies, origins, hold, hooks };
+        let master =
+            Master::open(Arc::clone(&spool), paths).map_err(|error| internal("open the index", error))?;
         Ok(MasterSide { master, spool })
     }
 }

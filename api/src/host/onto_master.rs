@@ -6,8 +6,8 @@ use super::past::{Watch, failed};
 use super::running::{master_path, random_cookie};
 use super::scene::Scene;
 use crate::engine::{
-    Change, Counts, Each, EngineError, EngineResult, Interrupt, Level, Progress, ResolvedPoint, RewindPlan,
-    RewindReport, Skipped, Stage, State,
+    Change, Counts, Each, EngineError, EngineResult, FlushRequest, Interrupt, Level, Progress, ResolvedPoint,
+    RewindPlan, RewindReport, Skipped, Stage, State,
 };
 use crate::records::Wanted;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use wire::stream::{Command, Outcome, encode_part};
 const WRITE_WAIT: Duration = Duration::from_secs(900);
 /// Longest wait for a barrier.
 const FLUSH_WAIT: Duration = Duration::from_secs(300);
+/// What it waits for: that the replica shows all of it.
+const FLUSH: FlushRequest = FlushRequest { stage: Stage::Applied, consistent: false, timeout: FLUSH_WAIT };
 /// How long a rewind that is begun again after a restart waits for the scenario to replicate.
 const AGAIN_WAIT: Duration = Duration::from_secs(120);
 /// How often it is looked whether the call is still wanted.
@@ -105,10 +107,7 @@ impl MasterLink for Link<'_> {
     }
 
     fn flush(&self) -> Result<Lsn, MasterLinkError> {
-        self.scene
-            .flush(Stage::Applied, FLUSH_WAIT)
-            .map(|flushed| flushed.lsn)
-            .map_err(|error| refused(&error))
+        self.scene.flush(&FLUSH).map(|flushed| flushed.lsn).map_err(|error| refused(&error))
     }
 }
 
@@ -147,7 +146,7 @@ impl Scene {
         let replica = self.replica()?;
         let watch = Watch(progress);
         if state == State::Replicating {
-            self.flush(Stage::Applied, FLUSH_WAIT)?;
+            self.flush(&FLUSH)?;
         }
         // A detached tree is not the master's.
         let from = Lsn::captured(replica.journal().applied().captured);

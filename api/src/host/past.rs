@@ -12,7 +12,7 @@ use journal::controls::{Controls, Synchronized};
 use journal::record::Control;
 use journal::state::rows;
 use journal::state::{PointKind as RowKind, PointRow};
-use journal::{Lsn, Provenance, Space, Timestamp};
+use journal::{JournalError, Lsn, Provenance, Space, Timestamp};
 use replication::os_tree::OsTree;
 use replication::replica::Replica;
 use restore::{Entry, Monitor, Phase, Points, Scope};
@@ -114,6 +114,7 @@ impl Scene {
             return Err(EngineError::new(&codes::NOT_CONFIGURED, message));
         }
         let replica = self.replica()?;
+        let mut held = None;
         let (lsn, time, class) = match &request.at {
             Some(point) => {
                 let resolved = self.resolve(point)?;
@@ -129,8 +130,16 @@ impl Scene {
                     }
                     _ => return Err(EngineError::not_replicating(self.name(), state)),
                 }
+                let taken = replica.journal().with_controls(|now| now.bookmarks.contains_key(&request.name));
+                if taken {
+                    // Found out now, not after an application was held for it.
+                    return Err(JournalError::Exists { what: "bookmark", name: request.name.clone() }.into());
+                }
                 let give_up = Instant::now() + request.timeout;
-                let flushed = self.barrier(request.timeout)?;
+                let flushed = match request.consistent {
+                    true => self.consistent_point(request.timeout)?,
+                    false => self.barrier(request.timeout)?,
+                };
                 let left = give_up.saturating_duration_since(Instant::now());
                 if !replica.journal().wait_journaled(flushed.lsn, left) {
                     return Err(EngineError::new(
@@ -138,11 +147,12 @@ impl Scene {
                         "the barrier of the bookmark was not journaled in time",
                     ));
                 }
+                held = flushed.held;
                 (flushed.lsn, flushed.time, flushed.class)
             }
         };
         let set = replica.journal().set_bookmark(&request.name, lsn, class, false, time)?;
-        Ok(Bookmark { name: request.name.clone(), lsn: set.lsn(), time, class, automatic: false })
+        Ok(Bookmark { name: request.name.clone(), lsn: set.lsn(), time, class, automatic: false, held })
     }
 
     /// See [`crate::engine::Engine::list_bookmarks`].
@@ -226,6 +236,7 @@ impl Scene {
             bytes: row.bytes,
             provenance: row.provenance,
             note: (kind == PointKind::Marker).then(|| String::from_utf8_lossy(&row.path).into_owned()),
+            class: None,
         }
     }
 
@@ -276,6 +287,7 @@ fn bookmarks(controls: &Controls) -> impl Iterator<Item = Bookmark> + '_ {
         time: bookmark.time,
         class: bookmark.class,
         automatic: bookmark.automatic,
+        held: None,
     })
 }
 
@@ -289,6 +301,7 @@ fn bookmark_point(mark: &Bookmark) -> Point {
         bytes: 0,
         provenance: if mark.lsn.is_local() { Provenance::Local } else { Provenance::Derived },
         note: Some(mark.name.clone()),
+        class: Some(mark.class),
     }
 }
 

@@ -4,8 +4,8 @@ use super::error;
 use super::scene::{ATTACH_WAIT, Scene};
 use crate::definition::Definition;
 use crate::engine::{
-    EngineError, EngineResult, Finding, Flushed, Interrupt, Level, Progress, RunOptions, RunReport, Skipped,
-    Stage, State, Status,
+    EngineError, EngineResult, Finding, FlushRequest, Flushed, Interrupt, Level, Progress, RunOptions,
+    RunReport, Skipped, Stage, State, Status,
 };
 use crate::records::Wanted;
 use journal::controls::Synchronized;
@@ -309,7 +309,7 @@ impl Scene {
             .wait(give_up.saturating_duration_since(Instant::now()))
             .map_err(|error| self.unanswered("flush", &error))?;
         match outcome {
-            Outcome::Barrier { lsn, class, time } => Ok(Flushed { lsn, time, class }),
+            Outcome::Barrier { lsn, class, time } => Ok(Flushed { lsn, time, class, held: None }),
             _ => Err(EngineError::new(&codes::INTERNAL, "the master answered something else to a barrier")),
         }
     }
@@ -334,10 +334,12 @@ impl Scene {
     }
 
     /// See [`crate::engine::Engine::flush`].
-    pub(super) fn flush(&self, stage: Stage, timeout: Duration) -> EngineResult<Flushed> {
+    pub(super) fn flush(&self, request: &FlushRequest) -> EngineResult<Flushed> {
+        let FlushRequest { stage, consistent, timeout } = *request;
         let give_up = Instant::now() + timeout;
         self.wait_replicating(give_up)?;
-        let flushed = self.barrier(give_up.saturating_duration_since(Instant::now()))?;
+        let left = give_up.saturating_duration_since(Instant::now());
+        let flushed = if consistent { self.consistent_point(left) } else { self.barrier(left) }?;
         let replica = self.replica()?;
         let left = give_up.saturating_duration_since(Instant::now());
         let reached = match stage {

@@ -204,6 +204,7 @@ impl Scene {
             spool: options.spool,
             spool_bytes_max: definition.spool_bytes_max,
             spool_free_bytes_min: options.spool_free_bytes_min,
+            hooks: options.hooks,
         };
         *local = Some(LocalMaster::start(&self.layout, &settings, self.link()?)?);
         Ok(())

@@ -78,6 +78,7 @@ impl Served {
             spool: options.spool.clone(),
             spool_bytes_max: assignment.spool_bytes_max,
             spool_free_bytes_min: options.spool_free_bytes_min,
+            hooks: options.hooks.clone(),
         };
         let known = Known {
             side: None,
@@ -230,7 +231,7 @@ impl Served {
         side.master.command(Command::Barrier { cookie, class: Class::Fuzzy }, reply);
         let left = give_up.saturating_duration_since(Instant::now());
         let flushed = match outcome.recv_timeout(left) {
-            Ok(Outcome::Barrier { lsn, class, time }) => Flushed { lsn, time, class },
+            Ok(Outcome::Barrier { lsn, class, time }) => Flushed { lsn, time, class, held: None },
             Ok(Outcome::Failed(failed)) => {
                 let code = codes::find(&failed.code).unwrap_or(&codes::NOT_REPLICATING);
                 return Err(EngineError::new(code, format!("flush of \"{}\": {}", self.name(), failed.text)));

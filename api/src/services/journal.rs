@@ -63,8 +63,12 @@ impl Journal for JournalService {
         let name = given(&request.name).map_or_else(|| default_bookmark_name(wall_clock()), str::to_owned);
         check_bookmark_name(&name)?;
         let at = given(&request.at).map(PointSpec::parse).transpose()?;
+        if at.is_some() && request.consistent {
+            let message = "a point that is past cannot be made consistent";
+            return Err(EngineError::new(&codes::BAD_PARAMETERS, message).into());
+        }
         let bookmark = self.0.call(move |shared| {
-            let wanted = BookmarkRequest { name, at, timeout };
+            let wanted = BookmarkRequest { name, at, consistent: request.consistent, timeout };
             let bookmark = shared.engine.set_bookmark(&request.scenario, &wanted)?;
             let text = format!("bookmark \"{}\" was set at LSN {}", bookmark.name, bookmark.lsn);
             shared.activity.write(Level::Info, &request.scenario, None, &text);

@@ -1,8 +1,9 @@
 //! Scenarios: definition, state, barrier.
 
 use super::{Shared, Stream, timeout};
+use crate::auth::Peer;
 use crate::convert::{definition_from_wire, settings_from_wire, stage_from_wire};
-use crate::engine::{EngineError, EngineResult, Level};
+use crate::engine::{EngineError, EngineResult, FlushRequest, Level};
 use crate::jobs::{JobFilter, JobId, Submission};
 use prost::Message;
 use std::time::{Duration, Instant};
@@ -13,6 +14,10 @@ use wire::v1::{self, JobKind, JobState, ScenarioRef};
 
 /// How long `stop` waits for the end of a job that starts the scenario.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(120);
+
+fn has_commands(hooks: &v1::Hooks) -> bool {
+    [&hooks.quiesce, &hooks.thaw, &hooks.stop, &hooks.start].iter().any(|command| !command.is_empty())
+}
 
 /// The service.
 #[derive(Clone)]
@@ -26,7 +31,11 @@ impl Scenarios for ScenariosService {
         &self,
         request: Request<v1::CreateScenarioRequest>,
     ) -> Result<Response<v1::Scenario>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
         let definition = request.into_inner().definition.unwrap_or_default();
+        if definition.hooks.as_ref().is_some_and(has_commands) {
+            self.0.permit_hooks(peer.as_ref())?;
+        }
         let created = self.0.call(move |shared| {
             let scenario = shared.engine.create(definition_from_wire(definition)?)?;
             shared.activity.write(Level::Info, &scenario.definition.name, None, "scenario was created");
@@ -67,7 +76,11 @@ impl Scenarios for ScenariosService {
     }
 
     async fn set(&self, request: Request<v1::SetScenarioRequest>) -> Result<Response<v1::Scenario>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
         let request = request.into_inner();
+        if request.settings.iter().any(|setting| setting.key == "hook") {
+            self.0.permit_hooks(peer.as_ref())?;
+        }
         let scenario = self.0.call(move |shared| {
             let settings = settings_from_wire(request.settings);
             let scenario = shared.engine.set(&request.name, &settings)?;
@@ -144,9 +157,12 @@ impl Scenarios for ScenariosService {
 
     async fn flush(&self, request: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
         let request = request.into_inner();
-        let timeout = timeout(request.timeout)?;
-        let stage = stage_from_wire(request.stage());
-        let flushed = self.0.call(move |shared| shared.engine.flush(&request.name, stage, timeout)).await?;
+        let wanted = FlushRequest {
+            stage: stage_from_wire(request.stage()),
+            consistent: request.consistent,
+            timeout: timeout(request.timeout)?,
+        };
+        let flushed = self.0.call(move |shared| shared.engine.flush(&request.name, &wanted)).await?;
         Ok(Response::new(flushed.into()))
     }
 }

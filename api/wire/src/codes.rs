@@ -93,11 +93,11 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    /// The scenario cannot be suspended now.
+    /// The scenario cannot be suspended now, or its application not quiesced.
     CANNOT_SUSPEND = "RW0457" "scenario" Refused FailedPrecondition
-        "the scenario cannot be suspended"
-        reason "Only a scenario that replicates can be suspended."
-        action "Look at `restorectl scenario status`; run the scenario first, or wait until synchronization has completed.";
+        "the scenario cannot be suspended, or its application not quiesced"
+        reason "Only a scenario that replicates can be suspended. With `--consistent`: the quiesce hook failed, hung or died, or the barrier did not come through while the application was held; the thaw hook has run."
+        action "Look at `restorectl scenario status`; run the scenario first, or wait until synchronization has completed. Correct the hook; what it wrote is in the log of the daemon on the master.";
     /// The peer may not do this.
     NOT_PERMITTED = "RW0459" "api" NotPermitted PermissionDenied
         "insufficient credentials"
@@ -329,6 +329,16 @@ catalogue! {
         "the journal takes no more writes"
         reason "An fsync failed: what the disk holds since the last success is not known, so nothing more is acknowledged."
         action "Check the disk, then restart the daemon: it recovers from what is known to be durable.";
+    /// A master does not run what the replica sends.
+    HOOKS_NOT_ALLOWED = "RW1037" "scenario" NotPermitted PermissionDenied
+        "the master does not allow the hook"
+        reason "A master with a replica elsewhere runs only the hooks that its own configuration allows: none, unless it says otherwise."
+        action "On the master, list the command in `hooks` of [master] (`config.example.toml` shows how), and restart its rewindd.";
+    /// The application may be held still.
+    THAW_FAILED = "RW1038" "scenario" Failed Internal
+        "the thaw hook failed"
+        reason "The point was captured while the application was held, but the hook that lets it go on failed, hung or died."
+        action "Make sure at once that the application goes on, then correct the hook: its output is in the log of the daemon on the master, which runs it again when it starts.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

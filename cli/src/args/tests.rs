@@ -17,7 +17,8 @@ fn lines_of_the_contract() {
     for line in [
         "restorectl scenario create docs --root /srv/docs=/replica/docs --root /srv/b --type file-server --master prod \
          --exclude *.tmp --exclude /srv/x --capture watch --rewind on --retention 7d --journal-max 50GiB \
-         --spool-max 5GiB --auto-resync ask --adopt",
+         --spool-max 5GiB --auto-resync ask --adopt --hook quiesce=/bin/hold --hook thaw=/bin/go --hook stop=a --hook start=b \
+         --hook-timeout 60s",
         "restorectl scenario list",
         "restorectl scenario show docs",
         "restorectl scenario delete docs",
@@ -31,6 +32,9 @@ fn lines_of_the_contract() {
         "restorectl scenario resume docs",
         "restorectl scenario status docs",
         "restorectl flush docs --stage journaled",
+        "restorectl flush docs --consistent",
+        "restorectl bookmark set docs before --consistent",
+        "restorectl scenario set docs hook=quiesce=/bin/hold hook-timeout=5s",
         "restorectl bookmark set docs",
         "restorectl bookmark set docs before --at -10m",
         "restorectl bookmark list docs",

@@ -15,6 +15,9 @@ pub struct Args {
     /// How far changes must have come
     #[arg(long, value_name = "STAGE", default_value = "applied")]
     stage: Stage,
+    /// Hold the application still meanwhile, by the scenario's hooks `quiesce` and `thaw`
+    #[arg(long)]
+    consistent: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -38,7 +41,8 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         Stage::Applied => v1::Stage::Applied,
     };
     let timeout = Some(duration_to_wire(context.timeout()));
-    let request = v1::FlushRequest { name: args.name, stage: stage.into(), timeout };
+    let request =
+        v1::FlushRequest { name: args.name, stage: stage.into(), timeout, consistent: args.consistent };
     let mut client = context.client().await?;
     let flushed = context.call(client.scenarios.flush(request)).await?;
     context.out.object(&json::flushed(&flushed));
@@ -49,5 +53,6 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         local_time(flushed.time.as_ref()),
         flushed.class().word()
     ));
+    context.out.talk_of_hold(flushed.held.as_ref());
     Ok(Exit::Done)
 }

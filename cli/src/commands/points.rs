@@ -69,6 +69,9 @@ impl From<Kind> for v1::PointKind {
 /// One point as a line; the list may be too long for a table, whose widths are known at its end.
 fn line(point: &v1::Point) -> String {
     let mut what = match (point.path.is_empty(), point.from.is_empty()) {
+        (true, _) if point.class() != v1::Class::Unspecified => {
+            format!("{} ({})", point.note, point.class().word())
+        }
         (true, _) => point.note.clone(),
         (false, true) => path_text(&point.path),
         (false, false) => format!("{} -> {}", path_text(&point.from), path_text(&point.path)),

@@ -110,6 +110,16 @@ fn render(scenario: &v1::Scenario) -> String {
         ("spool-max", format_size(definition.spool_max_bytes())),
         ("auto-resync", definition.auto_resync().word().to_owned()),
         ("adopt", switch(definition.adopt)),
+    ]);
+    let hooks = definition.hooks.clone().unwrap_or_default();
+    let timeout = hooks.timeout.as_ref().and_then(wire::convert::duration_from_wire).unwrap_or_default();
+    let commands =
+        [("quiesce", hooks.quiesce), ("thaw", hooks.thaw), ("stop", hooks.stop), ("start", hooks.start)];
+    for (name, command) in commands.into_iter().filter(|(_, command)| !command.is_empty()) {
+        pairs.push(("hook", format!("{name}: {command}")));
+    }
+    pairs.extend([
+        ("hook-timeout", format_duration(timeout)),
         ("created", local_time(scenario.created.as_ref())),
     ]);
     properties(&pairs)

@@ -56,6 +56,11 @@ fn contract() {
         ],
     );
     has(flushed(&v1::FlushResponse::default()), &["lsn", "time", "class"]);
+    let held = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+    let consistent = flushed(&v1::FlushResponse { held, ..v1::FlushResponse::default() });
+    assert_eq!(consistent["held_seconds"], 1.5);
+    let set = bookmark(&v1::Bookmark { held, ..v1::Bookmark::default() });
+    assert_eq!(set["held_seconds"], 1.5);
     has(bookmark(&v1::Bookmark::default()), &["name", "lsn", "time", "class", "automatic"]);
     has(point(&v1::Point::default()), &["lsn", "time", "kind", "path", "from", "bytes", "provenance"]);
     let report = v1::result::Report::Rewind(v1::RewindReport::default());

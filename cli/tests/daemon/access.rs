@@ -1,6 +1,7 @@
 //! Doors and keys: Unix socket, loopback, TLS with certificates that are right, missing, expired, foreign or replaced.
 
 use crate::world::{Ran, World, run};
+use api::config::HooksAllowed;
 use api::listen::TlsFiles;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::os::unix::fs::PermissionsExt;
@@ -45,6 +46,38 @@ async fn the_socket_is_private() {
     let ran = run(as_nobody()).await;
     assert_eq!(ran.exit, 6, "{ran:?}");
     assert!(ran.stderr.contains("user 65534 is neither root"), "{ran:?}");
+}
+
+/// A hook is a command that the daemon runs: only its owner may define one, unless the configuration says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_defined_by_the_owner() {
+    let mut world = World::with(|mut options| {
+        options.listen = Some("127.0.0.1:0".parse().unwrap());
+        options
+    })
+    .await;
+    let elsewhere = format!("--endpoint http://{}", world.daemon.as_ref().unwrap().address().unwrap());
+    let hook = "--hook quiesce=/bin/hold";
+    for hooks in [hook, "--hook thaw=/bin/go", "--hook stop=/bin/stop", "--hook start=/bin/start"] {
+        world.bad(&format!("{elsewhere} scenario create docs --root /srv/docs {hooks}"), 6, "RW1037").await;
+    }
+    world.good(&format!("{elsewhere} scenario create docs --root /srv/docs")).await;
+    world.bad(&format!("{elsewhere} scenario set docs hook=quiesce=/bin/hold"), 6, "RW1037").await;
+    world.good(&format!("{elsewhere} scenario set docs hook-timeout=5s")).await;
+    world.good("scenario set docs hook=quiesce=/bin/hold").await;
+    world.good(&format!("scenario create other --root /srv/other {hook}")).await;
+    world.stop().await;
+
+    // Who says that this daemon runs anything, or what exactly, has decided.
+    let started = world.start(|mut options| {
+        options.listen = Some("127.0.0.1:0".parse().unwrap());
+        let master = options.master.as_mut().unwrap();
+        master.hooks = HooksAllowed::Listed(["/bin/hold".to_owned()].into());
+        options
+    });
+    started.await.unwrap();
+    let elsewhere = format!("--endpoint http://{}", world.daemon.as_ref().unwrap().address().unwrap());
+    world.good(&format!("{elsewhere} scenario create third --root /srv/third {hook}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,9 @@ use api::activity::Activity;
 use api::definition::{Definition, Setting};
 use api::engine::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Each, Engine, EngineError,
-    EngineResult, Finding, Flushed, JournalStats, Level, Onto, Point, PointKind, PointsQuery, Progress,
-    RebuildReport, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions,
-    RunReport, Scenario, Skipped, Stage, State, Status, VerifyReport,
+    EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, Onto, Point, PointKind, PointsQuery,
+    Progress, RebuildReport, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest,
+    RunOptions, RunReport, Scenario, Skipped, State, Status, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -208,13 +208,13 @@ impl Engine for TestEngine {
         })
     }
 
-    fn flush(&self, scenario: &str, _: Stage, timeout: Duration) -> EngineResult<Flushed> {
+    fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed> {
         self.replicating(scenario)?;
         if scenario == "partial" {
-            std::thread::sleep(timeout);
+            std::thread::sleep(request.timeout);
             return Err(EngineError::new(&codes::TIMED_OUT, "the barrier did not come through"));
         }
-        Ok(Flushed { lsn: Lsn::captured(9), time: TIME, class: Class::Fuzzy })
+        Ok(Flushed { lsn: Lsn::captured(9), time: TIME, class: Class::Fuzzy, held: None })
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {
@@ -224,8 +224,8 @@ impl Engine for TestEngine {
         if bookmarks.iter().any(|(of, bookmark)| of == scenario && bookmark.name == name) {
             return Err(EngineError::new(&codes::BOOKMARK_EXISTS, format!("bookmark \"{name}\" exists")));
         }
-        let bookmark =
-            Bookmark { name, lsn: Lsn::captured(9), time: TIME, class: Class::Fuzzy, automatic: false };
+        let (lsn, class) = (Lsn::captured(9), Class::Fuzzy);
+        let bookmark = Bookmark { name, lsn, time: TIME, class, automatic: false, held: None };
         bookmarks.push((scenario.to_owned(), bookmark.clone()));
         Ok(bookmark)
     }
@@ -273,6 +273,7 @@ impl Engine for TestEngine {
                 bytes: 7,
                 provenance: Provenance::Derived,
                 note: None,
+                class: None,
             };
             if each(point) == ControlFlow::Break(()) {
                 break;

@@ -6,11 +6,13 @@
 //! earlier one is left.
 
 mod gaps;
+mod hold;
 mod run;
 mod skip;
 mod status;
 mod write;
 
+pub use hold::Hold;
 pub use status::{State, Status};
 
 use super::core::Core;
@@ -20,6 +22,7 @@ use super::watch::Watch;
 use super::write::WriteRequest;
 use super::{CaptureConfig, CaptureError, CaptureSink};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use hold::Standing;
 use journal::{Class, GapCause, Lsn, RootNo, Timestamp, Written};
 use parking_lot::Mutex;
 use run::Runner;
@@ -51,7 +54,7 @@ pub enum Start {
 }
 
 enum Command {
-    Barrier { cookie: u64, class: Class, reply: Sender<Result<Lsn, CaptureError>> },
+    Barrier { cookie: u64, standing: Standing, reply: Sender<Result<Lsn, CaptureError>> },
     Write { request: WriteRequest, reply: Sender<Result<Written, CaptureError>> },
     Rescan { root: Option<RootNo>, cause: GapCause },
     Synchronize { first: bool },
@@ -142,8 +145,29 @@ impl Agent {
         cookie: u64,
         class: Class,
     ) -> Result<Receiver<Result<Lsn, CaptureError>>, CaptureError> {
+        self.begin(cookie, Standing::Class(class))
+    }
+
+    /// As [`Agent::begin_barrier`], for an application that is held still: of class application if it still is when
+    /// the barrier stands and nothing may have been missed, which `hold` tells then; else fuzzy.
+    ///
+    /// # Errors
+    /// `Stopped` if the agent has ended.
+    pub fn begin_held_barrier(
+        &self,
+        cookie: u64,
+        hold: &Hold,
+    ) -> Result<Receiver<Result<Lsn, CaptureError>>, CaptureError> {
+        self.begin(cookie, Standing::Held(hold.clone()))
+    }
+
+    fn begin(
+        &self,
+        cookie: u64,
+        standing: Standing,
+    ) -> Result<Receiver<Result<Lsn, CaptureError>>, CaptureError> {
         let (reply, answer) = bounded(1);
-        self.send(Command::Barrier { cookie, class, reply })?;
+        self.send(Command::Barrier { cookie, standing, reply })?;
         Ok(answer)
     }
 

@@ -3,13 +3,14 @@
 //! Changes of a master's tree travel as an encoded part of a capture, so every rule on the values of captures holds
 //! for them too. Like the parts of a batch they are decoded by whoever carries them out.
 
-use super::control::{Command, Finding, Outcome, SyncMode};
+use super::control::{Command, Consistent, Finding, Outcome, SyncMode};
 use super::convert::unknown;
 use super::event::{class_from, class_into, path_ok, root};
 use super::{ConvertError, LIST_MAX, NOT_WRITTEN_MAX, PART_BYTES_MAX, PATH_BYTES_MAX};
 use super::{at_most, clip, count_field, proto, required, text};
 use journal::{Lsn, NotWritten, Timestamp, Unwritten, Written};
 use prost::Message;
+use std::time::Duration;
 
 /// Number of `list` in `message NotWrittenList`.
 const LIST_TAG: u32 = 1;
@@ -26,6 +27,13 @@ impl From<(u64, Command)> for proto::Command {
                 ignore_same,
                 skip,
                 definition: Some(definition.into()),
+            }),
+            Command::Consistent(asked) => C::Consistent(proto::ConsistentCommand {
+                cookie: asked.cookie,
+                quiesce: asked.quiesce,
+                thaw: asked.thaw,
+                hold_millis: millis(asked.hold),
+                thaw_millis: millis(asked.thaw_limit),
             }),
             Command::Stop => C::Stop(proto::Nothing {}),
             Command::Suspend => C::Suspend(proto::Nothing {}),
@@ -49,6 +57,13 @@ pub(super) fn command_from(command: proto::command::Command) -> Result<Command, 
             skip: c.skip,
             definition: required("definition", c.definition)?.try_into()?,
         },
+        C::Consistent(c) => Command::Consistent(Consistent {
+            cookie: c.cookie,
+            quiesce: text("quiesce", c.quiesce)?,
+            thaw: text("thaw", c.thaw)?,
+            hold: Duration::from_millis(c.hold_millis),
+            thaw_limit: Duration::from_millis(c.thaw_millis),
+        }),
         C::Stop(_) => Command::Stop,
         C::Suspend(_) => Command::Suspend,
         C::Resume(_) => Command::Resume,
@@ -69,6 +84,11 @@ impl From<(u64, Outcome)> for proto::Reply {
                 captured: lsn.captured,
                 class: class_into(class) as i32,
                 time: time.0,
+            }),
+            Outcome::Consistent { lsn, time, held } => O::Consistent(proto::ConsistentReached {
+                captured: lsn.captured,
+                time: time.0,
+                held_nanos: u64::try_from(held.as_nanos()).unwrap_or(u64::MAX),
             }),
             Outcome::Verified(findings) => {
                 let finding =
@@ -93,6 +113,11 @@ pub(super) fn outcome_from(outcome: proto::reply::Outcome) -> Result<Outcome, Co
             class: class_from(b.class)?,
             time: Timestamp(b.time),
         },
+        O::Consistent(c) => Outcome::Consistent {
+            lsn: Lsn::captured(c.captured),
+            time: Timestamp(c.time),
+            held: Duration::from_nanos(c.held_nanos),
+        },
         O::Verified(v) => {
             at_most("findings", v.findings.len(), LIST_MAX)?;
             let finding = |f: proto::Finding| {
@@ -103,6 +128,10 @@ pub(super) fn outcome_from(outcome: proto::reply::Outcome) -> Result<Outcome, Co
         O::Written(written) => Outcome::Written(written_from(written)?),
         O::Failed(failed) => Outcome::Failed(failed.try_into()?),
     })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is too much for a message is only counted.

@@ -3,6 +3,7 @@
 use super::{Answer, JournalId, MeetingId, Request};
 use bytes::Bytes;
 use journal::{Class, Lsn, Meta, Name, NodeId, Origin, RootNo, SkippedWhat, Timestamp, Written};
+use std::time::Duration;
 
 /// A message of the master.
 #[derive(Clone, Debug, PartialEq)]
@@ -269,6 +270,8 @@ pub enum AgentState {
 pub enum Command {
     /// A barrier with this cookie, of this class if it can be had.
     Barrier { cookie: u64, class: Class },
+    /// A barrier while the application is quiesced, as a unit.
+    Consistent(Consistent),
     /// Capture; synchronize first. On one that runs: done at once.
     Run { mode: SyncMode, ignore_same: bool, skip: bool, definition: Definition },
     /// End capture.
@@ -283,6 +286,21 @@ pub enum Command {
     /// [`journal::master`]. What the master keeps between two commands of a session ends with the last one, or when
     /// another session begins; `number` counts them from 0, so that a master that has lost it notices.
     Write { session: u64, number: u32, part: Bytes, last: bool },
+}
+
+/// A barrier while the application is quiesced. Whatever becomes of it, and of the connection, the master thaws.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consistent {
+    /// Of the barrier.
+    pub cookie: u64,
+    /// For a shell of the master, which runs it only if its own configuration allows it.
+    pub quiesce: String,
+    /// See `quiesce`; empty: there is none.
+    pub thaw: String,
+    /// Thaw begins at the latest so long after quiesce began; whole milliseconds.
+    pub hold: Duration,
+    /// Thaw may take so long; whole milliseconds.
+    pub thaw_limit: Duration,
 }
 
 /// What a synchronization compares.
@@ -301,6 +319,8 @@ pub enum Outcome {
     Done,
     /// The barrier is in the stream at this LSN, with this class and time.
     Barrier { lsn: Lsn, class: Class, time: Timestamp },
+    /// The barrier stands at this LSN with class application, and the application was thawed; it was held for so long.
+    Consistent { lsn: Lsn, time: Timestamp, held: Duration },
     /// What was found.
     Verified(Vec<Finding>),
     /// What came of changes of the tree.

@@ -448,6 +448,11 @@ fn control_messages_survive_the_journey() {
         for outcome in [
             Outcome::Done,
             Outcome::Barrier { lsn: Lsn::captured(random.next()), class, time: random.time() },
+            Outcome::Consistent {
+                lsn: Lsn::captured(random.next()),
+                time: random.time(),
+                held: std::time::Duration::from_nanos(random.next()),
+            },
             Outcome::Verified(vec![finding]),
             Outcome::Written(written(random)),
             Outcome::Failed(failed.clone()),
@@ -524,9 +529,23 @@ fn commands_survive_the_journey() {
         let part = random.bytes(100).into();
         let (session, number) = (random.next(), random.next() as u32);
         let write = Command::Write { session, number, part, last: random.below(2) == 0 };
-        for command in
-            [barrier, run, write, Command::Stop, Command::Suspend, Command::Resume, Command::Verify]
-        {
+        let consistent = Command::Consistent(Consistent {
+            cookie: random.next(),
+            quiesce: random.text(),
+            thaw: random.text(),
+            hold: std::time::Duration::from_millis(random.next()),
+            thaw_limit: std::time::Duration::from_millis(random.next()),
+        });
+        for command in [
+            barrier,
+            consistent,
+            run,
+            write,
+            Command::Stop,
+            Command::Suspend,
+            Command::Resume,
+            Command::Verify,
+        ] {
             check_replica(FromReplica::Command(random.next(), command));
         }
     }

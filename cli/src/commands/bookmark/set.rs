@@ -23,6 +23,9 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     at: String,
+    /// Hold the application still meanwhile, by the scenario's hooks `quiesce` and `thaw`
+    #[arg(long, conflicts_with = "at")]
+    consistent: bool,
 }
 
 /// Sets a bookmark.
@@ -31,7 +34,8 @@ pub struct Args {
 /// Those of the daemon.
 pub async fn run(args: Args, context: &Context) -> Outcome {
     let timeout = Some(duration_to_wire(context.timeout()));
-    let request = v1::SetBookmarkRequest { scenario: args.scenario, name: args.name, at: args.at, timeout };
+    let Args { scenario, name, at, consistent } = args;
+    let request = v1::SetBookmarkRequest { scenario, name, at, timeout, consistent };
     let mut client = context.client().await?;
     let bookmark = context.call(client.journal.set_bookmark(request)).await?;
     context.out.object(&json::bookmark(&bookmark));
@@ -42,5 +46,6 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         local_time(bookmark.time.as_ref()),
         bookmark.class().word()
     ));
+    context.out.talk_of_hold(bookmark.held.as_ref());
     Ok(Exit::Done)
 }

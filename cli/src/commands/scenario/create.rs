@@ -51,6 +51,53 @@ pub struct Args {
     /// is recorded for all that is changed
     #[arg(long)]
     adopt: bool,
+    /// Command for a shell of the master; NAME is `quiesce` (bring the application to rest and hold it there, for
+    /// `--consistent`), `thaw` (let it go on: run whatever happens, twice perhaps), `stop` or `start` (kept; this version
+    /// does not run them). A master on another host runs only what its own configuration allows
+    #[arg(long = "hook", value_name = "NAME=CMD", value_parser = parse_hook)]
+    hooks: Vec<(Hook, String)>,
+    /// The thaw hook begins at the latest so long after the quiesce hook began, and may take as long again
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    hook_timeout: Duration,
+}
+
+/// A hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hook {
+    Quiesce,
+    Thaw,
+    Stop,
+    Start,
+}
+
+/// `NAME=CMD`; the first `=` divides them.
+fn parse_hook(text: &str) -> Result<(Hook, String), String> {
+    let (name, command) = text.split_once('=').ok_or("expected NAME=CMD")?;
+    let hook = match name {
+        "quiesce" => Hook::Quiesce,
+        "thaw" => Hook::Thaw,
+        "stop" => Hook::Stop,
+        "start" => Hook::Start,
+        _ => return Err("the name of a hook is quiesce, thaw, stop or start".to_owned()),
+    };
+    if command.trim().is_empty() {
+        return Err("the command is empty".to_owned());
+    }
+    Ok((hook, command.to_owned()))
+}
+
+/// The last one of a name counts.
+fn hooks(given: Vec<(Hook, String)>, timeout: Duration) -> v1::Hooks {
+    let mut hooks = v1::Hooks { timeout: Some(duration_to_wire(timeout)), ..v1::Hooks::default() };
+    for (hook, command) in given {
+        match hook {
+            Hook::Quiesce => hooks.quiesce = command,
+            Hook::Thaw => hooks.thaw = command,
+            Hook::Stop => hooks.stop = command,
+            Hook::Start => hooks.start = command,
+        }
+    }
+    hooks
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -122,6 +169,7 @@ impl Args {
             spool_max_bytes: Some(self.spool_max),
             auto_resync: auto_resync.into(),
             adopt: self.adopt,
+            hooks: Some(hooks(self.hooks, self.hook_timeout)),
         })
     }
 }

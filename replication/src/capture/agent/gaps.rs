@@ -147,7 +147,9 @@ impl Runner {
                 continue;
             }
             let barrier = self.barriers.swap_remove(number);
-            let marker = Marker::Barrier { cookie: barrier.cookie, class: barrier.class };
+            let exact = self.gaps.is_empty() && self.synchronization.is_none();
+            let class = barrier.standing.class(exact);
+            let marker = Marker::Barrier { cookie: barrier.cookie, class };
             let lsn = self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
             // Whoever asked may have given up.
             let _ = barrier.reply.send(Ok(lsn));

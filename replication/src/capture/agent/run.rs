@@ -1,5 +1,6 @@
 //! The loop of the agent's thread.
 
+use super::hold::Standing;
 use super::status::{State, Status};
 use super::write::{SAFE_LOOK, Writing};
 use super::{Command, Start};
@@ -10,7 +11,7 @@ use crate::capture::watch::Why;
 use crate::capture::{CaptureError, SinkError};
 use crate::chain::chain;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use journal::{Class, Edge, GapCause, Lsn, Name, NodeId, RootNo, Timestamp};
+use journal::{Edge, GapCause, Lsn, Name, NodeId, RootNo, Timestamp};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -31,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Barrier {
     pub(super) name: String,
     pub(super) cookie: u64,
-    pub(super) class: Class,
+    pub(super) standing: Standing,
     pub(super) reply: Sender<Result<Lsn, CaptureError>>,
     /// Set when the cookie came out.
     pub(super) epoch: Option<u64>,
@@ -236,7 +237,9 @@ impl Runner {
     fn take_commands(&mut self) -> Result<Next, CaptureError> {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Barrier { cookie, class, reply }) => self.begin_barrier(cookie, class, reply)?,
+                Ok(Command::Barrier { cookie, standing, reply }) => {
+                    self.begin_barrier(cookie, standing, reply)?;
+                }
                 Ok(Command::Rescan { root, cause }) => {
                     for root in root.map_or_else(|| self.all_roots(), |root| vec![root]) {
                         self.open_gap(root, cause)?;
@@ -254,13 +257,13 @@ impl Runner {
     fn begin_barrier(
         &mut self,
         cookie: u64,
-        class: Class,
+        standing: Standing,
         reply: Sender<Result<Lsn, CaptureError>>,
     ) -> Result<(), CaptureError> {
         self.barrier_count += 1;
         let name = format!("{COOKIE_PREFIX}{}-{}", std::process::id(), self.barrier_count);
         self.write_cookie(&name)?;
-        self.barriers.push(Barrier { name, cookie, class, reply, epoch: None });
+        self.barriers.push(Barrier { name, cookie, standing, reply, epoch: None });
         Ok(())
     }
 

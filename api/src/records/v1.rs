@@ -1,0 +1,84 @@
+//! Layouts that were replaced, frozen, and how they are read now.
+//!
+//! Written no more. Version 1 of a definition has no hooks.
+
+use super::{Record, ScenarioCreated, ScenarioUpdated, decode_exactly};
+use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType};
+use crate::engine::EngineError;
+use crate::server_journal::RecordKind;
+use bincode::{Decode, Encode};
+use journal::Timestamp;
+use std::time::Duration;
+use wire::codes;
+
+/// Kind of a [`ScenarioChanged`] that says a scenario was defined.
+const SCENARIO_CREATED: u16 = 0x0101;
+/// Kind of a [`ScenarioChanged`] that says a scenario has another definition.
+const SCENARIO_UPDATED: u16 = 0x0201;
+
+#[derive(Encode, Decode)]
+struct DefinitionV1 {
+    name: String,
+    kind: ScenarioType,
+    master: Option<String>,
+    roots: Vec<Root>,
+    excludes: Vec<String>,
+    capture: CaptureMode,
+    rewind: bool,
+    retention: Duration,
+    journal_bytes_max: u64,
+    spool_bytes_max: u64,
+    auto_resync: AutoResync,
+    adopt: bool,
+}
+
+#[derive(Encode, Decode)]
+struct ScenarioChanged {
+    id: u64,
+    time: Timestamp,
+    definition: DefinitionV1,
+}
+
+impl From<DefinitionV1> for Definition {
+    fn from(old: DefinitionV1) -> Self {
+        Definition {
+            name: old.name,
+            kind: old.kind,
+            master: old.master,
+            roots: old.roots,
+            excludes: old.excludes,
+            capture: old.capture,
+            rewind: old.rewind,
+            retention: old.retention,
+            journal_bytes_max: old.journal_bytes_max,
+            spool_bytes_max: old.spool_bytes_max,
+            auto_resync: old.auto_resync,
+            adopt: old.adopt,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+/// A record of an earlier version, as one of today.
+///
+/// # Errors
+/// `DAMAGED` for bytes that are none, `NEWER_FORMAT` for kinds not known here.
+pub(super) fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Record, EngineError> {
+    let changed = || decode_exactly::<ScenarioChanged>(bytes);
+    Ok(match kind.0 {
+        SCENARIO_CREATED => {
+            let ScenarioChanged { id, time, definition } = changed()?;
+            Record::ScenarioCreated(ScenarioCreated { id, time, definition: definition.into() })
+        }
+        SCENARIO_UPDATED => {
+            let ScenarioChanged { id, time, definition } = changed()?;
+            Record::ScenarioUpdated(ScenarioUpdated { id, time, definition: definition.into() })
+        }
+        other => {
+            return Err(EngineError::new(
+                &codes::NEWER_FORMAT,
+                format!("the server journal holds a record of kind {other:#06x}"),
+            ));
+        }
+    })
+}
