@@ -1,5 +1,7 @@
 //! Between the engine's types and the messages of the API.
 
+mod backups;
+
 use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{
     Bookmark, Change, Counts, Damage, DiffSums, EngineError, Finding, Flushed, JournalStats, Level, Onto,

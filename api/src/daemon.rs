@@ -13,7 +13,11 @@ use crate::jobs::{JobStore, Jobs, Limits, Runner};
 use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
-use crate::services::{EngineRunner, JobsService, JournalService, ScenariosService, Shared};
+use crate::services::{
+    EngineRunner, JobsService, JournalService, RepositoriesService, ScenariosService, SessionsService, Shared,
+};
+use crate::store::Layout;
+use crate::vault::Vault;
 use parking_lot::RwLock;
 use replication::hooks::HooksAllowed;
 use replication::stream::replica::tune;
@@ -30,7 +34,9 @@ use tonic::transport::Server;
 use wire::client::MESSAGE_BYTES_MAX;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
+use wire::v1::repositories_server::RepositoriesServer;
 use wire::v1::scenarios_server::ScenariosServer;
+use wire::v1::sessions_server::SessionsServer;
 use wire::{Endpoint, codes};
 
 /// Shares of the 30 seconds within which a stop must be over.
@@ -60,6 +66,8 @@ pub struct EngineContext {
     pub options: Arc<Options>,
     /// The scenarios there are; the engine changes them through it.
     pub registry: Arc<Registry>,
+    /// Repositories and sessions.
+    pub vault: Arc<Vault>,
     /// The activity log, for what happens outside of calls.
     pub activity: Activity,
     /// For the parts that need one, such as the stream.
@@ -227,11 +235,13 @@ async fn open_parts(options: Arc<Options>, wiring: Arc<dyn Wiring>) -> Result<Pa
         let together = options.master.is_some() && options.replica.is_some();
         let placement = if together { Placement::Together } else { Placement::Apart };
         let registry = Arc::new(Registry::open(Arc::clone(&journal), trees, placement)?);
+        let secrets = Layout::new(options.data.clone()).secrets();
+        let vault = Arc::new(Vault::open(Arc::clone(&journal), secrets, runtime.clone())?);
         let activity = Activity::new(Arc::clone(&journal));
         let store = JobStore::open(&options.data.join("projections").join("jobs"), journal.as_ref())?;
         let jobs = Jobs::open(journal, store, activity.clone(), Limits::default())?;
         let wired =
-            wiring.engine(EngineContext { options, registry, activity: activity.clone(), runtime })?;
+            wiring.engine(EngineContext { options, registry, vault, activity: activity.clone(), runtime })?;
         wired.engine.start()?;
         Ok(Parts { jobs, engine: wired.engine, activity, routes: wired.routes })
     });
@@ -256,17 +266,25 @@ async fn router(
         ScenariosServer::new(ScenariosService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let journal =
         JournalServer::new(JournalService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let repositories = RepositoriesServer::new(RepositoriesService(shared.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let sessions =
+        SessionsServer::new(SessionsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
     health.set_serving::<JobsServer<JobsService>>().await;
+    health.set_serving::<RepositoriesServer<RepositoriesService>>().await;
+    health.set_serving::<SessionsServer<SessionsService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(scenarios)
         .add_service(journal)
-        .add_service(jobs);
+        .add_service(jobs)
+        .add_service(repositories)
+        .add_service(sessions);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

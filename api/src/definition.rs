@@ -166,7 +166,7 @@ impl Definition {
     /// # Errors
     /// `BAD_NAME`, `BAD_SETTING`, `ROOTS_OVERLAP`.
     pub fn check(&self, placement: Placement) -> Result<(), EngineError> {
-        check_name(&self.name)?;
+        check_name(&self.name, "scenario")?;
         let limit = usize::from(journal::RootNo::COUNT_MAX);
         if self.roots.is_empty() || self.roots.len() > limit {
             return Err(bad_setting("root", &self.roots.len().to_string(), &format!("1 to {limit} roots")));
@@ -318,7 +318,8 @@ fn bad_setting(key: &str, value: &str, expected: &str) -> EngineError {
 }
 
 /// The name becomes a directory below the data directory, so it is kept to what no file system and no shell minds.
-fn check_name(name: &str) -> Result<(), EngineError> {
+/// `of` says what is named.
+pub(crate) fn check_name(name: &str, of: &str) -> Result<(), EngineError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let good = name.len() <= NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -327,7 +328,7 @@ fn check_name(name: &str) -> Result<(), EngineError> {
     if good {
         Ok(())
     } else {
-        Err(EngineError::new(&codes::BAD_NAME, format!("{name:?} cannot be the name of a scenario")))
+        Err(EngineError::new(&codes::BAD_NAME, format!("{name:?} cannot be the name of a {of}")))
     }
 }
 

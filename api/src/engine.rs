@@ -5,10 +5,12 @@
 //! scenarios come as they were typed; an unknown one is `NO_SUCH_SCENARIO`. A method that fails has changed nothing,
 //! unless its documentation says otherwise.
 
+mod backups;
 mod error;
 mod rewinds;
 mod types;
 
+pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use types::{
@@ -120,6 +122,17 @@ pub trait Engine: Send + Sync + 'static {
     fn journal_verify(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<VerifyReport>;
     /// Makes the projections anew from the journal.
     fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport>;
+
+    /// Remembers a repository, and makes it unless there is one at the place (`REPOSITORY_EXISTS`, `BAD_URL`,
+    /// `WRONG_PASSWORD`, `STORE_UNAVAILABLE` ...).
+    fn add_repository(&self, repository: NewRepository) -> EngineResult<Repository>;
+    /// All of them, by name.
+    fn list_repositories(&self) -> EngineResult<Vec<Repository>>;
+    /// Makes a session of each root and waits until they are durable (`NO_SUCH_REPOSITORY`, `BACKUP_FAILED` ...). What
+    /// an attempt stored before it failed is found again by the next.
+    fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
+    /// Sessions this daemon made, newest first.
+    fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

@@ -6,6 +6,7 @@
 
 mod adopting;
 mod answers;
+mod backing;
 mod calls;
 mod consistent;
 mod control;
@@ -27,10 +28,10 @@ pub(crate) use running::random_cookie;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult,
-    Finding, FlushRequest, Flushed, JournalStats, Level, Point, PointsQuery, Progress, RebuildReport,
-    ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
-    State, Status, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
+    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, NewRepository, Point,
+    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
+    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -245,6 +246,26 @@ impl Engine for Host {
     fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport> {
         let scene = self.stopped_scene(scenario)?;
         scene.journal_rebuild(progress)
+    }
+
+    fn add_repository(&self, repository: NewRepository) -> EngineResult<Repository> {
+        let added = self.context.vault.add(&repository)?;
+        let made = if added.created { "made and added" } else { "added" };
+        let text = format!("repository \"{}\" ({}) was {made}", added.name, added.url);
+        self.context.activity.write(Level::Info, "", None, &text);
+        Ok(added)
+    }
+
+    fn list_repositories(&self) -> EngineResult<Vec<Repository>> {
+        Ok(self.context.vault.list())
+    }
+
+    fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport> {
+        self.scene(&request.scenario)?.backup(request, progress)
+    }
+
+    fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>> {
+        Ok(self.context.vault.sessions(query))
     }
 
     fn start(&self) -> EngineResult<()> {

@@ -167,7 +167,8 @@ impl Jobs {
             return Ok(known);
         }
         if submission.exclusive
-            && let Some(holder) = queue.live.values().find(|live| live.holds(&submission.scenario))
+            && let Some(holder) =
+                queue.live.values().find(|live| live.holds(&submission.scenario, submission.kind))
         {
             let (id, kind) = (holder.id().0, holder.kind().word());
             let message = format!("job {id} ({kind}) is attached to scenario \"{}\"", submission.scenario);

@@ -2,7 +2,7 @@
 //!
 //! A call comes through a door ([`listen`]) past the policy ([`auth`]) to a service ([`services`]), which asks the
 //! [`engine`] on a thread that may block. What takes long becomes a job ([`jobs`]). Scenarios ([`registry`]), jobs and
-//! the activity log ([`activity`]) are records ([`records`]) of one server journal ([`server_journal`]); whatever else
+//! the activity log ([`activity`]), repositories and sessions ([`vault`]) are records ([`records`]) of one server journal ([`server_journal`]); whatever else
 //! is kept about them is a projection. [`daemon`] puts it together, [`config`] says how.
 //!
 //! Everything below the trait [`engine::Engine`] is blocking code of other crates; everything above it knows no file
@@ -28,6 +28,7 @@ pub mod segment_journal;
 pub mod server_journal;
 mod services;
 pub mod store;
+pub mod vault;
 pub mod wiring;
 
 #[cfg(test)]

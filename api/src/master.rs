@@ -15,10 +15,10 @@ use crate::config::ReplicaEndpoint;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult,
-    Finding, FlushRequest, Flushed, JournalStats, Point, PointsQuery, Progress, RebuildReport, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Status,
-    VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
+    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, NewRepository, Point,
+    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
+    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, Status, VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
@@ -111,6 +111,22 @@ impl Engine for MasterEngine {
 
     fn run(&self, _: &str, _: &RunOptions, _: &dyn Progress) -> EngineResult<RunReport> {
         self.elsewhere("running a scenario")
+    }
+
+    fn add_repository(&self, _: NewRepository) -> EngineResult<Repository> {
+        self.elsewhere("adding a repository")
+    }
+
+    fn list_repositories(&self) -> EngineResult<Vec<Repository>> {
+        self.elsewhere("listing repositories")
+    }
+
+    fn backup(&self, _: &BackupRequest, _: &dyn Progress) -> EngineResult<BackupReport> {
+        self.elsewhere("a backup")
+    }
+
+    fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
+        self.elsewhere("listing sessions")
     }
 
     fn stop(&self, _: &str) -> EngineResult<Status> {

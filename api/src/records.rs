@@ -141,6 +141,70 @@ pub struct LogWritten {
     pub text: String,
 }
 
+/// A repository was added.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RepositoryAdded {
+    /// Never used twice.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Its name here.
+    pub name: String,
+    /// Where it lies.
+    pub url: String,
+    /// The id in its config: 64 hexadecimal digits.
+    pub repository: String,
+    /// Whether it was made then.
+    pub created: bool,
+    /// What the store did with exclusive puts: 0 not looked at, 1 honoured, 2 ignored, 3 refused.
+    pub conditional_put: u8,
+}
+
+/// A session is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SessionMade {
+    /// When.
+    pub time: Timestamp,
+    /// Id of the repository here.
+    pub repository: u64,
+    /// Id of the scenario.
+    pub scenario: u64,
+    /// Its name then.
+    pub scenario_name: String,
+    /// Id of the journal that the LSN is of.
+    pub journal: [u8; 16],
+    /// SHA-256 that names the session record.
+    pub session: [u8; 32],
+    /// SHA-256 that names its root tree.
+    pub tree: [u8; 32],
+    /// Path of the root on the master.
+    pub entity: Vec<u8>,
+    /// Host name of the master.
+    pub master: String,
+    /// Captured part of the LSN.
+    pub lsn_captured: u64,
+    /// Local part of the LSN.
+    pub lsn_local: u64,
+    /// Of the point, by the master's clock.
+    pub point_time: Timestamp,
+    /// 0 fuzzy, 1 crash, 2 application.
+    pub class: u8,
+    /// Objects looked at that are no directories.
+    pub files: u64,
+    /// Directories looked at.
+    pub directories: u64,
+    /// Bytes of the files looked at.
+    pub bytes: u64,
+    /// Bytes read from the replica.
+    pub bytes_read: u64,
+    /// New bytes, as stored.
+    pub bytes_stored: u64,
+    /// Objects that are not in it.
+    pub missed: u64,
+    /// Made from what changed since the session before.
+    pub incremental: bool,
+}
+
 /// One record of the server journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -163,6 +227,10 @@ pub enum Record {
     JobFinished(JobFinished),
     /// A line of the activity log.
     LogWritten(LogWritten),
+    /// A repository was added.
+    RepositoryAdded(RepositoryAdded),
+    /// A session is durable.
+    SessionMade(SessionMade),
 }
 
 /// Ties each variant to its number, in both directions.
@@ -218,6 +286,8 @@ kinds! {
     JobCancelRequested = 0x1301,
     JobFinished = 0x1401,
     LogWritten = 0x2101,
+    RepositoryAdded = 0x3101,
+    SessionMade = 0x4101,
 }
 
 /// Decodes a value that fills the bytes to the last; the limit keeps a hostile length from being allocated.

@@ -5,13 +5,17 @@
 
 mod jobs;
 mod journal;
+mod repositories;
 mod runner;
 mod scenarios;
+mod sessions;
 
 pub use jobs::JobsService;
 pub use journal::JournalService;
+pub use repositories::RepositoriesService;
 pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
+pub use sessions::SessionsService;
 
 use crate::activity::Activity;
 use crate::auth::Peer;

@@ -79,6 +79,12 @@ impl Layout {
         self.data.join("cookies").join(scenario)
     }
 
+    /// Passwords of repositories.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
+    }
+
     /// What says how to thaw applications that are held, a file a scenario.
     #[must_use]
     pub fn held(&self) -> PathBuf {

@@ -1,7 +1,8 @@
 //! What may be typed. Help, man page and completions are made from this.
 
 use crate::commands::{
-    bookmark, completions, diff, explain, flush, job, journal, log, man, points, rewind, scenario, tour,
+    backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rewind,
+    scenario, session, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -115,6 +116,14 @@ pub enum Command {
     /// The journal of a scenario
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Places where backups are kept
+    #[command(subcommand)]
+    Repository(repository::Command),
+    /// Store a point of a scenario in a repository, a session for each root
+    Backup(backup::Args),
+    /// What backups made
+    #[command(subcommand)]
+    Session(session::Command),
     /// Long operations
     #[command(subcommand)]
     Job(job::Command),

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod backup;
 pub mod bookmark;
 pub mod completions;
 pub mod diff;
@@ -10,8 +11,10 @@ pub mod journal;
 pub mod log;
 pub mod man;
 pub mod points;
+pub mod repository;
 pub mod rewind;
 pub mod scenario;
+pub mod session;
 pub mod tour;
 
 use crate::Outcome;
@@ -35,6 +38,9 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Rewind(args) => rewind::run(args, context).await,
         Command::Diff(args) => diff::run(args, context).await,
         Command::Journal(command) => journal::run(command, context).await,
+        Command::Repository(command) => repository::run(command, context).await,
+        Command::Backup(args) => backup::run(args, context).await,
+        Command::Session(command) => session::run(command, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Log(args) => log::run(args, context).await,
         // The tour runs command lines of its own, so its future would contain itself.

@@ -154,6 +154,44 @@ pub fn flushed(flushed: &v1::FlushResponse) -> Value {
     put_held(value, flushed.held.as_ref())
 }
 
+/// A repository.
+#[must_use]
+pub fn repository(repository: &v1::Repository) -> Value {
+    json!({
+        "name": repository.name,
+        "url": repository.url,
+        "id": repository.id,
+        "added": utc_time(repository.added.as_ref()),
+        "created": repository.created,
+        "conditional_put": text(&repository.conditional_put),
+    })
+}
+
+/// A session.
+#[must_use]
+pub fn session(session: &v1::Session) -> Value {
+    let mut map = object(json!({
+        "id": session.id,
+        "scenario": session.scenario,
+        "master": session.master,
+        "time": utc_time(session.time.as_ref()),
+        "lsn": lsn(session.lsn.as_ref()),
+        "class": session.class().word(),
+        "files": session.files,
+        "directories": session.directories,
+        "bytes": session.bytes,
+        "bytes_read": session.bytes_read,
+        "bytes_stored": session.bytes_stored,
+        "missed": session.missed,
+        "incremental": session.incremental,
+        "repository": session.repository,
+        "tree": session.tree,
+        "verified": Value::Null,
+    }));
+    put_path(&mut map, "entity", &session.entity);
+    map.into()
+}
+
 /// A bookmark.
 #[must_use]
 pub fn bookmark(bookmark: &v1::Bookmark) -> Value {
@@ -338,12 +376,30 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
                 "elapsed_seconds": seconds(report.elapsed.as_ref()),
             })
         }
+        Some(Report::Backup(report)) => json!({
+            "snapshot": Value::Null,
+            "lsn": lsn(report.lsn.as_ref()),
+            "time": utc_time(report.time.as_ref()),
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
+            "throughput_bytes_per_second": throughput(report),
+            "sessions": report.sessions.iter().map(session).collect::<Vec<_>>(),
+            "skipped": skipped(&report.missed),
+            "skipped_count": report.sessions.iter().map(|session| session.missed).sum::<u64>(),
+            "notes": report.notes,
+        }),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,
             "rows": report.rows,
             "elapsed_seconds": seconds(report.elapsed.as_ref()),
         }),
     })
+}
+
+/// Bytes of the files looked at, by the time it took.
+fn throughput(report: &v1::BackupReport) -> Value {
+    let bytes: u64 = report.sessions.iter().map(|session| session.bytes).sum();
+    let elapsed = report.elapsed.as_ref().and_then(duration_from_wire).unwrap_or_default().as_secs_f64();
+    if elapsed > 0.0 { ((bytes as f64 / elapsed) as u64).into() } else { Value::Null }
 }
 
 fn job_error(error: &v1::Error) -> Value {

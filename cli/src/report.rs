@@ -19,6 +19,7 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Resume(report) => resume(out, name, report),
         Report::Rewind(report) => rewind(out, name, report),
         Report::Verify(report) => verify(out, name, report),
+        Report::Backup(report) => backup(out, name, report),
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());
@@ -94,6 +95,29 @@ fn verify(out: &Output, name: &str, report: &v1::VerifyReport) {
         let place = format!("{} at offset {}", path_text(&damage.file), damage.offset);
         out.data(&format!("  {}: {}", style(place).red(), damage.what));
     }
+}
+
+fn backup(out: &Output, name: &str, report: &v1::BackupReport) {
+    for session in &report.sessions {
+        let (files, directories) = (count(session.files, "file"), count(session.directories, "directory"));
+        let looked = if session.incremental { "changed" } else { "stored" };
+        out.data(&format!(
+            "session {} of {}: {files} in {directories} {looked}, {} read, {} stored",
+            session.id.get(..8).unwrap_or(&session.id),
+            path_text(&session.entity),
+            format_size(session.bytes_read),
+            format_size(session.bytes_stored)
+        ));
+    }
+    for note in &report.notes {
+        out.talk(note);
+    }
+    let (lsn, time) = (lsn_text(report.lsn.as_ref()), local_time(report.time.as_ref()));
+    out.data(&format!(
+        "\"{name}\" as of LSN {lsn} ({time}) is backed up, in {}",
+        elapsed(report.elapsed.as_ref())
+    ));
+    skipped(out, &report.missed, report.sessions.iter().map(|session| session.missed).sum());
 }
 
 fn places(number: usize) -> String {

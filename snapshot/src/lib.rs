@@ -10,4 +10,5 @@
 
 pub mod catalog;
 pub mod repository;
+pub mod session;
 pub mod store;

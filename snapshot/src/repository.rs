@@ -51,7 +51,7 @@ use id::CONFIG_NAME;
 use index::{INDEX_FILE_BYTES_MAX, Index as Table};
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -80,6 +80,8 @@ pub struct Repository {
     config: Config,
     options: RepositoryOptions,
     codecs: CodecPool,
+    /// Sessions that were proved whole by this process, and how often blobs had left the index then.
+    proofs: Mutex<HashMap<Id, u64>>,
     index: OnceLock<Table>,
     /// The index files that are in `index`. Held while some are read or written, so that a reload cannot miss what is
     /// being saved.
@@ -151,8 +153,9 @@ impl Repository {
         options: RepositoryOptions,
     ) -> Self {
         let codecs = CodecPool::new(options.level);
+        let proofs = Mutex::default();
         let (index, index_files) = (OnceLock::new(), Mutex::default());
-        Self { store, key, key_id, config, options, codecs, index, index_files }
+        Self { store, key, key_id, config, options, codecs, proofs, index, index_files }
     }
 
     /// Where the objects lie.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod adopt;
+mod backups;
 mod block_sync;
 mod consistent;
 mod crash;
@@ -29,6 +30,7 @@ mod real_dir;
 mod refusals;
 mod restart;
 mod rewinds;
+mod sessions;
 mod sparse;
 mod tidy;
 mod two_processes;

@@ -32,10 +32,10 @@ fn roots() {
 #[test]
 fn names() {
     for name in ["docs", "Docs-2", "a.b_c", "0"] {
-        assert!(check_name(name).is_ok(), "{name}");
+        assert!(check_name(name, "scenario").is_ok(), "{name}");
     }
     for name in ["", "-a", ".a", "a/b", "a b", "\u{e4}", "server", &"x".repeat(65)] {
-        assert_eq!(check_name(name).unwrap_err().code().id, "RW1013", "{name}");
+        assert_eq!(check_name(name, "scenario").unwrap_err().code().id, "RW1013", "{name}");
     }
 }
 

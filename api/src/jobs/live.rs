@@ -68,10 +68,14 @@ impl Live {
         self.inner.lock().row.submitted.request.clone()
     }
 
-    /// Whether it keeps other exclusive jobs of the scenario out.
-    pub(super) fn holds(&self, scenario: &str) -> bool {
+    /// Whether it keeps another exclusive job of the scenario out. Backups read a view and change nothing: they keep
+    /// each other out, and who takes the tables away that they read.
+    pub(super) fn holds(&self, scenario: &str, other: v1::JobKind) -> bool {
         let inner = self.inner.lock();
-        inner.row.submitted.exclusive && inner.row.submitted.scenario == scenario
+        let reads = |kind| kind == v1::JobKind::Backup;
+        let rebuilds = |kind| kind == v1::JobKind::JournalRebuild;
+        let alike = reads(self.kind) == reads(other) || rebuilds(self.kind) || rebuilds(other);
+        alike && inner.row.submitted.exclusive && inner.row.submitted.scenario == scenario
     }
 
     /// Whether an attempt was made, by this daemon or one before.

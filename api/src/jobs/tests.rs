@@ -147,6 +147,24 @@ fn one_exclusive_job_a_scenario() {
     assert!(jobs.shutdown(Duration::from_secs(5)));
 }
 
+/// A backup changes nothing: on the worst day a rewind does not wait for it. A second backup does.
+#[test]
+fn backups_keep_only_each_other_out() {
+    let (world, runner) = (World::new(), Arc::<Waiting>::default());
+    let jobs = world.open(&runner, Limits::default());
+    let backup = || Submission { kind: v1::JobKind::Backup, ..submission("a") };
+    jobs.submit(backup()).unwrap();
+    jobs.submit(submission("a")).unwrap();
+    let refused = jobs.submit(backup()).unwrap_err();
+    assert_eq!(refused.code().id, "RW0470");
+    assert!(refused.to_string().contains("job 1 (backup)"), "{refused}");
+    assert!(jobs.submit(submission("a")).unwrap_err().to_string().contains("job 2 (run)"));
+    let rebuild = |scenario| Submission { kind: v1::JobKind::JournalRebuild, ..submission(scenario) };
+    jobs.submit(Submission { scenario: "b".into(), ..backup() }).unwrap();
+    assert!(jobs.submit(rebuild("b")).unwrap_err().to_string().contains("job 3 (backup)"));
+    assert!(jobs.shutdown(Duration::from_secs(5)));
+}
+
 #[test]
 fn bounded() {
     let (world, runner) = (World::new(), Arc::<Waiting>::default());

@@ -67,6 +67,47 @@ fn golden_bytes() {
         Record::LogWritten(LogWritten { time, level: 1, scenario: "d".into(), job: 0, text: "t".into() }),
         "fc00943577020164000174",
     );
+    check(
+        Record::RepositoryAdded(RepositoryAdded {
+            id: 1,
+            time,
+            name: "offsite".into(),
+            url: "file:///r".into(),
+            repository: "ab".into(),
+            created: true,
+            conditional_put: 1,
+        }),
+        "01fc00943577076f6666736974650966696c653a2f2f2f720261620101",
+    );
+    check(
+        Record::SessionMade(session_made(time)),
+        "fc00943577010204646f63730303030303030303030303030303030304040404040404040404040404040404040404040404040404040404040404040505050505050505050505050505050505050505050505050505050505050505092f7372762f646f6373016dfb2c0106fc00943577020708090a0b0c01",
+    );
+}
+
+fn session_made(time: Timestamp) -> SessionMade {
+    SessionMade {
+        time,
+        repository: 1,
+        scenario: 2,
+        scenario_name: "docs".into(),
+        journal: [3; 16],
+        session: [4; 32],
+        tree: [5; 32],
+        entity: b"/srv/docs".to_vec(),
+        master: "m".into(),
+        lsn_captured: 300,
+        lsn_local: 6,
+        point_time: time,
+        class: 2,
+        files: 7,
+        directories: 8,
+        bytes: 9,
+        bytes_read: 10,
+        bytes_stored: 11,
+        missed: 12,
+        incremental: true,
+    }
 }
 
 /// What earlier versions wrote: these bytes are never changed.

@@ -1,6 +1,7 @@
 //! From the stored request of a job to the engine, and from its report to the result.
 
 use super::journal::rewind_from_wire;
+use super::sessions::backup_from_wire;
 use crate::convert::sync_mode_from_wire;
 use crate::engine::{Engine, EngineError, Progress, RunOptions};
 use crate::jobs::{Ended, Runner};
@@ -78,6 +79,12 @@ impl Runner for EngineRunner {
             JobKind::JournalRebuild => {
                 let request: v1::JournalJobRequest = decode(request)?;
                 Ok(ended(Report::Rebuild(self.0.journal_rebuild(&request.scenario, progress)?.into()), 0))
+            }
+            JobKind::Backup => {
+                let request = backup_from_wire(decode(request)?)?;
+                let report = self.0.backup(&request, progress)?;
+                let missed = report.sessions.iter().map(|session| session.missed).sum();
+                Ok(ended(Report::Backup(report.into()), missed))
             }
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))

@@ -68,6 +68,7 @@ impl Scenarios for ScenariosService {
     ) -> Result<Response<v1::DeleteScenarioResponse>, Status> {
         let name = request.into_inner().name;
         let report = self.0.call(move |shared| {
+            no_backup(shared, &name)?;
             let report = shared.engine.delete(&name)?;
             shared.activity.write(Level::Info, &name, None, "scenario was deleted");
             Ok(report)
@@ -164,6 +165,24 @@ impl Scenarios for ScenariosService {
         };
         let flushed = self.0.call(move |shared| shared.engine.flush(&request.name, &wanted)).await?;
         Ok(Response::new(flushed.into()))
+    }
+}
+
+/// A backup reads the tables and the journal that a deletion removes. None begins in between: for it the scenario has to
+/// be opened, and a scenario that is going cannot be.
+fn no_backup(shared: &Shared, scenario: &str) -> EngineResult<()> {
+    let filter = JobFilter { scenario: Some(scenario.to_owned()), ..JobFilter::default() };
+    let jobs = shared.jobs.list(&filter)?;
+    let running = |job: &&v1::Job| job.kind() == JobKind::Backup && job.state() != JobState::Done;
+    match jobs.iter().find(running) {
+        None => Ok(()),
+        Some(job) => {
+            let message = format!("job {} (backup) reads scenario \"{scenario}\"", job.id);
+            Err(EngineError::new(&codes::BUSY, message).advise(format!(
+                "Wait for it or cancel it (`restorectl job cancel {}`), then try again.",
+                job.id
+            )))
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use crate::endpoint::{Endpoint, SocketName};
 use crate::failure::Failure;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
+use crate::v1::repositories_client::RepositoriesClient;
 use crate::v1::scenarios_client::ScenariosClient;
+use crate::v1::sessions_client::SessionsClient;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +48,10 @@ pub struct Client {
     pub journal: JournalClient<Channel>,
     /// Jobs and log.
     pub jobs: JobsClient<Channel>,
+    /// Places of sessions.
+    pub repositories: RepositoriesClient<Channel>,
+    /// Backups.
+    pub sessions: SessionsClient<Channel>,
 }
 
 impl Client {
@@ -78,7 +84,10 @@ impl Client {
         Client {
             scenarios: ScenariosClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             journal: JournalClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
-            jobs: JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            repositories: RepositoriesClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            sessions: SessionsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }
 }

@@ -98,6 +98,11 @@ catalogue! {
         "the scenario cannot be suspended, or its application not quiesced"
         reason "Only a scenario that replicates can be suspended. With `--consistent`: the quiesce hook failed, hung or died, or the barrier did not come through while the application was held; the thaw hook has run."
         action "Look at `restorectl scenario status`; run the scenario first, or wait until synchronization has completed. Correct the hook; what it wrote is in the log of the daemon on the master.";
+    /// Sessions could not be made.
+    BACKUP_FAILED = "RW0458" "backup" Failed Internal
+        "the backup could not be made"
+        reason "Making or storing the sessions failed; the message says where."
+        action "See the log of the job and of the daemon, remove the cause, and try again.";
     /// The peer may not do this.
     NOT_PERMITTED = "RW0459" "api" NotPermitted PermissionDenied
         "insufficient credentials"
@@ -339,6 +344,56 @@ catalogue! {
         "the thaw hook failed"
         reason "The point was captured while the application was held, but the hook that lets it go on failed, hung or died."
         action "Make sure at once that the application goes on, then correct the hook: its output is in the log of the daemon on the master, which runs it again when it starts.";
+    /// No such repository.
+    NO_SUCH_REPOSITORY = "RW1050" "repository" NotFound NotFound
+        "no such repository"
+        reason "No repository has this name."
+        action "`restorectl repository list` shows them; `restorectl repository add NAME URL` adds one.";
+    /// Name taken.
+    REPOSITORY_EXISTS = "RW1051" "repository" Refused AlreadyExists
+        "the repository exists already"
+        reason "Another repository has this name, or the same place has another name."
+        action "Choose another name, or use the repository that is there.";
+    /// Not an address.
+    BAD_URL = "RW1052" "repository" Usage InvalidArgument
+        "the address is not understood"
+        reason "The address names no kind of store that this version knows, or misses a part."
+        action "Write file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.";
+    /// Password.
+    WRONG_PASSWORD = "RW1053" "repository" NotPermitted PermissionDenied
+        "the password opens no key of the repository"
+        reason "The password is wrong, or its key was removed."
+        action "Give the right password with --password-file; without one of its passwords nobody can read a repository.";
+    /// Does not answer.
+    STORE_UNAVAILABLE = "RW1054" "repository" Failed Unavailable
+        "the store does not answer"
+        reason "The store cannot be reached, or answers with failures; calls have been repeated for a while."
+        action "Check the address, the network and the store, then try again: a backup goes on where it was.";
+    /// Rights.
+    STORE_NOT_PERMITTED = "RW1055" "repository" NotPermitted PermissionDenied
+        "the store does not permit it"
+        reason "Credentials are missing or wrong, or do not allow the operation."
+        action "Give the daemon credentials in its environment or in the files that docs/stores.md names.";
+    /// Room.
+    STORE_FULL = "RW1056" "repository" Failed ResourceExhausted
+        "the store is full"
+        reason "The file system or the quota of the store has no room left."
+        action "Make room (`forget` and `prune` give space back), then try again.";
+    /// Lock.
+    REPOSITORY_LOCKED = "RW1057" "repository" Refused FailedPrecondition
+        "the repository is locked"
+        reason "Another program works on the repository alone, and its lock is not stale."
+        action "Wait until it has ended.";
+    /// Rot.
+    REPOSITORY_DAMAGED = "RW1058" "repository" Differs DataLoss
+        "the repository is damaged"
+        reason "Stored bytes are not what was written; the message names the object."
+        action "Keep a copy of it; `restic check --read-data` lists what is damaged; a new backup stores again what is missing.";
+    /// Version.
+    REPOSITORY_VERSION = "RW1059" "repository" Failed FailedPrecondition
+        "the repository has a version that is not known"
+        reason "Its config names a format version this program does not read."
+        action "Use a program that does, or another repository.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

@@ -111,7 +111,7 @@ words! {
     }
     JobKind {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
-        JournalRebuild = "journal-rebuild",
+        JournalRebuild = "journal-rebuild", Backup = "backup",
     }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }

@@ -6,10 +6,11 @@
 use api::activity::Activity;
 use api::definition::{Definition, Setting};
 use api::engine::{
-    Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Each, Engine, EngineError,
-    EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, Onto, Point, PointKind, PointsQuery,
-    Progress, RebuildReport, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest,
-    RunOptions, RunReport, Scenario, Skipped, State, Status, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums,
+    Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level,
+    NewRepository, Onto, Point, PointKind, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
+    SessionsQuery, Skipped, State, Status, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -215,6 +216,22 @@ impl Engine for TestEngine {
             return Err(EngineError::new(&codes::TIMED_OUT, "the barrier did not come through"));
         }
         Ok(Flushed { lsn: Lsn::captured(9), time: TIME, class: Class::Fuzzy, held: None })
+    }
+
+    fn add_repository(&self, _: NewRepository) -> EngineResult<Repository> {
+        Err(EngineError::new(&codes::NOT_AVAILABLE, "this engine has no repositories"))
+    }
+
+    fn list_repositories(&self) -> EngineResult<Vec<Repository>> {
+        Ok(Vec::new())
+    }
+
+    fn backup(&self, request: &BackupRequest, _: &dyn Progress) -> EngineResult<BackupReport> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
+        Ok(Vec::new())
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {

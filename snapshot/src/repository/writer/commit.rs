@@ -26,6 +26,9 @@ use std::sync::atomic::Ordering;
 /// Missing blobs that are told at a time.
 pub const MISSING_MAX: usize = 10_000;
 
+/// Sessions remembered as proved; beyond that the memory starts anew, at the cost of some looks.
+const PROOFS_MAX: usize = 10_000;
+
 /// A blob that the session needs and no index names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
@@ -68,7 +71,20 @@ impl BlobWriter {
             repository.remove_session(&id)?;
             return Ok(Commit::Missing(missing));
         }
+        let mut proofs = repository.proofs.lock();
+        if proofs.len() >= PROOFS_MAX {
+            proofs.clear();
+        }
+        proofs.insert(id, self.losses_seen.load(Ordering::SeqCst));
         Ok(Commit::Recorded(id))
+    }
+
+    /// Says that the session to come takes nodes over from an older one. Unless that one was proved whole by this process,
+    /// and nothing has left the index since, everything that the new session needs is looked up before it is recorded:
+    /// what was lost before this writer was made is no loss that it could notice.
+    pub fn builds_upon(&self, session: &Id) {
+        let proved = self.repository().proofs.lock().get(session).copied();
+        self.losses_seen.store(proved.unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     fn missing(&self, root: &Id) -> Result<Vec<Missing>, RepositoryError> {

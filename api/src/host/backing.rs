@@ -1,0 +1,251 @@
+//! Backups of a scenario: a session of each root, as of one point.
+
+use super::scene::Scene;
+use crate::engine::{
+    BackupReport, BackupRequest, EngineResult, Level, Progress, ResolvedPoint, Session, Skipped,
+};
+use crate::points::{PointSpec, wall_clock};
+use crate::records::SessionMade;
+use crate::vault::{Lineage, backup_error, lsn_of, repository_error};
+use journal::{Class, Lsn, RootNo};
+use replication::os_tree::OsTree;
+use replication::replica::{LeasedView, Replica};
+use snapshot::repository::{
+    Id, Lock, LockOptions, Node, Purpose, Repository, RepositoryErrorKind, Timestamp, lock,
+};
+use snapshot::session::{Entity, Monitor, Previous, RecordOptions, Session as Stored, back_up};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Listed as missed; more are counted.
+const MISSED_MAX: usize = 100;
+
+/// The session before, and the tree as it was then.
+type Last = (LeasedView<OsTree>, SessionMade);
+
+/// Progress of a job, as a backup reports it.
+struct Watch<'p>(&'p dyn Progress);
+
+impl Monitor for Watch<'_> {
+    fn progress(&self, objects: u64, _: u64) {
+        if objects.is_multiple_of(64) {
+            self.0.report("backup", objects, None, "objects");
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.interrupted().is_some()
+    }
+
+    fn object(&self, _: &[u8], _: &Node) {}
+}
+
+/// What all sessions of a backup share.
+struct Backup<'b> {
+    scene: &'b Scene,
+    request: &'b BackupRequest,
+    progress: &'b dyn Progress,
+    replica: Arc<Replica<OsTree>>,
+    point: ResolvedPoint,
+    view: LeasedView<OsTree>,
+    /// Its number here.
+    number: u64,
+    repository: Arc<Repository>,
+    lock: Lock,
+    host: String,
+    excludes: Vec<String>,
+}
+
+impl Scene {
+    /// See [`crate::engine::Engine::backup`]. A session needs no state of the scenario: any point of the window can be
+    /// read, also while it is stopped, suspended or detached.
+    pub(super) fn backup(
+        &self,
+        request: &BackupRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<BackupReport> {
+        let began = Instant::now();
+        let replica = self.replica()?;
+        let point = self.resolve(request.at.as_ref().unwrap_or(&PointSpec::Now))?;
+        let view = replica.view(point.lsn)?;
+        let (number, repository) = self.context.vault.get(&request.repository)?;
+        // Whoever locks writes first and looks then, and listings show what was written before: one of two sees the
+        // other, without a pause.
+        let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
+        let lock = lock::acquire(&repository, Purpose::Backup, options)
+            .map_err(|error| repository_error("lock the repository", error))?;
+        let definition = self.definition();
+        let host = definition
+            .master
+            .clone()
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let excludes = definition.excludes.clone();
+        let backup = Backup {
+            scene: self,
+            request,
+            progress,
+            replica,
+            point,
+            view,
+            number,
+            repository,
+            lock,
+            host,
+            excludes,
+        };
+        let mut report = BackupReport {
+            lsn: backup.point.lsn,
+            time: backup.point.time,
+            elapsed: Duration::ZERO,
+            sessions: Vec::new(),
+            missed: Vec::new(),
+            notes: Vec::new(),
+        };
+        for (root, path) in definition.roots.iter().enumerate() {
+            let path = path.master.as_os_str().as_bytes();
+            backup.root(RootNo(root as u16), path, &mut report)?;
+        }
+        report.elapsed = began.elapsed();
+        Ok(report)
+    }
+}
+
+impl Backup<'_> {
+    /// Makes the session of a root and remembers it.
+    fn root(&self, root: RootNo, path: &[u8], report: &mut BackupReport) -> EngineResult<()> {
+        let journal = self.replica.journal().id();
+        let device = journal.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let entity = Entity { root, path: path.to_vec(), device };
+        let lineage = Lineage { repository: self.number, journal, entity: path.to_vec() };
+        let (last, note) = self.last(&lineage)?;
+        if let Some(note) = note {
+            self.whole(path, note, report);
+        }
+        let previous = last.as_ref().map(|(view, made)| Previous {
+            view: &**view,
+            session: Id(made.session),
+            tree: Id(made.tree),
+        });
+        let record = self.record(path);
+        let stored = back_up(
+            &*self.view,
+            previous.as_ref(),
+            &entity,
+            (&self.repository, &self.lock),
+            &record,
+            &Watch(self.progress),
+        )
+        .map_err(|error| backup_error(self.progress.interrupted(), error))?;
+        if let Some(damage) = &stored.unusable {
+            self.whole(path, &format!("the session before cannot be used ({damage})"), report);
+        }
+        let missed = stored.counts.missed.iter().map(|missed| Skipped {
+            path: OsString::from_vec(missed.path.clone()).into(),
+            what: "content",
+            error: missed.reason.clone(),
+        });
+        let room = MISSED_MAX.saturating_sub(report.missed.len());
+        report.missed.extend(missed.take(room));
+        let session = self.remember(path, journal, &stored)?;
+        let how = if stored.incremental { "incremental" } else { "whole" };
+        let text = format!(
+            "session {} of {} in repository \"{}\" ({how}): {} files, {} bytes read, {} stored, {} missed",
+            stored.id.short(),
+            String::from_utf8_lossy(path),
+            self.request.repository,
+            session.files,
+            session.bytes_read,
+            session.bytes_stored,
+            session.missed
+        );
+        self.scene.note(if session.missed > 0 { Level::Warning } else { Level::Info }, &text);
+        report.sessions.push(session);
+        Ok(())
+    }
+
+    /// Says why a root is looked at as a whole.
+    fn whole(&self, path: &[u8], why: &str, report: &mut BackupReport) {
+        let text = format!("{}: {why}: the whole root is looked at", String::from_utf8_lossy(path));
+        self.progress.note(Level::Info, &text);
+        report.notes.push(text);
+    }
+
+    /// The session to go on from and the tree as it was then; or why there is none.
+    fn last(&self, lineage: &Lineage) -> EngineResult<(Option<Last>, Option<&'static str>)> {
+        let Some(made) = self.scene.context.vault.before(lineage, self.point.lsn) else {
+            return Ok((None, Some("there is no session before")));
+        };
+        if made.missed > 0 {
+            return Ok((None, Some("the session before missed something")));
+        }
+        match self.repository.load_session(&Id(made.session)) {
+            Ok(record) if record.tree == Id(made.tree) => {}
+            Ok(_) => return Ok((None, Some("the session before was rewritten"))),
+            Err(error) if error.kind() == RepositoryErrorKind::NotFound => {
+                return Ok((None, Some("the session before was forgotten")));
+            }
+            Err(error) => return Err(repository_error("read the session before", error)),
+        }
+        match self.replica.view(lsn_of(&made)) {
+            Ok(view) => Ok((Some((view, made)), None)),
+            Err(journal::JournalError::OutsideWindow { .. }) => {
+                Ok((None, Some("the journal no longer reaches back to the session before")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn record(&self, path: &[u8]) -> RecordOptions {
+        let class = match self.point.class {
+            Class::Application => "application",
+            Class::Crash => "crash",
+            Class::Fuzzy => "fuzzy",
+        };
+        let tags = vec![
+            format!("scenario:{}", self.scene.name()),
+            format!("entity:{}", String::from_utf8_lossy(path)),
+            format!("lsn:{}", self.point.lsn),
+            format!("class:{class}"),
+        ];
+        RecordOptions {
+            time: snapshot::session::node::time(self.point.time),
+            host: self.host.clone(),
+            tags,
+            excludes: self.excludes.clone(),
+            begun: Timestamp::now(),
+        }
+    }
+
+    fn remember(&self, path: &[u8], journal: [u8; 16], stored: &Stored) -> EngineResult<Session> {
+        let Lsn { captured, local } = self.point.lsn;
+        let counts = &stored.counts;
+        self.scene.context.vault.made(SessionMade {
+            time: wall_clock(),
+            repository: self.number,
+            scenario: self.scene.id(),
+            scenario_name: self.scene.name().to_owned(),
+            journal,
+            session: stored.id.0,
+            tree: stored.tree.0,
+            entity: path.to_vec(),
+            master: self.host.clone(),
+            lsn_captured: captured,
+            lsn_local: local,
+            point_time: self.point.time,
+            class: match self.point.class {
+                Class::Fuzzy => 0,
+                Class::Crash => 1,
+                Class::Application => 2,
+            },
+            files: counts.files,
+            directories: counts.directories,
+            bytes: counts.bytes,
+            bytes_read: counts.bytes_read,
+            bytes_stored: counts.bytes_stored,
+            missed: counts.missed_count,
+            incremental: stored.incremental,
+        })
+    }
+}

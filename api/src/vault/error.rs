@@ -1,0 +1,63 @@
+//! Errors of stores, repositories and sessions, as errors of the engine.
+
+use crate::engine::{EngineError, Interrupt};
+use snapshot::repository::{RepositoryError, RepositoryErrorKind};
+use snapshot::session::SessionError;
+use snapshot::store::{StoreError, StoreErrorKind, StoreUrl};
+use wire::codes::{self, Code};
+
+fn store_code(kind: StoreErrorKind) -> &'static Code {
+    match kind {
+        StoreErrorKind::NotPermitted => &codes::STORE_NOT_PERMITTED,
+        StoreErrorKind::Full => &codes::STORE_FULL,
+        StoreErrorKind::Other => &codes::BACKUP_FAILED,
+        _ => &codes::STORE_UNAVAILABLE,
+    }
+}
+
+/// What a store says before there is a repository.
+pub(super) fn store_error(url: &StoreUrl, error: StoreError) -> EngineError {
+    let code = match error.kind {
+        StoreErrorKind::NotFound => &codes::STORE_UNAVAILABLE,
+        kind => store_code(kind),
+    };
+    EngineError::new(code, format!("open {url}")).caused_by(error)
+}
+
+fn repository_code(kind: RepositoryErrorKind) -> &'static Code {
+    match kind {
+        RepositoryErrorKind::WrongPassword => &codes::WRONG_PASSWORD,
+        RepositoryErrorKind::NoRepository | RepositoryErrorKind::NotFound => &codes::REPOSITORY_DAMAGED,
+        RepositoryErrorKind::AlreadyExists => &codes::REPOSITORY_EXISTS,
+        RepositoryErrorKind::UnsupportedVersion => &codes::REPOSITORY_VERSION,
+        RepositoryErrorKind::Damaged => &codes::REPOSITORY_DAMAGED,
+        RepositoryErrorKind::Locked => &codes::REPOSITORY_LOCKED,
+        RepositoryErrorKind::Store(kind) => store_code(kind),
+        _ => &codes::BACKUP_FAILED,
+    }
+}
+
+/// What a repository says.
+#[must_use]
+pub fn repository_error(operation: &'static str, error: RepositoryError) -> EngineError {
+    // The first failure made the writer refuse the rest: that one is of interest.
+    let kind = match &error {
+        RepositoryError::Poisoned { source } => source.kind(),
+        other => other.kind(),
+    };
+    EngineError::new(repository_code(kind), operation).caused_by(error)
+}
+
+/// What a backup says that may have been interrupted.
+#[must_use]
+pub fn backup_error(interrupt: Option<Interrupt>, error: SessionError) -> EngineError {
+    match error {
+        SessionError::Cancelled => EngineError::interrupted(interrupt.unwrap_or(Interrupt::Cancelled)),
+        SessionError::Repository { source } => repository_error("store the session", source),
+        SessionError::Journal { operation, source } => {
+            let journal = EngineError::from(source);
+            EngineError::new(journal.code(), operation).caused_by(journal)
+        }
+        other => EngineError::new(&codes::BACKUP_FAILED, "make the session").caused_by(other),
+    }
+}

@@ -1,0 +1,101 @@
+//! Opening repositories, and their passwords on disk.
+
+use super::error::{repository_error, store_error};
+use crate::engine::{EngineError, EngineResult};
+use crate::store::make_private;
+use secrecy::{ExposeSecret, SecretString};
+use snapshot::repository::{Repository, RepositoryErrorKind, RepositoryOptions};
+use snapshot::store::{self, ConditionalPut, Environment, StoreOptions, StoreUrl};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use wire::codes;
+use zeroize::Zeroizing;
+
+/// Longest password, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+
+/// What adding a repository came to.
+pub(super) struct Made {
+    pub repository: Arc<Repository>,
+    pub created: bool,
+    pub conditional_put: Option<ConditionalPut>,
+}
+
+/// Opens the repository at an address, or makes it where there is none.
+pub(super) fn open_or_create(
+    url: &StoreUrl,
+    password: &SecretString,
+    runtime: &Handle,
+) -> EngineResult<Made> {
+    let size = password.expose_secret().len() as u64;
+    if size == 0 || size > PASSWORD_BYTES_MAX {
+        let message = format!("a password of {size} bytes; 1 to {PASSWORD_BYTES_MAX} are accepted");
+        return Err(EngineError::new(&codes::BAD_PARAMETERS, message));
+    }
+    let options = StoreOptions::default();
+    let environment = Environment::of_process();
+    let opened =
+        store::create(url, &options, &environment, runtime).map_err(|error| store_error(url, error))?;
+    let conditional_put = opened.probe_conditional_put().map_err(|error| store_error(url, error))?;
+    let shared = opened.into_shared();
+    let (repository, created) = match Repository::open(Arc::clone(&shared), password) {
+        Ok(repository) => (repository, false),
+        Err(error) if error.kind() == RepositoryErrorKind::NoRepository => {
+            let made = Repository::init(shared, password, RepositoryOptions::default());
+            (made.map_err(|error| repository_error("make the repository", error))?, true)
+        }
+        Err(error) => return Err(repository_error("open the repository", error)),
+    };
+    Ok(Made { repository: Arc::new(repository), created, conditional_put: Some(conditional_put) })
+}
+
+/// Opens a repository that is there.
+pub(super) fn open(
+    url: &StoreUrl,
+    password: &SecretString,
+    runtime: &Handle,
+) -> EngineResult<Arc<Repository>> {
+    let options = StoreOptions::default();
+    let opened = store::open(url, &options, &Environment::of_process(), runtime)
+        .map_err(|error| store_error(url, error))?;
+    let repository = Repository::open(opened.into_shared(), password)
+        .map_err(|error| repository_error("open the repository", error))?;
+    Ok(Arc::new(repository))
+}
+
+/// Keeps a password: whole or not at all, readable by its owner alone, durable when this returns.
+pub(super) fn write_secret(directory: &Path, id: u64, password: &SecretString) -> EngineResult<()> {
+    make_private(directory)?;
+    let path = directory.join(format!("repository-{id}"));
+    let unfinished = directory.join(format!("repository-{id}.new"));
+    let write = || {
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(password.expose_secret().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        File::open(directory)?.sync_all()?;
+        // The directory's own name: it may have been made just now.
+        directory.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
+    };
+    write().map_err(|error| EngineError::io("write", &path, error))
+}
+
+/// The password of a repository.
+pub(super) fn read_secret(directory: &Path, id: u64) -> EngineResult<SecretString> {
+    let path = directory.join(format!("repository-{id}"));
+    let read = || {
+        let mut text = Zeroizing::new(String::new());
+        File::open(&path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(SecretString::from(text.as_str()))
+    };
+    read().map_err(|error| {
+        EngineError::io("read", &path, error)
+            .because("The password of the repository cannot be read.")
+            .advise("Add the repository again, with the same name and URL and its password.")
+    })
+}

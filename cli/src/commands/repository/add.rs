@@ -1,0 +1,78 @@
+//! `repository add`.
+
+use crate::context::Context;
+use crate::{Outcome, json};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use wire::{Exit, Failure, codes, v1};
+
+/// Longest password file, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name for it
+    name: String,
+    /// Where it lies: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX, as the daemon sees it
+    url: String,
+    /// File whose first line is the password; without it the password is asked for on a terminal
+    #[arg(long, value_name = "FILE", env = "REWIND_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// Adds a repository.
+///
+/// # Errors
+/// Those of the daemon; `USAGE` without a password, `IO` for a file that cannot be read.
+pub async fn run(args: Args, context: &Context) -> Outcome {
+    let password = match &args.password_file {
+        Some(file) => read_password(file)?,
+        None => ask().await?,
+    };
+    let request = v1::AddRepositoryRequest { name: args.name, url: args.url, password };
+    let mut client = context.client().await?;
+    let added = context.call(client.repositories.add(request)).await?;
+    context.out.object(&json::repository(&added));
+    let made = if added.created { "made and added" } else { "added" };
+    context.out.data(&format!("repository \"{}\" ({}) was {made}", added.name, added.url));
+    if added.created {
+        context.out.talk(
+            "keep its password somewhere else too: without it nobody can read what is stored there, not even restic",
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// The first line of a file, as restic reads it.
+fn read_password(path: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(&codes::IO, format!("read the password file {}: {error}", path.display()))
+    };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(PASSWORD_BYTES_MAX).read_to_string(&mut text))
+        .map_err(failed)?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Failure::new(&codes::USAGE, format!("the password file {} is empty", path.display()))),
+    }
+}
+
+/// Asks twice: a password that was mistyped when the repository was made is lost.
+async fn ask() -> Result<String, Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let message = "there is no terminal to ask for the password; give --password-file";
+        return Err(Failure::new(&codes::USAGE, message));
+    }
+    let asked = tokio::task::spawn_blocking(|| {
+        dialoguer::Password::new()
+            .with_prompt("Password of the repository")
+            .with_confirmation("Again", "They differ")
+            .interact()
+    });
+    match asked.await {
+        Ok(Ok(password)) => Ok(password),
+        _ => Err(Failure::new(&codes::NOT_CONFIRMED, "no password was given")),
+    }
+}

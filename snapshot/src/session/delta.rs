@@ -1,0 +1,351 @@
+//! Editing the tree of the session before.
+//!
+//! The journal says which names, metadata and bytes were touched between the two points ([`touched`]). Only directories
+//! that hold such a name, and those above them, get new trees: each is the old one with the touched names replaced.
+//! A directory or file that moved keeps its tree or blobs, found at the place where it was. A directory that the old
+//! session does not hold is listed.
+//!
+//! One thread goes down, from the root; others store files. A directory is finished by whoever delivers the last of its
+//! touched entries, and delivers itself to the one above: nobody waits, as in [`directory`](super::directory).
+//!
+//! Memory grows with the number of touched names, and with the largest directory touched.
+
+mod edit;
+mod touched;
+
+use super::content::{Cutter, Earlier, Failure};
+use super::node::{Held, node};
+use super::{Previous, SessionError, Work};
+use crate::repository::tree::read_tree;
+use crate::repository::{BlobKind, Id, Node, Repository};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use edit::{Edit, Shared};
+use journal::view::{Difference, Places, View, join};
+use journal::{JournalError, Meta, Name, NodeId, TreeIo};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use touched::Touched;
+
+/// Files waiting to be stored.
+const QUEUE_MAX: usize = 256;
+
+/// Changes between two sessions beyond which everything is looked at: what they touched is held in memory.
+const CHANGES_MAX: u64 = 2_000_000;
+
+/// A file to be stored.
+struct Job<'v, T: TreeIo> {
+    edit: Arc<Edit>,
+    name: Name,
+    id: NodeId,
+    meta: Meta,
+    links: u64,
+    earlier: Option<Earlier<'v, T>>,
+}
+
+/// The tree of the root, made from that of the session before; `None` if that session does not hold the root.
+pub(super) fn build<T: TreeIo + Sync>(
+    work: &Work<'_, T>,
+    previous: &Previous<'_, T>,
+) -> Result<Option<Id>, SessionError>
+where
+    T::File: Send,
+    T::Dir: Send + Sync,
+{
+    let failed = SessionError::journal("find what changed since the session before");
+    let mut rows = 0;
+    let mut go_on = |read| {
+        rows = read;
+        read <= CHANGES_MAX && !work.monitor.cancelled()
+    };
+    let difference = Difference::between(previous.view, work.view, &mut go_on).map_err(&failed)?;
+    let Some(difference) = difference else {
+        work.check()?;
+        return Err(SessionError::TooMuchChanged { changes: rows });
+    };
+    let touched = Touched::find(&difference, work.entity.root).map_err(&failed)?;
+    let repository = work.writer.repository();
+    let Some(old_root) = old_root(repository, previous.tree, &work.entity.path)? else { return Ok(None) };
+    let root = NodeId::root(work.entity.root);
+    if touched.is_empty() {
+        return Ok(Some(old_root));
+    }
+    let no_root = || SessionError::NoRoot { root: work.entity.root.0 };
+    let meta = work.view.meta(root).map_err(SessionError::journal("read metadata"))?.ok_or_else(no_root)?;
+    let top = Edit::new(work.entity.path.clone(), Vec::new(), (root, meta), None, Some(old_root));
+    let shared = Shared::new(work);
+    let (jobs, queue) = bounded(QUEUE_MAX);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let (shared, queue) = (&shared, queue.clone());
+            std::thread::Builder::new()
+                .name(format!("backup-{number}"))
+                .spawn_scoped(scope, move || store(shared, &queue))
+                .map_err(|source| SessionError::Thread { source })?;
+        }
+        drop(queue);
+        let old_trees = HashMap::from([(root, Some(old_root))]);
+        let mut walk = Walk { shared: &shared, jobs, touched, difference: &difference, previous, old_trees };
+        if let Err(error) = walk.run(top) {
+            shared.fail(error);
+        }
+        Ok::<(), SessionError>(())
+    })?;
+    work.check()?;
+    shared.into_outcome().unwrap_or(Err(SessionError::Cancelled)).map(Some)
+}
+
+/// The tree of the entity's root in a session.
+fn old_root(repository: &Repository, tree: Id, path: &[u8]) -> Result<Option<Id>, SessionError> {
+    let mut tree = tree;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        match entry(repository, tree, name)?.and_then(|node| node.subtree) {
+            Some(below) => tree = below,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(tree))
+}
+
+/// The entry of a tree.
+fn entry(repository: &Repository, tree: Id, name: &[u8]) -> Result<Option<Node>, SessionError> {
+    let json = repository.load_blob(BlobKind::Tree, &tree)?;
+    let mut found = None;
+    read_tree(&tree, &json, &mut |node| {
+        let here = node.name == name;
+        if here {
+            found = Some(node);
+        }
+        !here
+    })?;
+    Ok(found)
+}
+
+/// Makes a panic of a thread that stores files known: what it would have delivered never comes.
+struct Alive<'s, 'w, 'a, T: TreeIo>(&'s Shared<'w, 'a, T>);
+
+impl<T: TreeIo> Drop for Alive<'_, '_, '_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(SessionError::ThreadEnded);
+        }
+    }
+}
+
+fn store<T: TreeIo>(shared: &Shared<'_, '_, T>, queue: &Receiver<Job<'_, T>>) {
+    let _alive = Alive(shared);
+    let mut cutter = Cutter::new(shared.work);
+    for job in queue {
+        // After a failure the rest is taken and dropped, so that the walk never waits for a queue that nobody empties.
+        if shared.is_over() {
+            continue;
+        }
+        match cutter.blobs(job.id, job.earlier) {
+            Ok(blobs) => {
+                let held = Held::Content(blobs);
+                let entity = shared.work.entity;
+                let own = node(entity, job.name.as_bytes(), job.id, &job.meta, job.links, held);
+                shared.arrived(&job.edit, job.name.as_bytes(), Some(own));
+            }
+            Err(Failure::Session(error)) => shared.fail(error),
+            Err(Failure::Read(error)) => {
+                shared.work.missed(&join(&job.edit.path, job.name.as_bytes()), &error);
+                shared.arrived(&job.edit, job.name.as_bytes(), None);
+            }
+        }
+    }
+}
+
+struct Walk<'s, 'w, 'a, 'd, 'v, T: TreeIo> {
+    shared: &'s Shared<'w, 'a, T>,
+    jobs: Sender<Job<'d, T>>,
+    touched: Touched,
+    difference: &'d Difference<'v, T>,
+    previous: &'d Previous<'d, T>,
+    /// Trees of directories in the old session, as far as they were asked for.
+    old_trees: HashMap<NodeId, Option<Id>>,
+}
+
+impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
+    fn repository(&self) -> &Arc<Repository> {
+        self.shared.work.writer.repository()
+    }
+
+    fn view(&self) -> &View<T> {
+        self.shared.work.view
+    }
+
+    fn old_places(&self) -> &Places<'_, T> {
+        self.difference.from()
+    }
+
+    fn run(&mut self, top: Arc<Edit>) -> Result<(), SessionError> {
+        let mut todo = vec![top];
+        while let Some(edit) = todo.pop() {
+            if self.shared.is_over() {
+                return Ok(());
+            }
+            self.directory(&edit, &mut todo)?;
+            self.shared.listed(&edit);
+        }
+        Ok(())
+    }
+
+    /// Delivers the entries of a directory that are known, has files stored, and leaves its directories to be done.
+    fn directory(&mut self, edit: &Arc<Edit>, todo: &mut Vec<Arc<Edit>>) -> Result<(), SessionError> {
+        let failed = SessionError::journal("list a directory");
+        let Some(tree) = edit.old else {
+            let work = self.shared.work;
+            for entry in work.view.list(edit.id) {
+                let (name, id) = entry.map_err(&failed)?;
+                self.entry(edit, name, id, None, todo)?;
+            }
+            return Ok(());
+        };
+        let names = self.touched.names(edit.id);
+        let mut old = self.old_entries(edit, tree, &names)?;
+        for name in names {
+            if self.shared.is_over() {
+                return Ok(());
+            }
+            let at = journal::Edge::new(edit.id, name.clone());
+            let before = old.remove(name.as_bytes());
+            match self.view().lookup(&at).map_err(&failed)? {
+                Some(id) => self.entry(edit, name, id, before, todo)?,
+                None => self.shared.without(edit, name.as_bytes()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the old tree of a directory has under the touched names.
+    fn old_entries(
+        &self,
+        edit: &Edit,
+        tree: Id,
+        names: &[Name],
+    ) -> Result<BTreeMap<Vec<u8>, Node>, SessionError> {
+        let json = self.repository().load_blob(BlobKind::Tree, &tree)?;
+        let mut found = BTreeMap::new();
+        read_tree(&tree, &json, &mut |node| {
+            if names.binary_search_by(|name| name.as_bytes().cmp(&node.name)).is_ok() {
+                found.insert(node.name.clone(), node);
+            }
+            found.len() < names.len()
+        })?;
+        edit.keep(json);
+        Ok(found)
+    }
+
+    /// Takes one entry. `before` is what the old tree has under the name.
+    fn entry(
+        &mut self,
+        edit: &Arc<Edit>,
+        name: Name,
+        id: NodeId,
+        before: Option<Node>,
+        todo: &mut Vec<Arc<Edit>>,
+    ) -> Result<(), SessionError> {
+        let work = self.shared.work;
+        let failed = SessionError::journal("read metadata");
+        let before = before.filter(|node| node.inode == id.0);
+        let Some(meta) = work.view.meta(id).map_err(&failed)? else {
+            let missing = JournalError::NotFound { what: "node", name: id.to_string() };
+            work.missed(&join(&edit.path, name.as_bytes()), &missing);
+            self.shared.without(edit, name.as_bytes());
+            return Ok(());
+        };
+        if meta.kind.is_directory() {
+            return self.child(edit, &name, (id, meta), before, todo);
+        }
+        let links = self.difference.to().names(id).map_err(&failed)?.len().max(1) as u64;
+        if !meta.kind.is_file() {
+            self.shared.known(edit, node(work.entity, name.as_bytes(), id, &meta, links, Held::Nothing));
+            return Ok(());
+        }
+        let before = match before {
+            Some(before) => Some(before),
+            None => self.moved_file(id)?,
+        };
+        if let Some(before) = before.as_ref().filter(|before| before.size == meta.size)
+            && !self.difference.may_differ(id)
+        {
+            let held = Held::Content(before.content.clone());
+            self.shared.known(edit, node(work.entity, name.as_bytes(), id, &meta, links, held));
+            return Ok(());
+        }
+        let earlier = before.map(|before| Earlier { view: self.previous.view, blobs: before.content });
+        self.shared.expect(edit);
+        let job = Job { edit: Arc::clone(edit), name, id, meta, links, earlier };
+        self.jobs.send(job).map_err(|_| SessionError::ThreadEnded)
+    }
+
+    /// Takes a directory: one that nothing touched keeps its tree.
+    fn child(
+        &mut self,
+        edit: &Arc<Edit>,
+        name: &Name,
+        (id, meta): (NodeId, Meta),
+        before: Option<Node>,
+        todo: &mut Vec<Arc<Edit>>,
+    ) -> Result<(), SessionError> {
+        let old = match before.and_then(|before| before.subtree) {
+            Some(tree) => Some(tree),
+            None => self.moved_directory(id)?,
+        };
+        self.old_trees.insert(id, old);
+        if let Some(tree) = old.filter(|_| !self.touched.contains(id)) {
+            let entity = self.shared.work.entity;
+            self.shared.known(edit, node(entity, name.as_bytes(), id, &meta, 0, Held::Tree(tree)));
+            return Ok(());
+        }
+        self.shared.expect(edit);
+        let path = join(&edit.path, name.as_bytes());
+        let above = Some(Arc::clone(edit));
+        todo.push(Edit::new(path, name.as_bytes().to_vec(), (id, meta), above, old));
+        Ok(())
+    }
+
+    /// The tree that a directory had in the old session, wherever it was.
+    fn moved_directory(&mut self, id: NodeId) -> Result<Option<Id>, SessionError> {
+        let failed = SessionError::journal("find where a directory was");
+        let mut down = Vec::new();
+        let mut at = id;
+        let mut tree = loop {
+            if let Some(known) = self.old_trees.get(&at) {
+                break *known;
+            }
+            if at.as_root_or_kept().is_some() {
+                break None;
+            }
+            match self.old_places().directory(at).map_err(&failed)? {
+                Some(edge) => {
+                    down.push((at, edge.name));
+                    at = edge.parent;
+                }
+                None => break None,
+            }
+        };
+        for (directory, name) in down.into_iter().rev() {
+            if let Some(above) = tree {
+                let node = entry(self.repository(), above, name.as_bytes())?;
+                tree = node.filter(|node| node.inode == directory.0).and_then(|node| node.subtree);
+            }
+            self.old_trees.insert(directory, tree);
+        }
+        Ok(tree)
+    }
+
+    /// A file as it was in the old session, under any of its names.
+    fn moved_file(&mut self, id: NodeId) -> Result<Option<Node>, SessionError> {
+        let failed = SessionError::journal("find where a file was");
+        for edge in self.old_places().names(id).map_err(&failed)? {
+            let Some(tree) = self.moved_directory(edge.parent)? else { continue };
+            let found = entry(self.repository(), tree, edge.name.as_bytes())?;
+            if let Some(node) = found.filter(|node| node.inode == id.0) {
+                return Ok(Some(node));
+            }
+        }
+        Ok(None)
+    }
+}

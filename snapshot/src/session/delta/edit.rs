@@ -1,0 +1,182 @@
+//! Directories being edited: each becomes a tree when the last of its touched entries is known.
+
+use crate::repository::tree::read_tree;
+use crate::repository::{BlobKind, Id, Node, TreeBuilder};
+use crate::session::directory::save_tree;
+use crate::session::node::{Held, node};
+use crate::session::{SessionError, Work};
+use journal::view::join;
+use journal::{Meta, NodeId, TreeIo};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An old tree up to this size is kept between the first look at it and the second; others are loaded again. There are
+/// as many as files wait in the queue and directories lie above each other.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// A directory under way.
+pub(super) struct Edit {
+    /// Absolute path on the master.
+    pub path: Vec<u8>,
+    pub id: NodeId,
+    /// Its tree in the old session.
+    pub old: Option<Id>,
+    name: Vec<u8>,
+    meta: Meta,
+    above: Option<Arc<Edit>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What replaces the old entry of a name; `None`: nothing does.
+    entries: BTreeMap<Vec<u8>, Option<Node>>,
+    /// Entries to come, and one while the directory is not listed to its end.
+    open: usize,
+    json: Option<Vec<u8>>,
+}
+
+impl Edit {
+    pub fn new(
+        path: Vec<u8>,
+        name: Vec<u8>,
+        (id, meta): (NodeId, Meta),
+        above: Option<Arc<Edit>>,
+        old: Option<Id>,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { entries: BTreeMap::new(), open: 1, json: None });
+        Arc::new(Edit { path, id, old, name, meta, above, state })
+    }
+
+    /// Keeps the old tree for the second look, if it is small.
+    pub fn keep(&self, json: Vec<u8>) {
+        if json.len() <= KEPT_BYTES_MAX {
+            self.state.lock().json = Some(json);
+        }
+    }
+}
+
+/// What the walk and the threads share.
+pub(super) struct Shared<'w, 'a, T: TreeIo> {
+    pub work: &'w Work<'a, T>,
+    outcome: Mutex<Option<Result<Id, SessionError>>>,
+}
+
+impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
+    pub fn new(work: &'w Work<'a, T>) -> Self {
+        Shared { work, outcome: Mutex::new(None) }
+    }
+
+    pub fn into_outcome(self) -> Option<Result<Id, SessionError>> {
+        self.outcome.into_inner()
+    }
+
+    pub fn fail(&self, error: SessionError) {
+        let mut outcome = self.outcome.lock();
+        if !matches!(*outcome, Some(Err(_))) {
+            *outcome = Some(Err(error));
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(*self.outcome.lock(), Some(Err(_))) || self.work.monitor.cancelled()
+    }
+
+    /// One entry of the directory will [arrive](Self::arrived) later.
+    pub fn expect(&self, edit: &Edit) {
+        edit.state.lock().open += 1;
+    }
+
+    /// An entry that is known while its directory is listed.
+    pub fn known(&self, edit: &Edit, entry: Node) {
+        self.work.object(&join(&edit.path, &entry.name), &entry);
+        edit.state.lock().entries.insert(entry.name.clone(), Some(entry));
+    }
+
+    /// A name that is no longer there, or cannot be had.
+    pub fn without(&self, edit: &Edit, name: &[u8]) {
+        edit.state.lock().entries.insert(name.to_vec(), None);
+    }
+
+    /// An entry that was expected; `None` if it cannot be had.
+    pub fn arrived(&self, edit: &Arc<Edit>, name: &[u8], entry: Option<Node>) {
+        match entry {
+            Some(entry) => self.known(edit, entry),
+            None => self.without(edit, name),
+        }
+        self.one_less(edit);
+    }
+
+    /// All touched names of a directory have been looked at.
+    pub fn listed(&self, edit: &Arc<Edit>) {
+        self.one_less(edit);
+    }
+
+    /// Finishes the directory if nothing of it is open any more, then the one above, and so on.
+    fn one_less(&self, edit: &Arc<Edit>) {
+        let mut edit = Arc::clone(edit);
+        loop {
+            {
+                let mut state = edit.state.lock();
+                state.open -= 1;
+                if state.open > 0 {
+                    return;
+                }
+            }
+            let tree = match self.finish(&edit) {
+                Ok(tree) => tree,
+                Err(error) => return self.fail(error),
+            };
+            let own = node(self.work.entity, &edit.name, edit.id, &edit.meta, 0, Held::Tree(tree));
+            match edit.above.clone() {
+                Some(above) => {
+                    self.known(&above, own);
+                    edit = above;
+                }
+                None => {
+                    self.work.object(&edit.path, &own);
+                    self.outcome.lock().get_or_insert(Ok(tree));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The old tree with the touched names replaced.
+    fn finish(&self, edit: &Edit) -> Result<Id, SessionError> {
+        let (entries, json) = {
+            let mut state = edit.state.lock();
+            (std::mem::take(&mut state.entries), state.json.take())
+        };
+        let refused = |source| SessionError::Directory {
+            path: String::from_utf8_lossy(&edit.path).into_owned(),
+            source,
+        };
+        let mut tree = TreeBuilder::new();
+        let mut outcome = Ok(());
+        let mut entries = entries.into_iter().peekable();
+        if let Some(old) = edit.old {
+            let json = match json {
+                Some(json) => json,
+                None => self.work.writer.repository().load_blob(BlobKind::Tree, &old)?,
+            };
+            read_tree(&old, &json, &mut |before| {
+                outcome = (|| {
+                    while let Some((_, entry)) = entries.next_if(|(name, _)| *name < before.name) {
+                        entry.map_or(Ok(()), |entry| tree.add(&entry))?;
+                    }
+                    match entries.next_if(|(name, _)| *name == before.name) {
+                        Some((_, entry)) => entry.map_or(Ok(()), |entry| tree.add(&entry)),
+                        None => tree.add(&before),
+                    }
+                })();
+                outcome.is_ok()
+            })?;
+        }
+        outcome.map_err(refused)?;
+        for (_, entry) in entries {
+            entry.map_or(Ok(()), |entry| tree.add(&entry)).map_err(refused)?;
+        }
+        save_tree(self.work, tree.finish()).map_err(refused)
+    }
+}

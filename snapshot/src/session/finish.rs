@@ -1,0 +1,82 @@
+//! The end of a session: the directories above its root, and the record.
+
+use super::directory::save_tree;
+use super::node::{Held, node};
+use super::{Counts, Entity, SessionError, Work};
+use crate::repository::{Id, Repository, SessionRecord, Timestamp, TreeBuilder};
+use journal::{Attributes, Kind, Meta, NodeId, TreeIo};
+
+/// Directories above a root belong to nobody's session; programs that restore them need something to set.
+const ABOVE_MODE: u32 = 0o755;
+
+/// What the record says beside the tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordOptions {
+    /// The master's clock at the point.
+    pub time: Timestamp,
+    /// The master's name.
+    pub host: String,
+    /// Words: scenario, entity, LSN, class, bookmark.
+    pub tags: Vec<String>,
+    /// Patterns that the scenario leaves out.
+    pub excludes: Vec<String>,
+    /// When the work began, for the statistics.
+    pub begun: Timestamp,
+}
+
+/// Whether a session is still recorded. One that cannot be read is none to go on from.
+pub(super) fn is_there(repository: &Repository, session: &Id) -> bool {
+    repository.load_session(session).is_ok()
+}
+
+/// The tree of the file system's root, with the directories down to the entity's.
+pub(super) fn above<T: TreeIo>(work: &Work<'_, T>, root: Id) -> Result<Id, SessionError> {
+    let id = NodeId::root(work.entity.root);
+    let meta = work.view.meta(id).map_err(SessionError::journal("read metadata"))?;
+    let mut meta = meta.ok_or(SessionError::NoRoot { root: work.entity.root.0 })?;
+    let mut below = root;
+    let mut inode = id;
+    for name in work.entity.path.split(|byte| *byte == b'/').rev().filter(|name| !name.is_empty()) {
+        let mut tree = TreeBuilder::new();
+        tree.add(&node(work.entity, name, inode, &meta, 0, Held::Tree(below)))?;
+        below = save_tree(work, tree.finish())?;
+        let attributes = Attributes { mode: ABOVE_MODE, uid: 0, gid: 0, ..meta.attributes };
+        meta = Meta { kind: Kind::Directory, size: 0, attributes, xattrs: Vec::new() };
+        inode = NodeId(0);
+    }
+    Ok(below)
+}
+
+/// The record, which makes the session one.
+pub(super) fn record(
+    tree: Id,
+    options: &RecordOptions,
+    entity: &Entity,
+    parent: Option<Id>,
+    counts: &Counts,
+) -> SessionRecord {
+    let summary = serde_json::json!({
+        "backup_start": options.begun,
+        "backup_end": Timestamp::now(),
+        "data_blobs": counts.data_blobs,
+        "tree_blobs": counts.tree_blobs,
+        "data_added": counts.bytes_new,
+        "data_added_packed": counts.bytes_stored,
+        "missed": counts.missed_count,
+    });
+    SessionRecord {
+        time: options.time,
+        parent,
+        tree,
+        paths: vec![String::from_utf8_lossy(&entity.path).into_owned()],
+        hostname: options.host.clone(),
+        username: "root".to_owned(),
+        uid: 0,
+        gid: 0,
+        excludes: options.excludes.clone(),
+        tags: options.tags.clone(),
+        original: None,
+        program_version: concat!("rewind ", env!("CARGO_PKG_VERSION")).to_owned(),
+        summary: Some(summary),
+    }
+}

@@ -1,0 +1,258 @@
+//! Walking the whole of a view, or all below one directory.
+//!
+//! One thread walks, depth first, in the order of names; as many as there are cores cut, hash, compress and seal files.
+//! Files wait in a bounded queue, so the walk is never far ahead. A file of several names is stored by the walk itself
+//! when its first name comes, and its blobs are remembered until the last: two threads never store one file.
+
+use super::content::{Cutter, Failure};
+use super::directory::{Directory, News, Waiting, deliver};
+use super::node::{Held, node};
+use super::{SessionError, Work};
+use crate::repository::Id;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use journal::view::{Places, join};
+use journal::{JournalError, Meta, Name, NodeId, TreeIo};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Files waiting to be stored.
+const QUEUE_MAX: usize = 256;
+/// Files of several names whose blobs are remembered; of more, each name is read.
+const LINKED_MAX: usize = 100_000;
+
+/// A file to be stored.
+struct Job {
+    directory: Arc<Directory>,
+    number: u64,
+    name: Name,
+    id: NodeId,
+    meta: Meta,
+}
+
+/// What the walk and the threads share.
+struct Shared<'w, 'a, T: TreeIo> {
+    work: &'w Work<'a, T>,
+    waiting: Waiting,
+    /// The first failure, or the tree of the top.
+    outcome: Mutex<Option<Result<Id, SessionError>>>,
+}
+
+impl<T: TreeIo> Shared<'_, '_, T> {
+    fn deliver(&self, directory: &Arc<Directory>, news: News) {
+        let outcome = deliver(self.work, &self.waiting, directory, news);
+        match outcome.transpose() {
+            None => {}
+            Some(Ok(tree)) => drop(self.outcome.lock().get_or_insert(Ok(tree))),
+            Some(Err(error)) => self.fail(error),
+        }
+    }
+
+    fn fail(&self, error: SessionError) {
+        let mut outcome = self.outcome.lock();
+        if !matches!(*outcome, Some(Err(_))) {
+            *outcome = Some(Err(error));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.outcome.lock(), Some(Err(_))) || self.work.monitor.cancelled()
+    }
+
+    /// Stores a file and delivers its entry.
+    fn file(&self, cutter: &mut Cutter<'_, '_, T>, job: &Job, links: u64) -> Option<Vec<Id>> {
+        let path = join(&job.directory.path, job.name.as_bytes());
+        let blobs = match cutter.blobs(job.id, None) {
+            Ok(blobs) => blobs,
+            Err(Failure::Session(error)) => {
+                self.fail(error);
+                return None;
+            }
+            Err(Failure::Read(error)) => {
+                self.work.missed(&path, &error);
+                self.deliver(&job.directory, News::Entry(job.number, None));
+                return None;
+            }
+        };
+        let held = Held::Content(blobs.clone());
+        let own = node(self.work.entity, job.name.as_bytes(), job.id, &job.meta, links, held);
+        self.work.object(&path, &own);
+        self.deliver(&job.directory, News::Entry(job.number, Some(Box::new(own))));
+        Some(blobs)
+    }
+}
+
+/// The tree of the whole root.
+pub(super) fn build<T: TreeIo + Sync>(work: &Work<'_, T>) -> Result<Id, SessionError>
+where
+    T::File: Send,
+    T::Dir: Send + Sync,
+{
+    let places = Places::new(work.view);
+    let root = NodeId::root(work.entity.root);
+    below(work, &places, root, work.entity.path.clone(), Vec::new())
+}
+
+/// The tree of a directory of the view with all below it.
+pub(super) fn below<T: TreeIo + Sync>(
+    work: &Work<'_, T>,
+    places: &Places<'_, T>,
+    id: NodeId,
+    path: Vec<u8>,
+    name: Vec<u8>,
+) -> Result<Id, SessionError>
+where
+    T::File: Send,
+    T::Dir: Send + Sync,
+{
+    let no_root = || SessionError::NoRoot { root: work.entity.root.0 };
+    let meta = work.view.meta(id).map_err(SessionError::journal("read metadata"))?.ok_or_else(no_root)?;
+    let top = Directory::new(path, name, (id, meta), None);
+    let shared = Shared { work, waiting: Waiting::default(), outcome: Mutex::new(None) };
+    let (jobs, queue) = bounded(QUEUE_MAX);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let (shared, queue) = (&shared, queue.clone());
+            std::thread::Builder::new()
+                .name(format!("backup-{number}"))
+                .spawn_scoped(scope, move || store(shared, &queue))
+                .map_err(|source| SessionError::Thread { source })?;
+        }
+        drop(queue);
+        let mut walk =
+            Walk { shared: &shared, jobs, places, linked: HashMap::new(), cutter: Cutter::new(work) };
+        if let Err(error) = walk.run(top) {
+            shared.fail(error);
+        }
+        Ok::<(), SessionError>(())
+    })?;
+    work.check()?;
+    match shared.outcome.into_inner() {
+        Some(outcome) => outcome,
+        // Every directory gets all its news or there was a failure; a thread that died would have panicked here.
+        None => Err(SessionError::Cancelled),
+    }
+}
+
+/// Makes a panic of a thread that stores files known: what it would have delivered never comes.
+struct Alive<'s, 'w, 'a, T: TreeIo>(&'s Shared<'w, 'a, T>);
+
+impl<T: TreeIo> Drop for Alive<'_, '_, '_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(SessionError::ThreadEnded);
+        }
+    }
+}
+
+fn store<T: TreeIo>(shared: &Shared<'_, '_, T>, queue: &Receiver<Job>) {
+    let _alive = Alive(shared);
+    let mut cutter = Cutter::new(shared.work);
+    for job in queue {
+        // After a failure the rest is taken and dropped, so that the walk never waits for a queue that nobody empties.
+        if !shared.is_over() {
+            shared.file(&mut cutter, &job, 1);
+        }
+    }
+}
+
+/// A file of several names.
+struct Linked {
+    blobs: Vec<Id>,
+    left: usize,
+    links: u64,
+}
+
+struct Walk<'s, 'w, 'a, 'p, 'v, T: TreeIo> {
+    shared: &'s Shared<'w, 'a, T>,
+    jobs: Sender<Job>,
+    places: &'p Places<'v, T>,
+    linked: HashMap<NodeId, Linked>,
+    cutter: Cutter<'w, 'a, T>,
+}
+
+type Entries<'a> = Box<dyn Iterator<Item = Result<(Name, NodeId), JournalError>> + 'a>;
+
+impl<'s, 'w, 'a, T: TreeIo> Walk<'s, 'w, 'a, '_, '_, T> {
+    fn run(&mut self, top: Arc<Directory>) -> Result<(), SessionError> {
+        let view = self.shared.work.view;
+        let entries = |directory: &Directory| -> Entries<'a> { Box::new(view.list(directory.id)) };
+        let mut stack = vec![(entries(&top), top, 0_u64)];
+        while let Some((listed, directory, count)) = stack.last_mut() {
+            let Some(entry) = listed.next() else {
+                let (directory, count) = (Arc::clone(directory), *count);
+                stack.pop();
+                self.shared.deliver(&directory, News::Listed(count));
+                continue;
+            };
+            let (name, id) = entry.map_err(SessionError::journal("list a directory"))?;
+            let (directory, number) = (Arc::clone(directory), *count);
+            *count += 1;
+            if let Some(below) = self.entry(&directory, number, name, id)? {
+                stack.push((entries(&below), below, 0));
+            }
+            if self.shared.is_over() {
+                return Ok(());
+            }
+            self.shared.waiting.pause(|| self.shared.is_over());
+        }
+        Ok(())
+    }
+
+    /// Takes an entry; a directory comes back to be walked.
+    fn entry(
+        &mut self,
+        directory: &Arc<Directory>,
+        number: u64,
+        name: Name,
+        id: NodeId,
+    ) -> Result<Option<Arc<Directory>>, SessionError> {
+        let work = self.shared.work;
+        let failed = SessionError::journal("read metadata");
+        let Some(meta) = work.view.meta(id).map_err(&failed)? else {
+            let path = join(&directory.path, name.as_bytes());
+            work.missed(&path, &JournalError::NotFound { what: "node", name: id.to_string() });
+            self.shared.deliver(directory, News::Entry(number, None));
+            return Ok(None);
+        };
+        if meta.kind.is_directory() {
+            let path = join(&directory.path, name.as_bytes());
+            let above = Some((Arc::clone(directory), number));
+            return Ok(Some(Directory::new(path, name.as_bytes().to_vec(), (id, meta), above)));
+        }
+        let links = self.places.names(id).map_err(&failed)?.len().max(1);
+        let job = Job { directory: Arc::clone(directory), number, name, id, meta };
+        if !job.meta.kind.is_file() {
+            let own = node(work.entity, job.name.as_bytes(), id, &job.meta, links as u64, Held::Nothing);
+            work.object(&join(&directory.path, job.name.as_bytes()), &own);
+            self.shared.deliver(directory, News::Entry(number, Some(Box::new(own))));
+        } else if links > 1 {
+            self.linked(&job, links);
+        } else {
+            self.jobs.send(job).map_err(|_| SessionError::ThreadEnded)?;
+        }
+        Ok(None)
+    }
+
+    /// One name of a file that has several.
+    fn linked(&mut self, job: &Job, links: usize) {
+        if let Some(linked) = self.linked.get_mut(&job.id) {
+            linked.left = linked.left.saturating_sub(1);
+            let held = Held::Content(linked.blobs.clone());
+            let entity = self.shared.work.entity;
+            let own = node(entity, job.name.as_bytes(), job.id, &job.meta, linked.links, held);
+            if linked.left == 0 {
+                self.linked.remove(&job.id);
+            }
+            self.shared.work.object(&join(&job.directory.path, job.name.as_bytes()), &own);
+            self.shared.deliver(&job.directory, News::Entry(job.number, Some(Box::new(own))));
+            return;
+        }
+        if let Some(blobs) = self.shared.file(&mut self.cutter, job, links as u64)
+            && self.linked.len() < LINKED_MAX
+        {
+            self.linked.insert(job.id, Linked { blobs, left: links - 1, links: links as u64 });
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Is a session what the view showed, and is an edited session the same as one made by looking at everything?
+//!
+//! Random histories, sessions at random points. A session made from the one before must have the very tree, by its hash,
+//! of one made from nothing in another repository; and what is read back from the repository equals the model.
+
+use crate::history::seeds;
+use journal::{Attributes, Kind, Lsn, RootNo};
+use snapshot::repository::keys::KeyCost;
+use snapshot::repository::tree::read_tree;
+use snapshot::repository::{
+    BlobKind, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository, RepositoryOptions, lock,
+};
+use snapshot::session::{Entity, NoMonitor, Previous, RecordOptions, Session, back_up};
+use snapshot::store::MemoryStore;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tests::canonical::{Canonical, CanonicalNode, assert_equal, comparable, group, join};
+use tests::lab::Lab;
+use tests::model::{Generator, Options};
+use tests::rng::Rng;
+
+const PATH: &[u8] = b"/srv/docs";
+
+fn entity() -> Entity {
+    Entity { root: RootNo(0), path: PATH.to_vec(), device: 77 }
+}
+
+/// A repository in memory and a lock on it.
+fn repository() -> (Arc<Repository>, Lock) {
+    let options =
+        RepositoryOptions { key_cost: KeyCost { log_n: 4, r: 1, p: 1 }, ..RepositoryOptions::default() };
+    let store = Arc::new(MemoryStore::new());
+    let repository = Arc::new(Repository::init(store, &"secret".to_owned().into(), options).unwrap());
+    let lock_options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
+    let lock = lock::acquire(&repository, Purpose::Backup, lock_options).unwrap();
+    (repository, lock)
+}
+
+fn session(lab: &Lab, at: Lsn, previous: Option<(Lsn, &Session)>, to: &(Arc<Repository>, Lock)) -> Session {
+    let old = previous.map(|(lsn, session)| (lab.view(lsn), session));
+    let previous =
+        old.as_ref().map(|(view, session)| Previous { view, session: session.id, tree: session.tree });
+    let record = RecordOptions { host: "master".to_owned(), ..RecordOptions::default() };
+    back_up(&lab.view(at), previous.as_ref(), &entity(), (&to.0, &to.1), &record, &NoMonitor).unwrap()
+}
+
+fn times(at: snapshot::repository::Timestamp) -> journal::Timestamp {
+    journal::Timestamp(at.seconds * 1_000_000_000 + i64::from(at.nanoseconds))
+}
+
+fn canonical_node(repository: &Repository, node: &Node, path: &[u8]) -> CanonicalNode {
+    let kind = match node.kind {
+        NodeKind::File => Kind::File,
+        NodeKind::Directory => Kind::Directory,
+        NodeKind::Symlink => Kind::Symlink(node.link_target.clone()),
+        NodeKind::Fifo => Kind::Fifo,
+        NodeKind::Socket => Kind::Socket,
+        NodeKind::CharacterDevice => Kind::CharDevice(node.device),
+        NodeKind::BlockDevice => Kind::BlockDevice(node.device),
+        NodeKind::Other => panic!("a node of no kind"),
+    };
+    let mut content = Vec::new();
+    for blob in &node.content {
+        content.extend(repository.load_blob(BlobKind::Data, blob).unwrap());
+    }
+    let (mode, uid, gid) = (node.permissions, node.uid, node.gid);
+    let attributes = Attributes { mode, uid, gid, mtime: times(node.modified), ctime: times(node.changed) };
+    let attributes = comparable(attributes, &kind);
+    let xattrs = node.xattrs.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
+    let size = node.size;
+    CanonicalNode { kind, size, content: Arc::new(content), attributes, xattrs, first_name: path.to_vec() }
+}
+
+/// What a session holds below the root's path.
+fn canonical(repository: &Repository, tree: Id) -> Canonical {
+    let mut found = Canonical::new();
+    let mut inodes = HashMap::new();
+    let mut todo = vec![(Vec::new(), tree)];
+    while let Some((path, tree)) = todo.pop() {
+        let json = repository.load_blob(BlobKind::Tree, &tree).unwrap();
+        read_tree(&tree, &json, &mut |node| {
+            let path = join(&path, &node.name);
+            todo.extend(node.subtree.map(|below| (path.clone(), below)));
+            let below = path.strip_prefix(&PATH[1..]).map(|below| below.strip_prefix(b"/").unwrap_or(below));
+            if let Some(below) = below {
+                found.insert(below.to_vec(), canonical_node(repository, &node, below));
+                inodes.insert(below.to_vec(), node.inode);
+            }
+            true
+        })
+        .unwrap();
+    }
+    group(&mut found, |path| inodes.get(path).copied());
+    found
+}
+
+fn one_history(seed: u64, captures: usize) {
+    let mut rng = Rng::new(seed ^ 0x5e55);
+    let names_max = if seed.is_multiple_of(3) { 40 } else { 12 };
+    let file_bytes_max = if seed.is_multiple_of(4) { 3_000_000 } else { 30_000 };
+    let options = Options { names_max, file_bytes_max, revive: seed.is_multiple_of(5), ..Options::default() };
+    let mut generator = Generator::new(seed, options);
+    let mut lab = Lab::new();
+    lab.synchronized(&mut generator);
+    let chain = repository();
+    let mut last: Option<(Lsn, Session)> = None;
+    let mut done = 1;
+    while done < captures {
+        let batch: Vec<_> = (0..rng.below(12) + 1).map(|_| generator.next()).collect();
+        done += batch.len();
+        let placed = lab.journal_them(&batch).unwrap();
+        lab.apply(&placed).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        if !rng.chance(1, 4) {
+            continue;
+        }
+        // At any point after the one before, not at the newest only.
+        let newest = lab.journal.applied();
+        let oldest = last.as_ref().map_or(1, |(lsn, _)| lsn.captured);
+        let at = Lsn::captured(oldest + rng.below(newest.captured - oldest + 1));
+        let context = format!("seed {seed}, session at {at} after {:?}", last.as_ref().map(|(lsn, _)| lsn));
+        let before = last.as_ref().map(|(lsn, session)| (*lsn, session));
+        let edited = session(&lab, at, before, &chain);
+        assert_eq!(edited.incremental, last.is_some(), "{context}");
+        assert_eq!(edited.counts.missed, [], "{context}");
+        let whole = session(&lab, at, None, &repository());
+        let expected = generator.model.canonical_at(at, RootNo(0));
+        assert_equal(&expected, &canonical(&chain.0, edited.tree), &context);
+        assert_eq!(edited.tree, whole.tree, "{context}: the edited tree is not that of a whole look");
+        last = Some((at, edited));
+    }
+}
+
+#[test]
+fn a_session_is_what_the_view_showed() {
+    for seed in seeds(30) {
+        one_history(seed, 150);
+    }
+}
