@@ -1,12 +1,14 @@
 //! Jobs: long operations that outlive the call that started them, and the daemon too.
 //!
 //! A job is journaled before its id is given out, and again when it ends. One that had not ended when the daemon did
-//! starts again from its request, so requests must be good for a second attempt (points are resolved to LSNs before).
+//! starts again from its request, so requests must be good for a second attempt: what a point meant when the job was
+//! taken in stands beside what the client wrote ([`asked`]).
 //! What is remembered of jobs is a projection in sled ([`store`]); what is under way lives here.
 //!
 //! Bounds: [`Limits`]. A job beyond them is refused, not queued without end. Of the jobs of one scenario that change
 //! something only one may be unfinished; a second is refused and told which one is in its way.
 
+mod asked;
 mod live;
 mod row;
 mod store;
@@ -20,6 +22,7 @@ use crate::engine::{EngineError, Interrupt, Level, Progress};
 use crate::points::wall_clock;
 use crate::records::{JobCancelRequested, JobFinished, JobStarted, JobSubmitted, Record};
 use crate::server_journal::{Durability, ServerJournal};
+use asked::asked;
 use live::Live;
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
@@ -57,7 +60,7 @@ pub struct Submission {
     pub scenario: String,
     /// Whether it changes the scenario, so that no other such job may be unfinished.
     pub exclusive: bool,
-    /// The request, encoded.
+    /// The request, encoded; [`asked`] says what of it the client asked.
     pub request: Vec<u8>,
     /// A second submission with the same key is the same job; empty: none.
     pub idempotency_key: String,
@@ -202,6 +205,15 @@ impl Jobs {
         Ok(live.message())
     }
 
+    /// The job that was submitted with the same key. To be asked before anything is done or looked up for a job: what
+    /// `now` means has changed since the first submission.
+    ///
+    /// # Errors
+    /// `BAD_PARAMETERS` for a key used for something else, and those of the store.
+    pub fn earlier(&self, submission: &Submission) -> Result<Option<v1::Job>, EngineError> {
+        self.known(&self.queue.lock(), submission)
+    }
+
     /// The job that was submitted with the same key.
     fn known(&self, queue: &Queue, submission: &Submission) -> Result<Option<v1::Job>, EngineError> {
         let key = &submission.idempotency_key;
@@ -211,7 +223,7 @@ impl Jobs {
         let Some(row) = self.store.find_key(key)? else { return Ok(None) };
         let same = row.submitted.kind == i32::from(submission.kind)
             && row.submitted.scenario == submission.scenario
-            && row.submitted.request == submission.request;
+            && asked(submission.kind, &row.submitted.request) == asked(submission.kind, &submission.request);
         if !same {
             let message =
                 format!("the idempotency key {key:?} belongs to job {}, another request", row.submitted.id);

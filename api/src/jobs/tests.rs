@@ -223,6 +223,27 @@ fn keys() {
     assert!(jobs.shutdown(Duration::from_secs(5)));
 }
 
+/// The words of a request stand for the job, not what they meant when it was taken in.
+#[test]
+fn keys_of_requests_with_points() {
+    let (world, runner) = (World::new(), Arc::<Waiting>::default());
+    let jobs = world.open(&runner, Limits::default());
+    let rewind = |to: &str, resolved: &str| {
+        let request =
+            v1::RewindRequest { to: to.into(), resolved: resolved.into(), ..v1::RewindRequest::default() };
+        let (kind, request) = (v1::JobKind::Rewind, request.encode_to_vec());
+        Submission { kind, request, idempotency_key: "k".into(), ..submission("a") }
+    };
+    assert_eq!(jobs.earlier(&rewind("-10m", "")).unwrap(), None);
+    let first = jobs.submit(rewind("-10m", "lsn:7")).unwrap();
+    assert_eq!(jobs.earlier(&rewind("-10m", "")).unwrap().unwrap().id, first.id);
+    assert_eq!(jobs.submit(rewind("-10m", "lsn:9")).unwrap().id, first.id);
+    assert_eq!(jobs.submit(rewind("-20m", "lsn:7")).unwrap_err().code().id, "RW0468");
+    runner.gate.open();
+    wait_for(&jobs, id(&first), is_done);
+    assert!(jobs.shutdown(Duration::from_secs(5)));
+}
+
 #[test]
 fn what_had_not_ended_starts_again() {
     for lose_projection in [false, true] {

@@ -26,7 +26,7 @@ pub fn rewind_from_wire(request: v1::RewindRequest, again: bool) -> EngineResult
         let message = format!("the path {} is not absolute", path.display());
         return Err(EngineError::new(&codes::BAD_PARAMETERS, message));
     }
-    let to = PointSpec::parse(&request.to)?;
+    let to = PointSpec::parse(given(&request.resolved).unwrap_or(&request.to))?;
     Ok(RewindRequest { scenario: request.scenario, to, onto: onto_from_wire(request.onto)?, paths, again })
 }
 
@@ -137,18 +137,24 @@ impl Journal for JournalService {
     async fn rewind(&self, request: Request<v1::RewindRequest>) -> Result<Response<v1::Job>, Status> {
         let mut request = request.into_inner();
         let idempotency_key = std::mem::take(&mut request.idempotency_key);
+        request.resolved.clear();
         let wanted = rewind_from_wire(request.clone(), false)?;
         let job = self.0.call(move |shared| {
-            // `-10m` and names mean now what they mean now; after a restart they might mean something else.
-            let to = shared.engine.resolve(&wanted.scenario, &wanted.to)?;
-            request.to = PointSpec::Lsn(to.lsn).to_string();
-            shared.jobs.submit(Submission {
+            let mut submission = Submission {
                 kind: JobKind::Rewind,
-                scenario: wanted.scenario,
+                scenario: wanted.scenario.clone(),
                 exclusive: !matches!(wanted.onto, Onto::Directory(_)),
                 request: request.encode_to_vec(),
                 idempotency_key,
-            })
+            };
+            if let Some(earlier) = shared.jobs.earlier(&submission)? {
+                return Ok(earlier);
+            }
+            // `-10m` and names mean now what they mean now; after a restart they might mean something else.
+            let to = shared.engine.resolve(&wanted.scenario, &wanted.to)?;
+            request.resolved = PointSpec::Lsn(to.lsn).to_string();
+            submission.request = request.encode_to_vec();
+            shared.jobs.submit(submission)
         });
         Ok(Response::new(job.await?))
     }

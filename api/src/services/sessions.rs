@@ -18,9 +18,10 @@ pub struct SessionsService(pub Shared);
 ///
 /// # Errors
 /// `BAD_POINT`.
-pub fn backup_from_wire(request: v1::BackupRequest) -> EngineResult<BackupRequest> {
-    let at = given(request.at).map(|at| PointSpec::parse(&at)).transpose()?;
-    Ok(BackupRequest { scenario: request.scenario, repository: request.repository, at })
+pub fn backup_from_wire(request: v1::BackupRequest, again: bool) -> EngineResult<BackupRequest> {
+    let at = given(request.resolved).or_else(|| given(request.at));
+    let at = at.map(|at| PointSpec::parse(&at)).transpose()?;
+    Ok(BackupRequest { scenario: request.scenario, repository: request.repository, at, again })
 }
 
 /// An empty text stands for nothing.
@@ -35,8 +36,9 @@ impl Sessions for SessionsService {
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<v1::Job>, Status> {
         let mut request = request.into_inner();
         let idempotency_key = std::mem::take(&mut request.idempotency_key);
-        let wanted = backup_from_wire(request.clone())?;
-        let timeout = timeout(request.timeout.take())?;
+        request.resolved.clear();
+        let wanted = backup_from_wire(request.clone(), false)?;
+        let timeout = timeout(request.timeout)?;
         if wanted.at.is_some() && request.consistent {
             let message = "a point that is past cannot be made consistent";
             return Err(EngineError::new(&codes::BAD_PARAMETERS, message).into());
@@ -48,21 +50,27 @@ impl Sessions for SessionsService {
             if !known.iter().any(|repository| repository.name == wanted.repository) {
                 return Err(crate::vault::no_such_repository(&wanted.repository));
             }
-            let at = if std::mem::take(&mut request.consistent) {
+            let mut submission = Submission {
+                kind: JobKind::Backup,
+                scenario: wanted.scenario.clone(),
+                exclusive: true,
+                request: request.encode_to_vec(),
+                idempotency_key,
+            };
+            // Before the application is held still for nothing.
+            if let Some(earlier) = shared.jobs.earlier(&submission)? {
+                return Ok(earlier);
+            }
+            let at = if request.consistent {
                 let flush = FlushRequest { stage: Stage::Applied, consistent: true, timeout };
                 PointSpec::Lsn(shared.engine.flush(&wanted.scenario, &flush)?.lsn)
             } else {
                 wanted.at.unwrap_or(PointSpec::Now)
             };
             let at = shared.engine.resolve(&wanted.scenario, &at)?;
-            request.at = PointSpec::Lsn(at.lsn).to_string();
-            shared.jobs.submit(Submission {
-                kind: JobKind::Backup,
-                scenario: wanted.scenario,
-                exclusive: true,
-                request: request.encode_to_vec(),
-                idempotency_key,
-            })
+            request.resolved = PointSpec::Lsn(at.lsn).to_string();
+            submission.request = request.encode_to_vec();
+            shared.jobs.submit(submission)
         });
         Ok(Response::new(job.await?))
     }

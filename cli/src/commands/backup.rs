@@ -37,6 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         idempotency_key: args.job.idempotency_key.clone(),
         consistent: args.consistent,
         timeout: Some(duration_to_wire(context.timeout())),
+        resolved: String::new(),
     };
     let mut client = context.client().await?;
     wait::start(context, &args.job, client.sessions.backup(request)).await

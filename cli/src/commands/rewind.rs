@@ -73,6 +73,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         onto: Some(v1::Onto { target: Some(target.clone()) }),
         paths: paths.collect::<Result<_, _>>()?,
         idempotency_key: args.job.idempotency_key.clone(),
+        resolved: String::new(),
     };
     let destructive = !matches!(target, Target::Directory(_));
     if args.dry_run {
