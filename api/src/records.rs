@@ -189,11 +189,11 @@ pub struct SessionMade {
     pub point_time: Timestamp,
     /// 0 fuzzy, 1 crash, 2 application.
     pub class: u8,
-    /// Objects looked at that are no directories.
+    /// Names in it of objects that are no directories.
     pub files: u64,
-    /// Directories looked at.
+    /// Directories in it.
     pub directories: u64,
-    /// Bytes of the files looked at.
+    /// Bytes of its files, each name counted.
     pub bytes: u64,
     /// Bytes read from the replica.
     pub bytes_read: u64,

@@ -237,6 +237,18 @@ impl Vault {
         list
     }
 
+    /// Whether a session is remembered.
+    #[must_use]
+    pub fn knows(&self, session: &Id) -> bool {
+        self.known.read().sessions.iter().any(|made| made.session == session.0)
+    }
+
+    /// A remembered session as clients are told of it.
+    #[must_use]
+    pub fn told(&self, made: &SessionMade) -> Session {
+        self.session(&self.known.read(), made)
+    }
+
     fn session(&self, known: &Known, made: &SessionMade) -> Session {
         let repository = known.repositories.get(&made.repository);
         Session {

@@ -16,15 +16,18 @@
 //! looking at everything, which stores again what is missing.
 
 pub mod content;
+mod crew;
 pub mod delta;
 mod directory;
 pub mod error;
 mod finish;
 pub mod node;
 pub mod scan;
+pub mod totals;
 
 pub use error::SessionError;
 pub use finish::RecordOptions;
+pub use totals::Totals;
 
 use crate::repository::writer::Commit;
 use crate::repository::{BlobWriter, Id, Lock, Node, Repository};
@@ -96,7 +99,7 @@ pub const MISSED_MAX: usize = 1000;
 /// What making a tree did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Objects looked at that are no directories.
+    /// Names looked at of objects that are no directories.
     pub files: u64,
     /// Directories looked at.
     pub directories: u64,
@@ -186,6 +189,8 @@ pub struct Session {
     pub incremental: bool,
     /// What is wrong with the session before, if that is why all was looked at.
     pub unusable: Option<String>,
+    /// What it holds.
+    pub totals: Totals,
     /// What was done.
     pub counts: Counts,
     /// Packs and index files written.
@@ -213,13 +218,15 @@ where
     repository.reload_index()?;
     let writer = BlobWriter::new(Arc::clone(repository), crate::repository::WriterOptions::default())?;
     // After the writer has looked at the index: what it finds there from now on is looked at again at the end.
-    let previous = previous.filter(|previous| finish::is_there(repository, &previous.session));
+    let before = previous.and_then(|previous| finish::recorded(repository, &previous.session));
+    let previous = previous.filter(|_| before.is_some());
+    let totals = before.as_ref().and_then(Totals::of_record);
     let work = Work::new(view, entity, &writer, monitor);
     let mut unusable = None;
     if let Some(previous) = previous {
         writer.builds_upon(&previous.session);
     }
-    let edited = match previous.map(|previous| delta::build(&work, previous)) {
+    let edited = match previous.map(|previous| delta::build(&work, previous, totals)) {
         None => None,
         // Looking at everything stores again what is missing, and holds little in memory.
         Some(Err(error)) if error.wants_whole() => {
@@ -230,19 +237,20 @@ where
         Some(edited) => edited?,
     };
     let mut incremental = edited.is_some();
-    let mut root = match edited {
-        Some(root) => root,
-        None => scan::build(&work)?,
+    let scan = || scan::build(&work).map(|root| (root, Totals::counted(&work.counts.lock())));
+    let (mut root, mut totals) = match edited {
+        Some(edited) => edited,
+        None => scan()?,
     };
     for _ in 0..ATTEMPTS_MAX {
         let tree = finish::above(&work, root)?;
         work.check()?;
         let parent = previous.map(|previous| previous.session).filter(|_| incremental);
-        let session = finish::record(tree, record, entity, parent, &work.counts.lock());
+        let session = finish::record((tree, totals), record, entity, parent, &work.counts.lock());
         match writer.commit(lock, &session)? {
             Commit::Recorded(id) => {
                 let (counts, written) = (work.counts.into_inner(), writer.written());
-                return Ok(Session { id, tree, incremental, unusable, counts, written });
+                return Ok(Session { id, tree, incremental, unusable, totals, counts, written });
             }
             // Somebody removed what we counted on; all is looked at, and what is missing is stored again.
             Commit::Missing(missing) => {
@@ -250,7 +258,7 @@ where
                 unusable = first.filter(|_| incremental).or(unusable);
                 incremental = false;
                 work.begin_anew();
-                root = scan::build(&work)?;
+                (root, totals) = scan()?;
             }
         }
     }

@@ -7,8 +7,10 @@ use crate::history::seeds;
 use journal::{Attributes, Kind, Lsn, RootNo};
 use snapshot::repository::keys::KeyCost;
 use snapshot::repository::tree::read_tree;
+use snapshot::repository::writer::Commit;
 use snapshot::repository::{
-    BlobKind, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository, RepositoryOptions, lock,
+    BlobKind, BlobWriter, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository, RepositoryOptions,
+    WriterOptions, lock,
 };
 use snapshot::session::{Entity, NoMonitor, Previous, RecordOptions, Session, back_up};
 use snapshot::store::MemoryStore;
@@ -95,6 +97,17 @@ fn canonical(repository: &Repository, tree: Id) -> Canonical {
     found
 }
 
+/// The same session, recorded by a program that says nothing of its totals.
+fn without_summary(session: Session, (repository, lock): &(Arc<Repository>, Lock)) -> Session {
+    let mut record = repository.load_session(&session.id).unwrap();
+    record.summary = None;
+    let writer = BlobWriter::new(Arc::clone(repository), WriterOptions::default()).unwrap();
+    match writer.commit(lock, &record).unwrap() {
+        Commit::Recorded(id) => Session { id, ..session },
+        Commit::Missing(missing) => panic!("{} blobs are missing", missing.len()),
+    }
+}
+
 fn one_history(seed: u64, captures: usize) {
     let mut rng = Rng::new(seed ^ 0x5e55);
     let names_max = if seed.is_multiple_of(3) { 40 } else { 12 };
@@ -127,7 +140,8 @@ fn one_history(seed: u64, captures: usize) {
         let expected = generator.model.canonical_at(at, RootNo(0));
         assert_equal(&expected, &canonical(&chain.0, edited.tree), &context);
         assert_eq!(edited.tree, whole.tree, "{context}: the edited tree is not that of a whole look");
-        last = Some((at, edited));
+        assert_eq!(edited.totals, whole.totals, "{context}: totals");
+        last = Some((at, if rng.chance(1, 3) { without_summary(edited, &chain) } else { edited }));
     }
 }
 

@@ -44,6 +44,8 @@ pub struct BackupRequest {
     pub repository: String,
     /// As of this point; the newest that is applied if there is none.
     pub at: Option<PointSpec>,
+    /// An earlier attempt was interrupted: what it completed counts.
+    pub again: bool,
 }
 
 /// A session.
@@ -67,11 +69,11 @@ pub struct Session {
     pub lsn: Lsn,
     /// How consistent the point is.
     pub class: Class,
-    /// Objects looked at that are no directories.
+    /// Names in it of objects that are no directories.
     pub files: u64,
-    /// Directories looked at.
+    /// Directories in it, its root among them.
     pub directories: u64,
-    /// Bytes of the files looked at.
+    /// Bytes of its files, each name counted.
     pub bytes: u64,
     /// Bytes read from the replica.
     pub bytes_read: u64,

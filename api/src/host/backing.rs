@@ -1,5 +1,6 @@
 //! Backups of a scenario: a session of each root, as of one point.
 
+use super::past::bookmarks;
 use super::scene::Scene;
 use crate::engine::{
     BackupReport, BackupRequest, EngineResult, Level, Progress, ResolvedPoint, Session, Skipped,
@@ -13,14 +14,17 @@ use replication::replica::{LeasedView, Replica};
 use snapshot::repository::{
     Id, Lock, LockOptions, Node, Purpose, Repository, RepositoryErrorKind, Timestamp, lock,
 };
-use snapshot::session::{Entity, Monitor, Previous, RecordOptions, Session as Stored, back_up};
+use snapshot::session::{Entity, Monitor, Previous, RecordOptions, Totals, back_up};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Listed as missed; more are counted.
 const MISSED_MAX: usize = 100;
+/// Bookmarks of one point named in tags.
+const BOOKMARKS_MAX: usize = 16;
 
 /// The session before, and the tree as it was then.
 type Last = (LeasedView<OsTree>, SessionMade);
@@ -56,6 +60,19 @@ struct Backup<'b> {
     lock: Lock,
     host: String,
     excludes: Vec<String>,
+    /// Names of bookmarks that sit at the point.
+    bookmarks: Vec<String>,
+}
+
+/// A session in the repository, made now or by an attempt that was interrupted before it could remember it.
+struct Made {
+    id: Id,
+    tree: Id,
+    incremental: bool,
+    totals: Totals,
+    bytes_read: u64,
+    bytes_stored: u64,
+    missed: u64,
 }
 
 impl Scene {
@@ -82,6 +99,9 @@ impl Scene {
             .clone()
             .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let excludes = definition.excludes.clone();
+        let controls = replica.journal().controls();
+        let here = bookmarks(&controls).filter(|bookmark| bookmark.lsn == point.lsn);
+        let bookmarks = here.map(|bookmark| bookmark.name).take(BOOKMARKS_MAX).collect();
         let backup = Backup {
             scene: self,
             request,
@@ -94,6 +114,7 @@ impl Scene {
             lock,
             host,
             excludes,
+            bookmarks,
         };
         let mut report = BackupReport {
             lsn: backup.point.lsn,
@@ -104,8 +125,9 @@ impl Scene {
             notes: Vec::new(),
         };
         for (root, path) in definition.roots.iter().enumerate() {
-            let path = path.master.as_os_str().as_bytes();
-            backup.root(RootNo(root as u16), path, &mut report)?;
+            // Whatever was typed, a session's paths have one form.
+            let path: PathBuf = path.master.components().collect();
+            backup.root(RootNo(root as u16), path.as_os_str().as_bytes(), &mut report)?;
         }
         report.elapsed = began.elapsed();
         Ok(report)
@@ -119,6 +141,13 @@ impl Backup<'_> {
         let device = journal.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let entity = Entity { root, path: path.to_vec(), device };
         let lineage = Lineage { repository: self.number, journal, entity: path.to_vec() };
+        let record = self.record(path, &journal);
+        if let Some(session) = self.made_before(&lineage, &record)? {
+            self.progress
+                .note(Level::Info, &format!("session {} was made before the interruption", session.id));
+            report.sessions.push(session);
+            return Ok(());
+        }
         let (last, note) = self.last(&lineage)?;
         if let Some(note) = note {
             self.whole(path, note, report);
@@ -128,7 +157,6 @@ impl Backup<'_> {
             session: Id(made.session),
             tree: Id(made.tree),
         });
-        let record = self.record(path);
         let stored = back_up(
             &*self.view,
             previous.as_ref(),
@@ -148,7 +176,16 @@ impl Backup<'_> {
         });
         let room = MISSED_MAX.saturating_sub(report.missed.len());
         report.missed.extend(missed.take(room));
-        let session = self.remember(path, journal, &stored)?;
+        let made = Made {
+            id: stored.id,
+            tree: stored.tree,
+            incremental: stored.incremental,
+            totals: stored.totals,
+            bytes_read: stored.counts.bytes_read,
+            bytes_stored: stored.counts.bytes_stored,
+            missed: stored.counts.missed_count,
+        };
+        let session = self.remember(path, journal, &made)?;
         let how = if stored.incremental { "incremental" } else { "whole" };
         let text = format!(
             "session {} of {} in repository \"{}\" ({how}): {} files, {} bytes read, {} stored, {} missed",
@@ -197,18 +234,62 @@ impl Backup<'_> {
         }
     }
 
-    fn record(&self, path: &[u8]) -> RecordOptions {
+    /// What an attempt before this one recorded in the repository. It may have ended before it could remember that.
+    fn made_before(&self, lineage: &Lineage, wanted: &RecordOptions) -> EngineResult<Option<Session>> {
+        if !self.request.again {
+            return Ok(None);
+        }
+        let vault = &self.scene.context.vault;
+        let known = vault.before(lineage, self.point.lsn).filter(|made| lsn_of(made) == self.point.lsn);
+        if let Some(made) = known
+            && self
+                .repository
+                .load_session(&Id(made.session))
+                .is_ok_and(|record| record.tree == Id(made.tree))
+        {
+            return Ok(Some(vault.told(&made)));
+        }
+        // Bookmarks come and go.
+        let fixed = |tag: &&String| !tag.starts_with("bookmark:");
+        let same = |a: &[String], b: &[String]| a.iter().filter(fixed).eq(b.iter().filter(fixed));
+        let failed = |error| repository_error("look for a session of the attempt before", error);
+        for id in self.repository.list_sessions().map_err(failed)? {
+            // Somebody may remove one meanwhile, and a damaged one is not ours to judge here.
+            let Ok(record) = self.repository.load_session(&id) else { continue };
+            if !same(&record.tags, &wanted.tags) || vault.knows(&id) {
+                continue;
+            }
+            let Some(totals) = Totals::of_record(&record) else { continue };
+            let number = |key| record.summary.as_ref()?.get(key)?.as_u64();
+            let made = Made {
+                id,
+                tree: record.tree,
+                incremental: record.parent.is_some(),
+                totals,
+                bytes_read: number("bytes_read").unwrap_or_default(),
+                bytes_stored: number("data_added_packed").unwrap_or_default(),
+                missed: number("missed").unwrap_or_default(),
+            };
+            return self.remember(&lineage.entity, lineage.journal, &made).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn record(&self, path: &[u8], journal: &[u8; 16]) -> RecordOptions {
         let class = match self.point.class {
             Class::Application => "application",
             Class::Crash => "crash",
             Class::Fuzzy => "fuzzy",
         };
-        let tags = vec![
+        let tags = [
             format!("scenario:{}", self.scene.name()),
             format!("entity:{}", String::from_utf8_lossy(path)),
             format!("lsn:{}", self.point.lsn),
             format!("class:{class}"),
+            format!("journal:{:032x}", u128::from_be_bytes(*journal)),
         ];
+        let bookmarks = self.bookmarks.iter().map(|name| format!("bookmark:{name}"));
+        let tags = tags.into_iter().chain(bookmarks).collect();
         RecordOptions {
             time: snapshot::session::node::time(self.point.time),
             host: self.host.clone(),
@@ -218,17 +299,16 @@ impl Backup<'_> {
         }
     }
 
-    fn remember(&self, path: &[u8], journal: [u8; 16], stored: &Stored) -> EngineResult<Session> {
+    fn remember(&self, path: &[u8], journal: [u8; 16], made: &Made) -> EngineResult<Session> {
         let Lsn { captured, local } = self.point.lsn;
-        let counts = &stored.counts;
         self.scene.context.vault.made(SessionMade {
             time: wall_clock(),
             repository: self.number,
             scenario: self.scene.id(),
             scenario_name: self.scene.name().to_owned(),
             journal,
-            session: stored.id.0,
-            tree: stored.tree.0,
+            session: made.id.0,
+            tree: made.tree.0,
             entity: path.to_vec(),
             master: self.host.clone(),
             lsn_captured: captured,
@@ -239,13 +319,13 @@ impl Backup<'_> {
                 Class::Crash => 1,
                 Class::Application => 2,
             },
-            files: counts.files,
-            directories: counts.directories,
-            bytes: counts.bytes,
-            bytes_read: counts.bytes_read,
-            bytes_stored: counts.bytes_stored,
-            missed: counts.missed_count,
-            incremental: stored.incremental,
+            files: made.totals.files,
+            directories: made.totals.directories,
+            bytes: made.totals.bytes,
+            bytes_read: made.bytes_read,
+            bytes_stored: made.bytes_stored,
+            missed: made.missed,
+            incremental: made.incremental,
         })
     }
 }

@@ -280,7 +280,7 @@ fn before(now: Timestamp, ago: Duration) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX)))
 }
 
-fn bookmarks(controls: &Controls) -> impl Iterator<Item = Bookmark> + '_ {
+pub(super) fn bookmarks(controls: &Controls) -> impl Iterator<Item = Bookmark> + '_ {
     controls.bookmarks.iter().map(|(name, bookmark)| Bookmark {
         name: name.clone(),
         lsn: bookmark.lsn(),

@@ -81,7 +81,7 @@ impl Runner for EngineRunner {
                 Ok(ended(Report::Rebuild(self.0.journal_rebuild(&request.scenario, progress)?.into()), 0))
             }
             JobKind::Backup => {
-                let request = backup_from_wire(decode(request)?)?;
+                let request = backup_from_wire(decode(request)?, again)?;
                 let report = self.0.backup(&request, progress)?;
                 let missed = report.sessions.iter().map(|session| session.missed).sum();
                 Ok(ended(Report::Backup(report.into()), missed))

@@ -187,17 +187,25 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
             return Ok(Vec::new());
         }
         let common = size.min(old_size);
-        let mut changed = Vec::new();
-        for extent in earlier.view.changed_extents(node, self.work.view.lsn(), 0) {
-            changed.push(extent?);
-        }
-        let steady = |range: &Range<u64>| {
+        let mut extents = earlier.view.changed_extents(node, self.work.view.lsn(), 0);
+        let mut changed = extents.next().transpose()?;
+        let mut kept = Vec::new();
+        for (number, (range, blob)) in chunks.into_iter().enumerate() {
             let near_end = size != old_size && range.start.saturating_add(CHUNK_BYTES_MAX as u64) > common;
-            let first = changed.partition_point(|extent| extent.end <= range.start);
-            !near_end && changed.get(first).is_none_or(|extent| extent.start > range.end)
-        };
-        chunks.retain(|(range, _)| steady(range));
-        Ok(chunks)
+            if near_end {
+                break;
+            }
+            while changed.as_ref().is_some_and(|extent| extent.end <= range.start) {
+                changed = extents.next().transpose()?;
+            }
+            if changed.as_ref().is_none_or(|extent| extent.start > range.end) {
+                kept.push((range, blob));
+            }
+            if number.is_multiple_of(1024) {
+                self.work.check().map_err(Failure::Session)?;
+            }
+        }
+        Ok(kept)
     }
 }
 

@@ -10,24 +10,26 @@
 //!
 //! Memory grows with the number of touched names, and with the largest directory touched.
 
+mod before;
 mod edit;
 mod touched;
 
 use super::content::{Cutter, Earlier, Failure};
 use super::node::{Held, node};
-use super::{Previous, SessionError, Work};
+use super::totals::{Tally, Totals};
+use super::{Previous, SessionError, Work, crew};
 use crate::repository::tree::read_tree;
 use crate::repository::{BlobKind, Id, Node, Repository};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use before::Before;
+use crossbeam_channel::Sender;
 use edit::{Edit, Shared};
-use journal::view::{Difference, Places, View, join};
+use journal::view::{Difference, View, join};
 use journal::{JournalError, Meta, Name, NodeId, TreeIo};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use touched::Touched;
 
-/// Files waiting to be stored.
-const QUEUE_MAX: usize = 256;
+pub(in crate::session) use before::Was;
 
 /// Changes between two sessions beyond which everything is looked at: what they touched is held in memory.
 const CHANGES_MAX: u64 = 2_000_000;
@@ -42,11 +44,13 @@ struct Job<'v, T: TreeIo> {
     earlier: Option<Earlier<'v, T>>,
 }
 
-/// The tree of the root, made from that of the session before; `None` if that session does not hold the root.
+/// The tree of the root, made from that of the session before, whose totals are `totals` if they are known; and the new
+/// ones. `None` if that session does not hold the root.
 pub(super) fn build<T: TreeIo + Sync>(
     work: &Work<'_, T>,
     previous: &Previous<'_, T>,
-) -> Result<Option<Id>, SessionError>
+    totals: Option<Totals>,
+) -> Result<Option<(Id, Totals)>, SessionError>
 where
     T::File: Send,
     T::Dir: Send + Sync,
@@ -66,33 +70,24 @@ where
     let repository = work.writer.repository();
     let Some(old_root) = old_root(repository, previous.tree, &work.entity.path)? else { return Ok(None) };
     let root = NodeId::root(work.entity.root);
+    let tally = Tally::default();
+    let settle = || tally.settle(repository, (totals, old_root), &|| work.check());
     if touched.is_empty() {
-        return Ok(Some(old_root));
+        return Ok(Some((old_root, settle()?)));
     }
     let no_root = || SessionError::NoRoot { root: work.entity.root.0 };
     let meta = work.view.meta(root).map_err(SessionError::journal("read metadata"))?.ok_or_else(no_root)?;
     let top = Edit::new(work.entity.path.clone(), Vec::new(), (root, meta), None, Some(old_root));
-    let shared = Shared::new(work);
-    let (jobs, queue) = bounded(QUEUE_MAX);
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for number in 0..threads {
-            let (shared, queue) = (&shared, queue.clone());
-            std::thread::Builder::new()
-                .name(format!("backup-{number}"))
-                .spawn_scoped(scope, move || store(shared, &queue))
-                .map_err(|source| SessionError::Thread { source })?;
-        }
-        drop(queue);
-        let old_trees = HashMap::from([(root, Some(old_root))]);
-        let mut walk = Walk { shared: &shared, jobs, touched, difference: &difference, previous, old_trees };
-        if let Err(error) = walk.run(top) {
-            shared.fail(error);
-        }
-        Ok::<(), SessionError>(())
-    })?;
+    let shared = Shared::new(work, &tally);
+    let walk = |jobs| {
+        let before = Before::new(Arc::clone(repository), difference.from(), (root, old_root));
+        let mut walk = Walk { shared: &shared, jobs, touched, difference: &difference, previous, before };
+        walk.run(top)
+    };
+    crew::run(|| storer(&shared), &|error| shared.fail(error), walk)?;
     work.check()?;
-    shared.into_outcome().unwrap_or(Err(SessionError::Cancelled)).map(Some)
+    let root = shared.into_outcome().unwrap_or(Err(SessionError::Cancelled))?;
+    Ok(Some((root, settle()?)))
 }
 
 /// The tree of the entity's root in a session.
@@ -121,24 +116,12 @@ fn entry(repository: &Repository, tree: Id, name: &[u8]) -> Result<Option<Node>,
     Ok(found)
 }
 
-/// Makes a panic of a thread that stores files known: what it would have delivered never comes.
-struct Alive<'s, 'w, 'a, T: TreeIo>(&'s Shared<'w, 'a, T>);
-
-impl<T: TreeIo> Drop for Alive<'_, '_, '_, T> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail(SessionError::ThreadEnded);
-        }
-    }
-}
-
-fn store<T: TreeIo>(shared: &Shared<'_, '_, T>, queue: &Receiver<Job<'_, T>>) {
-    let _alive = Alive(shared);
+/// Stores files, one after the other.
+fn storer<'s, T: TreeIo>(shared: &'s Shared<'_, '_, T>) -> impl FnMut(Job<'_, T>) + 's {
     let mut cutter = Cutter::new(shared.work);
-    for job in queue {
-        // After a failure the rest is taken and dropped, so that the walk never waits for a queue that nobody empties.
+    move |job| {
         if shared.is_over() {
-            continue;
+            return;
         }
         match cutter.blobs(job.id, job.earlier) {
             Ok(blobs) => {
@@ -162,8 +145,7 @@ struct Walk<'s, 'w, 'a, 'd, 'v, T: TreeIo> {
     touched: Touched,
     difference: &'d Difference<'v, T>,
     previous: &'d Previous<'d, T>,
-    /// Trees of directories in the old session, as far as they were asked for.
-    old_trees: HashMap<NodeId, Option<Id>>,
+    before: Before<'d, 'v, T>,
 }
 
 impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
@@ -173,10 +155,6 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
 
     fn view(&self) -> &View<T> {
         self.shared.work.view
-    }
-
-    fn old_places(&self) -> &Places<'_, T> {
-        self.difference.from()
     }
 
     fn run(&mut self, top: Arc<Edit>) -> Result<(), SessionError> {
@@ -224,12 +202,12 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         edit: &Edit,
         tree: Id,
         names: &[Name],
-    ) -> Result<BTreeMap<Vec<u8>, Node>, SessionError> {
+    ) -> Result<BTreeMap<Vec<u8>, Was>, SessionError> {
         let json = self.repository().load_blob(BlobKind::Tree, &tree)?;
         let mut found = BTreeMap::new();
-        read_tree(&tree, &json, &mut |node| {
+        read_tree(&tree, &json, &mut |mut node| {
             if names.binary_search_by(|name| name.as_bytes().cmp(&node.name)).is_ok() {
-                found.insert(node.name.clone(), node);
+                found.insert(std::mem::take(&mut node.name), node.into());
             }
             found.len() < names.len()
         })?;
@@ -243,12 +221,12 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         edit: &Arc<Edit>,
         name: Name,
         id: NodeId,
-        before: Option<Node>,
+        before: Option<Was>,
         todo: &mut Vec<Arc<Edit>>,
     ) -> Result<(), SessionError> {
         let work = self.shared.work;
         let failed = SessionError::journal("read metadata");
-        let before = before.filter(|node| node.inode == id.0);
+        let before = before.filter(|was| was.inode == id.0);
         let Some(meta) = work.view.meta(id).map_err(&failed)? else {
             let missing = JournalError::NotFound { what: "node", name: id.to_string() };
             work.missed(&join(&edit.path, name.as_bytes()), &missing);
@@ -265,7 +243,7 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         }
         let before = match before {
             Some(before) => Some(before),
-            None => self.moved_file(id)?,
+            None => self.before.file(id)?,
         };
         if let Some(before) = before.as_ref().filter(|before| before.size == meta.size)
             && !self.difference.may_differ(id)
@@ -286,14 +264,17 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         edit: &Arc<Edit>,
         name: &Name,
         (id, meta): (NodeId, Meta),
-        before: Option<Node>,
+        before: Option<Was>,
         todo: &mut Vec<Arc<Edit>>,
     ) -> Result<(), SessionError> {
         let old = match before.and_then(|before| before.subtree) {
             Some(tree) => Some(tree),
-            None => self.moved_directory(id)?,
+            None => self.before.directory(id)?,
         };
-        self.old_trees.insert(id, old);
+        self.before.know(id, old);
+        if let Some(tree) = old {
+            self.shared.tally.keeps(tree);
+        }
         if let Some(tree) = old.filter(|_| !self.touched.contains(id)) {
             let entity = self.shared.work.entity;
             self.shared.known(edit, node(entity, name.as_bytes(), id, &meta, 0, Held::Tree(tree)));
@@ -304,48 +285,5 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         let above = Some(Arc::clone(edit));
         todo.push(Edit::new(path, name.as_bytes().to_vec(), (id, meta), above, old));
         Ok(())
-    }
-
-    /// The tree that a directory had in the old session, wherever it was.
-    fn moved_directory(&mut self, id: NodeId) -> Result<Option<Id>, SessionError> {
-        let failed = SessionError::journal("find where a directory was");
-        let mut down = Vec::new();
-        let mut at = id;
-        let mut tree = loop {
-            if let Some(known) = self.old_trees.get(&at) {
-                break *known;
-            }
-            if at.as_root_or_kept().is_some() {
-                break None;
-            }
-            match self.old_places().directory(at).map_err(&failed)? {
-                Some(edge) => {
-                    down.push((at, edge.name));
-                    at = edge.parent;
-                }
-                None => break None,
-            }
-        };
-        for (directory, name) in down.into_iter().rev() {
-            if let Some(above) = tree {
-                let node = entry(self.repository(), above, name.as_bytes())?;
-                tree = node.filter(|node| node.inode == directory.0).and_then(|node| node.subtree);
-            }
-            self.old_trees.insert(directory, tree);
-        }
-        Ok(tree)
-    }
-
-    /// A file as it was in the old session, under any of its names.
-    fn moved_file(&mut self, id: NodeId) -> Result<Option<Node>, SessionError> {
-        let failed = SessionError::journal("find where a file was");
-        for edge in self.old_places().names(id).map_err(&failed)? {
-            let Some(tree) = self.moved_directory(edge.parent)? else { continue };
-            let found = entry(self.repository(), tree, edge.name.as_bytes())?;
-            if let Some(node) = found.filter(|node| node.inode == id.0) {
-                return Ok(Some(node));
-            }
-        }
-        Ok(None)
     }
 }

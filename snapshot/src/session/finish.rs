@@ -2,7 +2,7 @@
 
 use super::directory::save_tree;
 use super::node::{Held, node};
-use super::{Counts, Entity, SessionError, Work};
+use super::{Counts, Entity, SessionError, Totals, Work};
 use crate::repository::{Id, Repository, SessionRecord, Timestamp, TreeBuilder};
 use journal::{Attributes, Kind, Meta, NodeId, TreeIo};
 
@@ -24,9 +24,9 @@ pub struct RecordOptions {
     pub begun: Timestamp,
 }
 
-/// Whether a session is still recorded. One that cannot be read is none to go on from.
-pub(super) fn is_there(repository: &Repository, session: &Id) -> bool {
-    repository.load_session(session).is_ok()
+/// The record of a session, if it is still there. One that cannot be read is none to go on from.
+pub(super) fn recorded(repository: &Repository, session: &Id) -> Option<SessionRecord> {
+    repository.load_session(session).ok()
 }
 
 /// The tree of the file system's root, with the directories down to the entity's.
@@ -49,21 +49,23 @@ pub(super) fn above<T: TreeIo>(work: &Work<'_, T>, root: Id) -> Result<Id, Sessi
 
 /// The record, which makes the session one.
 pub(super) fn record(
-    tree: Id,
+    (tree, totals): (Id, Totals),
     options: &RecordOptions,
     entity: &Entity,
     parent: Option<Id>,
     counts: &Counts,
 ) -> SessionRecord {
-    let summary = serde_json::json!({
+    let mut summary = serde_json::json!({
         "backup_start": options.begun,
         "backup_end": Timestamp::now(),
         "data_blobs": counts.data_blobs,
         "tree_blobs": counts.tree_blobs,
         "data_added": counts.bytes_new,
         "data_added_packed": counts.bytes_stored,
+        "bytes_read": counts.bytes_read,
         "missed": counts.missed_count,
     });
+    totals.write(&mut summary);
     SessionRecord {
         time: options.time,
         parent,

@@ -1,23 +1,21 @@
 //! Walking the whole of a view, or all below one directory.
 //!
-//! One thread walks, depth first, in the order of names; as many as there are cores cut, hash, compress and seal files.
-//! Files wait in a bounded queue, so the walk is never far ahead. A file of several names is stored by the walk itself
+//! One thread walks, depth first, in the order of names; as many as there are cores cut, hash, compress and seal files
+//! ([`crew`](super::crew)). A file of several names is stored by the walk itself
 //! when its first name comes, and its blobs are remembered until the last: two threads never store one file.
 
 use super::content::{Cutter, Failure};
 use super::directory::{Directory, News, Waiting, deliver};
 use super::node::{Held, node};
-use super::{SessionError, Work};
+use super::{SessionError, Work, crew};
 use crate::repository::Id;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Sender;
 use journal::view::{Places, join};
 use journal::{JournalError, Meta, Name, NodeId, TreeIo};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Files waiting to be stored.
-const QUEUE_MAX: usize = 256;
 /// Files of several names whose blobs are remembered; of more, each name is read.
 const LINKED_MAX: usize = 100_000;
 
@@ -109,24 +107,11 @@ where
     let meta = work.view.meta(id).map_err(SessionError::journal("read metadata"))?.ok_or_else(no_root)?;
     let top = Directory::new(path, name, (id, meta), None);
     let shared = Shared { work, waiting: Waiting::default(), outcome: Mutex::new(None) };
-    let (jobs, queue) = bounded(QUEUE_MAX);
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for number in 0..threads {
-            let (shared, queue) = (&shared, queue.clone());
-            std::thread::Builder::new()
-                .name(format!("backup-{number}"))
-                .spawn_scoped(scope, move || store(shared, &queue))
-                .map_err(|source| SessionError::Thread { source })?;
-        }
-        drop(queue);
-        let mut walk =
-            Walk { shared: &shared, jobs, places, linked: HashMap::new(), cutter: Cutter::new(work) };
-        if let Err(error) = walk.run(top) {
-            shared.fail(error);
-        }
-        Ok::<(), SessionError>(())
-    })?;
+    let walk = |jobs| {
+        let cutter = Cutter::new(work);
+        Walk { shared: &shared, jobs, places, linked: HashMap::new(), cutter }.run(top)
+    };
+    crew::run(|| storer(&shared), &|error| shared.fail(error), walk)?;
     work.check()?;
     match shared.outcome.into_inner() {
         Some(outcome) => outcome,
@@ -135,22 +120,10 @@ where
     }
 }
 
-/// Makes a panic of a thread that stores files known: what it would have delivered never comes.
-struct Alive<'s, 'w, 'a, T: TreeIo>(&'s Shared<'w, 'a, T>);
-
-impl<T: TreeIo> Drop for Alive<'_, '_, '_, T> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail(SessionError::ThreadEnded);
-        }
-    }
-}
-
-fn store<T: TreeIo>(shared: &Shared<'_, '_, T>, queue: &Receiver<Job>) {
-    let _alive = Alive(shared);
+/// Stores files, one after the other.
+fn storer<'s, T: TreeIo>(shared: &'s Shared<'_, '_, T>) -> impl FnMut(Job) + 's {
     let mut cutter = Cutter::new(shared.work);
-    for job in queue {
-        // After a failure the rest is taken and dropped, so that the walk never waits for a queue that nobody empties.
+    move |job| {
         if !shared.is_over() {
             shared.file(&mut cutter, &job, 1);
         }

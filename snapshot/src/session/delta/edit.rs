@@ -1,9 +1,10 @@
 //! Directories being edited: each becomes a tree when the last of its touched entries is known.
 
 use crate::repository::tree::read_tree;
-use crate::repository::{BlobKind, Id, Node, TreeBuilder};
+use crate::repository::{BlobKind, Id, Node, RepositoryError, TreeBuilder};
 use crate::session::directory::save_tree;
 use crate::session::node::{Held, node};
+use crate::session::totals::Tally;
 use crate::session::{SessionError, Work};
 use journal::view::join;
 use journal::{Meta, NodeId, TreeIo};
@@ -59,12 +60,13 @@ impl Edit {
 /// What the walk and the threads share.
 pub(super) struct Shared<'w, 'a, T: TreeIo> {
     pub work: &'w Work<'a, T>,
+    pub tally: &'w Tally,
     outcome: Mutex<Option<Result<Id, SessionError>>>,
 }
 
 impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
-    pub fn new(work: &'w Work<'a, T>) -> Self {
-        Shared { work, outcome: Mutex::new(None) }
+    pub fn new(work: &'w Work<'a, T>, tally: &'w Tally) -> Self {
+        Shared { work, tally, outcome: Mutex::new(None) }
     }
 
     pub fn into_outcome(self) -> Option<Result<Id, SessionError>> {
@@ -163,10 +165,13 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
             read_tree(&old, &json, &mut |before| {
                 outcome = (|| {
                     while let Some((_, entry)) = entries.next_if(|(name, _)| *name < before.name) {
-                        entry.map_or(Ok(()), |entry| tree.add(&entry))?;
+                        self.come(&mut tree, entry)?;
                     }
                     match entries.next_if(|(name, _)| *name == before.name) {
-                        Some((_, entry)) => entry.map_or(Ok(()), |entry| tree.add(&entry)),
+                        Some((_, entry)) => {
+                            self.tally.went(&before.into());
+                            self.come(&mut tree, entry)
+                        }
                         None => tree.add(&before),
                     }
                 })();
@@ -175,8 +180,15 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
         }
         outcome.map_err(refused)?;
         for (_, entry) in entries {
-            entry.map_or(Ok(()), |entry| tree.add(&entry)).map_err(refused)?;
+            self.come(&mut tree, entry).map_err(refused)?;
         }
         save_tree(self.work, tree.finish()).map_err(refused)
+    }
+    /// Puts a new entry into a tree, if there is one.
+    fn come(&self, tree: &mut TreeBuilder, entry: Option<Node>) -> Result<(), RepositoryError> {
+        entry.map_or(Ok(()), |entry| {
+            self.tally.came(&entry);
+            tree.add(&entry)
+        })
     }
 }
