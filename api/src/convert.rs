@@ -1,6 +1,7 @@
 //! Between the engine's types and the messages of the API.
 
 mod backups;
+mod snapshots;
 
 use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{
@@ -104,6 +105,7 @@ pub fn definition_from_wire(message: v1::Definition) -> Result<Definition, Engin
     }
     definition.journal_bytes_max = message.journal_max_bytes.unwrap_or(definition.journal_bytes_max);
     definition.spool_bytes_max = message.spool_max_bytes.unwrap_or(definition.spool_bytes_max);
+    definition.keep_snapshots = message.keep_snapshots.unwrap_or(definition.keep_snapshots);
     definition.hooks = hooks_from_wire(message.hooks.unwrap_or_default())?;
     Ok(definition)
 }
@@ -157,6 +159,7 @@ impl From<Definition> for v1::Definition {
             auto_resync: v1::AutoResync::from(definition.auto_resync).into(),
             adopt: definition.adopt,
             hooks: Some(definition.hooks.into()),
+            keep_snapshots: Some(definition.keep_snapshots),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a scenario is made of, and which definitions make sense.
 //!
 //! Everything here is about texts and paths as written; whether a directory exists or a link leads elsewhere is for
-//! the engine to see. Definitions are journaled with bincode, so their layout is frozen ([`Definition`] is version 2;
-//! version 1 is in [`crate::records`]).
+//! the engine to see. Definitions are journaled with bincode, so their layout is frozen ([`Definition`] is version 3;
+//! those before are in [`crate::records`]).
 
 mod hooks;
 
@@ -30,6 +30,10 @@ pub const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 pub const JOURNAL_BYTES_DEFAULT: u64 = 50 << 30;
 /// Default of `spool-max` in bytes.
 pub const SPOOL_BYTES_DEFAULT: u64 = 5 << 30;
+/// Default of `keep-snapshots`.
+pub const KEEP_SNAPSHOTS_DEFAULT: u32 = 10;
+/// Most `keep-snapshots`: each is a record of the journal and a pin that is looked at when space is given back.
+pub const KEEP_SNAPSHOTS_MAX: u32 = 1000;
 /// Least `journal-max` in bytes: room for the two segments that are always open, and for one to give back.
 pub const JOURNAL_BYTES_MIN: u64 = 256 << 20;
 /// Least `spool-max` in bytes.
@@ -120,6 +124,8 @@ pub struct Definition {
     pub adopt: bool,
     /// Commands that the master runs.
     pub hooks: Hooks,
+    /// How many of the snapshots that backups made are kept.
+    pub keep_snapshots: u32,
 }
 
 /// One `KEY=VALUE`.
@@ -158,6 +164,7 @@ impl Definition {
             auto_resync: AutoResync::default(),
             adopt: false,
             hooks: Hooks::default(),
+            keep_snapshots: KEEP_SNAPSHOTS_DEFAULT,
         }
     }
 
@@ -183,6 +190,9 @@ impl Definition {
         }
         if self.spool_bytes_max < SPOOL_BYTES_MIN {
             return Err(bad_setting("spool-max", &self.spool_bytes_max.to_string(), "at least 16MiB"));
+        }
+        if self.keep_snapshots > KEEP_SNAPSHOTS_MAX {
+            return Err(bad_setting("keep-snapshots", &self.keep_snapshots.to_string(), "at most 1000"));
         }
         self.hooks.check()?;
         self.check_roots(placement)
@@ -265,6 +275,7 @@ impl Definition {
                         AutoResync::from_word(value).ok_or_else(|| bad("ask, always or never"))?;
                 }
                 "adopt" => changed.adopt = parse_switch(value).ok_or_else(|| bad("on or off"))?,
+                "keep-snapshots" => changed.keep_snapshots = value.parse().map_err(|_| bad("a number"))?,
                 "hook" => changed.hooks.set(value)?,
                 "hook-timeout" => changed.hooks.set_timeout(value)?,
                 // The first one replaces all there were; an empty one leaves none.

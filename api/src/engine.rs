@@ -8,11 +8,13 @@
 mod backups;
 mod error;
 mod rewinds;
+mod snapshots;
 mod types;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
+pub use snapshots::{MountReport, MountWhat, PinnedBy, Snapshot, SnapshotId, SnapshotRequest};
 pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
     Flushed, JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
@@ -22,6 +24,7 @@ pub use types::{
 use crate::definition::{Definition, Setting};
 use crate::points::PointSpec;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 /// Result of an operation of the engine.
@@ -133,6 +136,19 @@ pub trait Engine: Send + Sync + 'static {
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
     /// Sessions this daemon made, newest first.
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
+
+    /// Keeps a point readable until it is released (`OUTSIDE_WINDOW`, `NOT_CONFIGURED` with `rewind=off`; now: as a
+    /// bookmark).
+    fn create_snapshot(&self, scenario: &str, request: &SnapshotRequest) -> EngineResult<Snapshot>;
+    /// Those of one scenario, or of all, oldest first.
+    fn list_snapshots(&self, scenario: Option<&str>) -> EngineResult<Vec<Snapshot>>;
+    /// One of them (`NO_SUCH_SNAPSHOT`).
+    fn show_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot>;
+    /// Lets go of one; what it was (`NO_SUCH_SNAPSHOT`).
+    fn release_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot>;
+    /// Shows a point as a read-only file system until `umount` or [`shutdown`](Engine::shutdown) (`NO_SUCH_SNAPSHOT`,
+    /// `OUTSIDE_WINDOW`, `ROOTS_OVERLAP`, `MOUNT_FAILED`, `TOO_MANY`).
+    fn mount(&self, scenario: &str, what: &MountWhat, directory: &Path) -> EngineResult<MountReport>;
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

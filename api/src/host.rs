@@ -19,6 +19,7 @@ mod rewinding;
 mod running;
 mod scene;
 mod sizes;
+mod snapshots;
 mod states;
 mod told;
 
@@ -29,9 +30,10 @@ use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
-    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, NewRepository, Point,
-    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
-    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status, VerifyReport,
+    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, MountReport, MountWhat,
+    NewRepository, Point, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport,
+    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery,
+    Snapshot, SnapshotId, SnapshotRequest, State, Status, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -40,6 +42,7 @@ use parking_lot::Mutex;
 use replication::stream::replica::{ReplicaStreamOptions, ReplicationService};
 use scene::Scene;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -94,6 +97,10 @@ impl Host {
             Some(entry) => self.scene(&entry.definition.name),
             None => Err(EngineError::new(&codes::NO_SUCH_SCENARIO, format!("no scenario has id {id}"))),
         }
+    }
+
+    fn scene_of_snapshot(&self, id: SnapshotId) -> EngineResult<Arc<Scene>> {
+        self.scene_of(id.scenario).map_err(|_| SnapshotId::missing(&id.to_string()))
     }
 
     fn stopped_scene(&self, name: &str) -> EngineResult<Arc<Scene>> {
@@ -266,6 +273,33 @@ impl Engine for Host {
 
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>> {
         Ok(self.context.vault.sessions(query))
+    }
+
+    fn create_snapshot(&self, scenario: &str, request: &SnapshotRequest) -> EngineResult<Snapshot> {
+        self.scene(scenario)?.create_snapshot(request)
+    }
+
+    fn list_snapshots(&self, scenario: Option<&str>) -> EngineResult<Vec<Snapshot>> {
+        if let Some(scenario) = scenario {
+            return self.scene(scenario)?.snapshots();
+        }
+        let mut list = Vec::new();
+        for entry in self.context.registry.list() {
+            list.extend(self.scene(&entry.definition.name)?.snapshots()?);
+        }
+        Ok(list)
+    }
+
+    fn show_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot> {
+        self.scene_of_snapshot(id)?.snapshot(id.pin)
+    }
+
+    fn release_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot> {
+        self.scene_of_snapshot(id)?.release_snapshot(id.pin)
+    }
+
+    fn mount(&self, scenario: &str, what: &MountWhat, directory: &Path) -> EngineResult<MountReport> {
+        self.scene(scenario)?.mount(what, directory)
     }
 
     fn start(&self) -> EngineResult<()> {

@@ -16,14 +16,16 @@ use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
-    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, NewRepository, Point,
-    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
-    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, Status, VerifyReport,
+    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, MountReport, MountWhat,
+    NewRepository, Point, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport,
+    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery,
+    Snapshot, SnapshotId, SnapshotRequest, Status, VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
 use parking_lot::Mutex;
 use served::Served;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -127,6 +129,26 @@ impl Engine for MasterEngine {
 
     fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
         self.elsewhere("listing sessions")
+    }
+
+    fn create_snapshot(&self, _: &str, _: &SnapshotRequest) -> EngineResult<Snapshot> {
+        self.elsewhere("a snapshot")
+    }
+
+    fn list_snapshots(&self, _: Option<&str>) -> EngineResult<Vec<Snapshot>> {
+        self.elsewhere("listing snapshots")
+    }
+
+    fn show_snapshot(&self, _: SnapshotId) -> EngineResult<Snapshot> {
+        self.elsewhere("showing a snapshot")
+    }
+
+    fn release_snapshot(&self, _: SnapshotId) -> EngineResult<Snapshot> {
+        self.elsewhere("releasing a snapshot")
+    }
+
+    fn mount(&self, _: &str, _: &MountWhat, _: &Path) -> EngineResult<MountReport> {
+        self.elsewhere("mounting a point")
     }
 
     fn stop(&self, _: &str) -> EngineResult<Status> {

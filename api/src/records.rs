@@ -6,6 +6,7 @@
 //! that.
 
 mod v1;
+mod v2;
 
 use crate::definition::Definition;
 use crate::engine::EngineError;
@@ -269,7 +270,7 @@ macro_rules! kinds {
             pub fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Self, EngineError> {
                 match kind.0 {
                     $($number => decode_exactly(bytes).map(Record::$variant),)*
-                    _ => v1::decode(kind, bytes),
+                    _ => v2::decode(kind, bytes),
                 }
             }
         }
@@ -277,8 +278,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    ScenarioCreated = 0x0102,
-    ScenarioUpdated = 0x0202,
+    ScenarioCreated = 0x0103,
+    ScenarioUpdated = 0x0203,
     ScenarioDeleted = 0x0301,
     StateWanted = 0x0401,
     JobSubmitted = 0x1101,

@@ -9,6 +9,7 @@ mod repositories;
 mod runner;
 mod scenarios;
 mod sessions;
+mod snapshots;
 
 pub use jobs::JobsService;
 pub use journal::JournalService;
@@ -16,6 +17,7 @@ pub use repositories::RepositoriesService;
 pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
 pub use sessions::SessionsService;
+pub use snapshots::SnapshotsService;
 
 use crate::activity::Activity;
 use crate::auth::Peer;

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rewind,
-    scenario, session, tour,
+    scenario, session, snapshot, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -116,6 +116,9 @@ pub enum Command {
     /// The journal of a scenario
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Points that stay readable until they are released
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Places where backups are kept
     #[command(subcommand)]
     Repository(repository::Command),

@@ -15,6 +15,7 @@ pub mod repository;
 pub mod rewind;
 pub mod scenario;
 pub mod session;
+pub mod snapshot;
 pub mod tour;
 
 use crate::Outcome;
@@ -41,6 +42,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Repository(command) => repository::run(command, context).await,
         Command::Backup(args) => backup::run(args, context).await,
         Command::Session(command) => session::run(command, context).await,
+        Command::Snapshot(command) => snapshot::run(command, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Log(args) => log::run(args, context).await,
         // The tour runs command lines of its own, so its future would contain itself.

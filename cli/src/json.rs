@@ -78,6 +78,7 @@ pub fn scenario(scenario: &v1::Scenario) -> Value {
         "rewind": definition.rewind(),
         "retention_seconds": seconds(definition.retention.as_ref()),
         "journal_max": definition.journal_max_bytes(),
+        "keep_snapshots": definition.keep_snapshots(),
         "spool_max": definition.spool_max_bytes(),
         "auto_resync": definition.auto_resync().word(),
         "adopt": definition.adopt,
@@ -203,6 +204,32 @@ pub fn bookmark(bookmark: &v1::Bookmark) -> Value {
         "automatic": bookmark.automatic,
     });
     put_held(value, bookmark.held.as_ref())
+}
+
+/// A snapshot.
+#[must_use]
+pub fn snapshot(snapshot: &v1::Snapshot) -> Value {
+    let value = json!({
+        "id": snapshot.id,
+        "scenario": snapshot.scenario,
+        "lsn": lsn(snapshot.lsn.as_ref()),
+        "time": utc_time(snapshot.time.as_ref()),
+        "class": snapshot.class().word(),
+        "pinned_by": snapshot.pinned_by().word(),
+    });
+    put_held(value, snapshot.held.as_ref())
+}
+
+/// A point that is mounted.
+#[must_use]
+pub fn mounted(mounted: &v1::Mounted) -> Value {
+    let mut map = object(json!({
+        "lsn": lsn(mounted.lsn.as_ref()),
+        "time": utc_time(mounted.time.as_ref()),
+        "class": mounted.class().word(),
+    }));
+    put_path(&mut map, "directory", &mounted.directory);
+    map.into()
 }
 
 /// A point.
@@ -377,7 +404,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
             })
         }
         Some(Report::Backup(report)) => json!({
-            "snapshot": Value::Null,
+            "snapshot": text(&report.snapshot),
             "lsn": lsn(report.lsn.as_ref()),
             "time": utc_time(report.time.as_ref()),
             "elapsed_seconds": seconds(report.elapsed.as_ref()),
@@ -397,7 +424,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
 
 /// Bytes of the files looked at, by the time it took.
 fn throughput(report: &v1::BackupReport) -> Value {
-    let bytes: u64 = report.sessions.iter().map(|session| session.bytes).sum();
+    let bytes: u64 = report.sessions.iter().map(|session| session.bytes_read).sum();
     let elapsed = report.elapsed.as_ref().and_then(duration_from_wire).unwrap_or_default().as_secs_f64();
     if elapsed > 0.0 { ((bytes as f64 / elapsed) as u64).into() } else { Value::Null }
 }

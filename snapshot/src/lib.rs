@@ -5,10 +5,13 @@
 //! memory in tests. The [`catalog`] is a projection: it makes what repositories hold searchable, and is rebuilt from
 //! them.
 //!
+//! A past point can be browsed without any repository: [`mount`] shows it as a file system.
+//!
 //! All of it is blocking code but the service behind a store, which lives on a tokio runtime that its owner provides
 //! ([`store`] says where the two meet).
 
 pub mod catalog;
+pub mod mount;
 pub mod repository;
 pub mod session;
 pub mod store;

@@ -32,6 +32,7 @@ mod refusals;
 mod restart;
 mod rewinds;
 mod sessions;
+mod snapshots;
 mod sparse;
 mod tidy;
 mod two_processes;

@@ -50,6 +50,7 @@ impl From<BackupReport> for v1::BackupReport {
             sessions: report.sessions.into_iter().map(v1::Session::from).collect(),
             missed: report.missed.into_iter().map(v1::Skipped::from).collect(),
             notes: report.notes,
+            snapshot: report.snapshot.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Repositories, backups and sessions, as the engine is asked for them.
 
-use super::Skipped;
+use super::{Skipped, SnapshotId};
 use crate::points::{PointSpec, TimeSpec};
 use journal::{Class, Lsn, Timestamp};
 use secrecy::SecretString;
@@ -44,6 +44,8 @@ pub struct BackupRequest {
     pub repository: String,
     /// As of this point; the newest that is applied if there is none.
     pub at: Option<PointSpec>,
+    /// The snapshot whose point that is, if it is one's.
+    pub snapshot: Option<SnapshotId>,
     /// An earlier attempt was interrupted: what it completed counts.
     pub again: bool,
 }
@@ -92,6 +94,8 @@ pub struct BackupReport {
     pub lsn: Lsn,
     /// Its time.
     pub time: Timestamp,
+    /// The snapshot that keeps it; `None` where none are kept.
+    pub snapshot: Option<SnapshotId>,
     /// From the call to the end.
     pub elapsed: Duration,
     /// One a root.

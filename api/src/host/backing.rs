@@ -2,8 +2,9 @@
 
 use super::past::bookmarks;
 use super::scene::Scene;
+use super::snapshots::class_word;
 use crate::engine::{
-    BackupReport, BackupRequest, EngineResult, Level, Progress, ResolvedPoint, Session, Skipped,
+    BackupReport, BackupRequest, EngineResult, Interrupt, Level, Progress, ResolvedPoint, Session, Skipped,
 };
 use crate::points::{PointSpec, wall_clock};
 use crate::records::SessionMade;
@@ -102,6 +103,10 @@ impl Scene {
         let controls = replica.journal().controls();
         let here = bookmarks(&controls).filter(|bookmark| bookmark.lsn == point.lsn);
         let bookmarks = here.map(|bookmark| bookmark.name).take(BOOKMARKS_MAX).collect();
+        let pinned = match request.snapshot {
+            Some(id) => Some((id, false)),
+            None => self.snapshot_of_backup(&point)?,
+        };
         let backup = Backup {
             scene: self,
             request,
@@ -119,16 +124,27 @@ impl Scene {
         let mut report = BackupReport {
             lsn: backup.point.lsn,
             time: backup.point.time,
+            snapshot: pinned.map(|(id, _)| id),
             elapsed: Duration::ZERO,
             sessions: Vec::new(),
             missed: Vec::new(),
             notes: Vec::new(),
         };
-        for (root, path) in definition.roots.iter().enumerate() {
+        let outcome = definition.roots.iter().enumerate().try_for_each(|(root, path)| {
             // Whatever was typed, a session's paths have one form.
             let path: PathBuf = path.master.components().collect();
-            backup.root(RootNo(root as u16), path.as_os_str().as_bytes(), &mut report)?;
+            backup.root(RootNo(root as u16), path.as_os_str().as_bytes(), &mut report)
+        });
+        if let Err(error) = outcome {
+            // The next attempt of an interrupted one needs it; after any other failure nobody does.
+            if let Some((id, true)) = pinned
+                && progress.interrupted() != Some(Interrupt::Shutdown)
+            {
+                self.release_snapshot(id.pin)?;
+            }
+            return Err(error);
         }
+        self.thin_snapshots()?;
         report.elapsed = began.elapsed();
         Ok(report)
     }
@@ -276,11 +292,7 @@ impl Backup<'_> {
     }
 
     fn record(&self, path: &[u8], journal: &[u8; 16]) -> RecordOptions {
-        let class = match self.point.class {
-            Class::Application => "application",
-            Class::Crash => "crash",
-            Class::Fuzzy => "fuzzy",
-        };
+        let class = class_word(self.point.class);
         let tags = [
             format!("scenario:{}", self.scene.name()),
             format!("entity:{}", String::from_utf8_lossy(path)),

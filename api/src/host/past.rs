@@ -4,8 +4,8 @@ use super::error;
 use super::running::master_path;
 use super::scene::Scene;
 use crate::engine::{
-    Bookmark, BookmarkRequest, Change, Counts, DiffSums, Each, EngineError, EngineResult, Interrupt, Point,
-    PointKind, PointsQuery, Progress, ResolvedPoint, State,
+    Bookmark, BookmarkRequest, Change, Counts, DiffSums, Each, EngineError, EngineResult, Flushed, Interrupt,
+    Point, PointKind, PointsQuery, Progress, ResolvedPoint, State,
 };
 use crate::points::{PointSpec, TimeSpec};
 use journal::controls::{Controls, Synchronized};
@@ -106,13 +106,44 @@ impl Scene {
             .because(format!("The window goes from {oldest} to {newest}."))
     }
 
+    /// Refuses where points are not kept.
+    pub(super) fn keeps_points(&self) -> EngineResult<()> {
+        if self.definition().rewind {
+            return Ok(());
+        }
+        let message = format!("scenario \"{}\" keeps no rewind points (rewind=off)", self.name());
+        Err(EngineError::new(&codes::NOT_CONFIGURED, message))
+    }
+
+    /// A point of now: a barrier that is journaled.
+    pub(super) fn point_now(&self, consistent: bool, timeout: Duration) -> EngineResult<Flushed> {
+        let state = self.state();
+        match state {
+            State::Replicating | State::Detached => {}
+            State::Synchronizing => {
+                let message = format!("scenario \"{}\" is being synchronized", self.name());
+                return Err(EngineError::new(&codes::SYNCHRONIZING, message));
+            }
+            _ => return Err(EngineError::not_replicating(self.name(), state)),
+        }
+        let give_up = Instant::now() + timeout;
+        let flushed = match consistent {
+            true => self.consistent_point(timeout)?,
+            false => self.barrier(timeout)?,
+        };
+        let left = give_up.saturating_duration_since(Instant::now());
+        if !self.replica()?.journal().wait_journaled(flushed.lsn, left) {
+            return Err(EngineError::new(
+                &codes::TIMED_OUT,
+                "the barrier of the point was not journaled in time",
+            ));
+        }
+        Ok(flushed)
+    }
+
     /// See [`crate::engine::Engine::set_bookmark`].
     pub(super) fn set_bookmark(&self, request: &BookmarkRequest) -> EngineResult<Bookmark> {
-        let definition = self.definition();
-        if !definition.rewind {
-            let message = format!("scenario \"{}\" keeps no rewind points (rewind=off)", self.name());
-            return Err(EngineError::new(&codes::NOT_CONFIGURED, message));
-        }
+        self.keeps_points()?;
         let replica = self.replica()?;
         let mut held = None;
         let (lsn, time, class) = match &request.at {
@@ -121,34 +152,14 @@ impl Scene {
                 (resolved.lsn, resolved.time, resolved.class)
             }
             None => {
-                let state = self.state();
-                match state {
-                    State::Replicating | State::Detached => {}
-                    State::Synchronizing => {
-                        let message = format!("scenario \"{}\" is being synchronized", self.name());
-                        return Err(EngineError::new(&codes::SYNCHRONIZING, message));
-                    }
-                    _ => return Err(EngineError::not_replicating(self.name(), state)),
-                }
                 let taken = replica.journal().with_controls(|now| now.bookmarks.contains_key(&request.name));
                 if taken {
                     // Found out now, not after an application was held for it.
                     return Err(JournalError::Exists { what: "bookmark", name: request.name.clone() }.into());
                 }
-                let give_up = Instant::now() + request.timeout;
-                let flushed = match request.consistent {
-                    true => self.consistent_point(request.timeout)?,
-                    false => self.barrier(request.timeout)?,
-                };
-                let left = give_up.saturating_duration_since(Instant::now());
-                if !replica.journal().wait_journaled(flushed.lsn, left) {
-                    return Err(EngineError::new(
-                        &codes::TIMED_OUT,
-                        "the barrier of the bookmark was not journaled in time",
-                    ));
-                }
-                held = flushed.held;
-                (flushed.lsn, flushed.time, flushed.class)
+                let now = self.point_now(request.consistent, request.timeout)?;
+                held = now.held;
+                (now.lsn, now.time, now.class)
             }
         };
         let set = replica.journal().set_bookmark(&request.name, lsn, class, false, time)?;

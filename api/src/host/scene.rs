@@ -41,6 +41,7 @@ pub(crate) struct Scene {
     /// A `run` is under way.
     starting: AtomicBool,
     pub(super) crossed: super::told::Crossed,
+    pub(super) mounts: super::snapshots::Mounts,
     /// Calls that change what the scenario does, one after the other.
     pub(super) turning: Mutex<()>,
 }
@@ -66,6 +67,7 @@ impl Scene {
             closed: watch::channel(false).0,
             starting: AtomicBool::new(false),
             crossed: Default::default(),
+            mounts: Default::default(),
             turning: Mutex::new(()),
         })
     }
@@ -298,6 +300,7 @@ impl Scene {
         // Links to remote masters end; what is in flight is taken first.
         self.closed.send_replace(true);
         self.wait_gone(limit / 4);
+        self.mounts.close();
         let replica = self.replica.lock().take();
         if let Some(replica) = replica {
             replica.stop(limit / 2);

@@ -33,15 +33,16 @@ fn golden_bytes() {
     let time = Timestamp(1_000_000_000);
     check(
         Record::ScenarioCreated(ScenarioCreated { id: 7, time, definition: definition() }),
-        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000000000003c00",
+        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000000000003c000a",
     );
     let mut hooked = definition();
     hooked.hooks.quiesce = Some("hold".into());
     hooked.hooks.thaw = Some("go".into());
     hooked.hooks.timeout = std::time::Duration::from_secs(5);
+    hooked.keep_snapshots = 300;
     check(
         Record::ScenarioUpdated(ScenarioUpdated { id: 7, time, definition: hooked }),
-        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500",
+        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500fb2c01",
     );
     check(Record::ScenarioDeleted(ScenarioDeleted { id: 7, time }), "07fc00943577");
     check(Record::StateWanted(StateWanted { id: 7, time, wanted: Wanted::Suspended }), "07fc0094357702");
@@ -110,20 +111,31 @@ fn session_made(time: Timestamp) -> SessionMade {
     }
 }
 
-/// What earlier versions wrote: these bytes are never changed.
-#[test]
-fn version_1_is_read() {
-    let old = "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000";
+/// What earlier versions wrote, up to which version: these bytes are never changed.
+fn check_old(version: u16, old: &str, definition: Definition) {
     let digits = |at: usize| u8::from_str_radix(&old[at..at + 2], 16).unwrap();
     let bytes: Vec<u8> = (0..old.len()).step_by(2).map(digits).collect();
-    let (id, time, definition) = (7, Timestamp(1_000_000_000), definition());
+    let (id, time) = (7, Timestamp(1_000_000_000));
+    let kinds = [RecordKind(0x0100 + version), RecordKind(0x0200 + version)];
     let created = ScenarioCreated { id, time, definition: definition.clone() };
-    assert_eq!(Record::decode(RecordKind(0x0101), &bytes).unwrap(), Record::ScenarioCreated(created));
+    assert_eq!(Record::decode(kinds[0], &bytes).unwrap(), Record::ScenarioCreated(created));
     let updated = ScenarioUpdated { id, time, definition };
-    assert_eq!(Record::decode(RecordKind(0x0201), &bytes).unwrap(), Record::ScenarioUpdated(updated));
+    assert_eq!(Record::decode(kinds[1], &bytes).unwrap(), Record::ScenarioUpdated(updated));
     for end in 0..bytes.len() {
-        assert!(Record::decode(RecordKind(0x0101), &bytes[..end]).is_err(), "cut at {end}");
+        assert!(Record::decode(kinds[0], &bytes[..end]).is_err(), "cut at {end}");
     }
+}
+
+#[test]
+fn earlier_versions_are_read() {
+    let first = "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000";
+    check_old(1, first, definition());
+    let second = "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500";
+    let mut hooked = definition();
+    hooked.hooks.quiesce = Some("hold".into());
+    hooked.hooks.thaw = Some("go".into());
+    hooked.hooks.timeout = std::time::Duration::from_secs(5);
+    check_old(2, second, hooked);
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Layouts that were replaced, frozen, and how they are read now.
+//! Version 1 of a definition, frozen, and how it is read now: it has no hooks.
 //!
-//! Written no more. Version 1 of a definition has no hooks.
+//! Written no more.
 
 use super::{Record, ScenarioCreated, ScenarioUpdated, decode_exactly};
-use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType};
+use crate::definition::{
+    AutoResync, CaptureMode, Definition, Hooks, KEEP_SNAPSHOTS_DEFAULT, Root, ScenarioType,
+};
 use crate::engine::EngineError;
 use crate::server_journal::RecordKind;
 use bincode::{Decode, Encode};
@@ -55,6 +57,7 @@ impl From<DefinitionV1> for Definition {
             auto_resync: old.auto_resync,
             adopt: old.adopt,
             hooks: Hooks::default(),
+            keep_snapshots: KEEP_SNAPSHOTS_DEFAULT,
         }
     }
 }

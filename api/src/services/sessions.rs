@@ -1,7 +1,9 @@
 //! Backups and what they made.
 
 use super::{Shared, Stream, timeout};
-use crate::engine::{BackupRequest, EngineError, EngineResult, FlushRequest, SessionsQuery, Stage};
+use crate::engine::{
+    BackupRequest, EngineError, EngineResult, FlushRequest, SessionsQuery, SnapshotId, Stage,
+};
 use crate::jobs::Submission;
 use crate::points::{PointSpec, TimeSpec};
 use prost::Message;
@@ -19,9 +21,10 @@ pub struct SessionsService(pub Shared);
 /// # Errors
 /// `BAD_POINT`.
 pub fn backup_from_wire(request: v1::BackupRequest, again: bool) -> EngineResult<BackupRequest> {
+    let snapshot = given(request.snapshot).map(|id| SnapshotId::wanted(&id)).transpose()?;
     let at = given(request.resolved).or_else(|| given(request.at));
     let at = at.map(|at| PointSpec::parse(&at)).transpose()?;
-    Ok(BackupRequest { scenario: request.scenario, repository: request.repository, at, again })
+    Ok(BackupRequest { scenario: request.scenario, repository: request.repository, at, snapshot, again })
 }
 
 /// An empty text stands for nothing.
@@ -39,8 +42,12 @@ impl Sessions for SessionsService {
         request.resolved.clear();
         let wanted = backup_from_wire(request.clone(), false)?;
         let timeout = timeout(request.timeout)?;
-        if wanted.at.is_some() && request.consistent {
+        if (wanted.at.is_some() || wanted.snapshot.is_some()) && request.consistent {
             let message = "a point that is past cannot be made consistent";
+            return Err(EngineError::new(&codes::BAD_PARAMETERS, message).into());
+        }
+        if wanted.at.is_some() && wanted.snapshot.is_some() {
+            let message = "either a point or a snapshot can be stored, not both";
             return Err(EngineError::new(&codes::BAD_PARAMETERS, message).into());
         }
         let job = self.0.call(move |shared| {
@@ -61,7 +68,14 @@ impl Sessions for SessionsService {
             if let Some(earlier) = shared.jobs.earlier(&submission)? {
                 return Ok(earlier);
             }
-            let at = if request.consistent {
+            let at = if let Some(id) = wanted.snapshot {
+                let snapshot = shared.engine.show_snapshot(id)?;
+                if snapshot.scenario != wanted.scenario {
+                    let message = format!("snapshot {id} is none of scenario \"{}\"", wanted.scenario);
+                    return Err(EngineError::new(&codes::NO_SUCH_SNAPSHOT, message));
+                }
+                PointSpec::Lsn(snapshot.lsn)
+            } else if request.consistent {
                 let flush = FlushRequest { stage: Stage::Applied, consistent: true, timeout };
                 PointSpec::Lsn(shared.engine.flush(&wanted.scenario, &flush)?.lsn)
             } else {

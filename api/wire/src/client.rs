@@ -13,6 +13,7 @@ use crate::v1::journal_client::JournalClient;
 use crate::v1::repositories_client::RepositoriesClient;
 use crate::v1::scenarios_client::ScenariosClient;
 use crate::v1::sessions_client::SessionsClient;
+use crate::v1::snapshots_client::SnapshotsClient;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Client {
     pub repositories: RepositoriesClient<Channel>,
     /// Backups.
     pub sessions: SessionsClient<Channel>,
+    /// Points that are kept.
+    pub snapshots: SnapshotsClient<Channel>,
 }
 
 impl Client {
@@ -87,7 +90,8 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            sessions: SessionsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            sessions: SessionsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }
 }

@@ -394,6 +394,16 @@ catalogue! {
         "the repository has a version that is not known"
         reason "Its config names a format version this program does not read."
         action "Use a program that does, or another repository.";
+    /// Id of a snapshot.
+    NO_SUCH_SNAPSHOT = "RW1090" "snapshot" NotFound NotFound
+        "no such snapshot"
+        reason "No snapshot has this id; those of backups make room for newer ones."
+        action "`restorectl snapshot list` shows those there are.";
+    /// FUSE.
+    MOUNT_FAILED = "RW1091" "snapshot" Failed FailedPrecondition
+        "the point cannot be mounted"
+        reason "The directory is not there or cannot be used, or the kernel allows no FUSE file system here."
+        action "Mount at an existing directory, with /dev/fuse at hand and the rights to mount; after a crash of the daemon `umount` what it left.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

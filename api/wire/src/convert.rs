@@ -113,6 +113,7 @@ words! {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
         JournalRebuild = "journal-rebuild", Backup = "backup",
     }
+    PinnedBy { Hand = "hand", Backup = "backup" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }
 }

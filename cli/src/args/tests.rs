@@ -57,6 +57,12 @@ fn lines_of_the_contract() {
         "restorectl tour /srv/docs",
         "restorectl explain RW0465",
         "restorectl completions bash",
+        "restorectl snapshot create docs --at -10m",
+        "restorectl snapshot list --scenario docs",
+        "restorectl snapshot show 1-2",
+        "restorectl snapshot release 1-2",
+        "restorectl snapshot mount docs -10m /mnt/then",
+        "restorectl backup docs --to offsite --snapshot 1-2",
         "restorectl man",
         "restorectl --endpoint unix:/x --ca f --cert f --key f --timeout 180s --json -v --color never --progress json flush docs",
         "restorectl flush docs -q --json",
@@ -84,7 +90,8 @@ fn wrong_lines() {
         "restorectl flush docs --endpoint ftp://x",
         "restorectl flush docs -q -v",
         "restorectl backup docs",
-        "restorectl snapshot list",
+        "restorectl snapshot mount docs",
+        "restorectl backup docs --to offsite --snapshot 1-2 --consistent",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

@@ -17,6 +17,9 @@ pub struct Args {
     /// The point to store: a bookmark's name, lsn:N, time:RFC3339, a time ago such as -10m [default: the newest]
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     at: Option<String>,
+    /// Store the point of this snapshot
+    #[arg(long, value_name = "ID", conflicts_with_all = ["at", "consistent"])]
+    snapshot: Option<String>,
     /// Store a point made now while the application is held by the scenario's quiesce hook
     #[arg(long, conflicts_with = "at")]
     consistent: bool,
@@ -38,6 +41,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         consistent: args.consistent,
         timeout: Some(duration_to_wire(context.timeout())),
         resolved: String::new(),
+        snapshot: args.snapshot.unwrap_or_default(),
     };
     let mut client = context.client().await?;
     wait::start(context, &args.job, client.sessions.backup(request)).await

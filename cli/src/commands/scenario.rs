@@ -107,6 +107,7 @@ fn render(scenario: &v1::Scenario) -> String {
         ("rewind", switch(definition.rewind())),
         ("retention", format_duration(retention)),
         ("journal-max", format_size(definition.journal_max_bytes())),
+        ("keep-snapshots", definition.keep_snapshots().to_string()),
         ("spool-max", format_size(definition.spool_max_bytes())),
         ("auto-resync", definition.auto_resync().word().to_owned()),
         ("adopt", switch(definition.adopt)),

@@ -8,9 +8,10 @@ use api::definition::{Definition, Setting};
 use api::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums,
     Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level,
-    NewRepository, Onto, Point, PointKind, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
-    SessionsQuery, Skipped, State, Status, VerifyReport,
+    MountReport, MountWhat, NewRepository, Onto, Point, PointKind, PointsQuery, Progress, RebuildReport,
+    Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport,
+    Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest, State, Status,
+    VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -18,7 +19,7 @@ use journal::{Class, Lsn, Provenance, Timestamp};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -232,6 +233,26 @@ impl Engine for TestEngine {
 
     fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
         Ok(Vec::new())
+    }
+
+    fn create_snapshot(&self, scenario: &str, _: &SnapshotRequest) -> EngineResult<Snapshot> {
+        Err(self.replicating(scenario).err().unwrap_or_else(|| SnapshotId::missing("0-0")))
+    }
+
+    fn list_snapshots(&self, _: Option<&str>) -> EngineResult<Vec<Snapshot>> {
+        Ok(Vec::new())
+    }
+
+    fn show_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot> {
+        Err(SnapshotId::missing(&id.to_string()))
+    }
+
+    fn release_snapshot(&self, id: SnapshotId) -> EngineResult<Snapshot> {
+        Err(SnapshotId::missing(&id.to_string()))
+    }
+
+    fn mount(&self, scenario: &str, _: &MountWhat, _: &Path) -> EngineResult<MountReport> {
+        Err(self.replicating(scenario).err().unwrap_or_else(|| SnapshotId::missing("0-0")))
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {

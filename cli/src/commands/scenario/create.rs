@@ -44,6 +44,9 @@ pub struct Args {
     /// Most bytes that wait on the master
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "5GiB")]
     spool_max: u64,
+    /// How many of the snapshots that backups make are kept; each keeps its point readable beyond the retention
+    #[arg(long, value_name = "N", default_value = "10")]
+    keep_snapshots: u32,
     /// What happens after an error that needs a new synchronization
     #[arg(long, value_name = "WHEN", default_value = "ask")]
     auto_resync: AutoResync,
@@ -170,6 +173,7 @@ impl Args {
             auto_resync: auto_resync.into(),
             adopt: self.adopt,
             hooks: Some(hooks(self.hooks, self.hook_timeout)),
+            keep_snapshots: Some(self.keep_snapshots),
         })
     }
 }

@@ -10,7 +10,7 @@ use wire::{Exit, v1};
 pub struct Args {
     /// Name of the scenario
     name: String,
-    /// Properties: rewind, retention, journal-max, spool-max, auto-resync, adopt, hook-timeout, exclude (repeat it for
+    /// Properties: rewind, retention, journal-max, spool-max, keep-snapshots, auto-resync, adopt, hook-timeout, exclude (repeat it for
     /// several, leave its value empty for none), hook (`hook=quiesce=CMD`; `hook=quiesce=` takes it away)
     #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_setting)]
     settings: Vec<(String, String)>,
