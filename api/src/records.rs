@@ -5,6 +5,7 @@
 //! changed struct becomes a new version beside the old one, never a changed old one. Golden bytes in the tests hold
 //! that.
 
+mod changed;
 mod v1;
 mod v2;
 

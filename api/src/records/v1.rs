@@ -2,20 +2,20 @@
 //!
 //! Written no more.
 
-use super::{Record, ScenarioCreated, ScenarioUpdated, decode_exactly};
+use super::Record;
+use super::changed::{created, updated};
 use crate::definition::{
     AutoResync, CaptureMode, Definition, Hooks, KEEP_SNAPSHOTS_DEFAULT, Root, ScenarioType,
 };
 use crate::engine::EngineError;
 use crate::server_journal::RecordKind;
 use bincode::{Decode, Encode};
-use journal::Timestamp;
 use std::time::Duration;
 use wire::codes;
 
-/// Kind of a [`ScenarioChanged`] that says a scenario was defined.
+/// Kind of a record that says a scenario was defined.
 const SCENARIO_CREATED: u16 = 0x0101;
-/// Kind of a [`ScenarioChanged`] that says a scenario has another definition.
+/// Kind of a record that says a scenario has another definition.
 const SCENARIO_UPDATED: u16 = 0x0201;
 
 #[derive(Encode, Decode)]
@@ -32,13 +32,6 @@ struct DefinitionV1 {
     spool_bytes_max: u64,
     auto_resync: AutoResync,
     adopt: bool,
-}
-
-#[derive(Encode, Decode)]
-struct ScenarioChanged {
-    id: u64,
-    time: Timestamp,
-    definition: DefinitionV1,
 }
 
 impl From<DefinitionV1> for Definition {
@@ -62,26 +55,17 @@ impl From<DefinitionV1> for Definition {
     }
 }
 
-/// A record of an earlier version, as one of today.
+/// A record of version 1, as one of today.
 ///
 /// # Errors
 /// `DAMAGED` for bytes that are none, `NEWER_FORMAT` for kinds not known here.
 pub(super) fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Record, EngineError> {
-    let changed = || decode_exactly::<ScenarioChanged>(bytes);
-    Ok(match kind.0 {
-        SCENARIO_CREATED => {
-            let ScenarioChanged { id, time, definition } = changed()?;
-            Record::ScenarioCreated(ScenarioCreated { id, time, definition: definition.into() })
-        }
-        SCENARIO_UPDATED => {
-            let ScenarioChanged { id, time, definition } = changed()?;
-            Record::ScenarioUpdated(ScenarioUpdated { id, time, definition: definition.into() })
-        }
+    match kind.0 {
+        SCENARIO_CREATED => created::<DefinitionV1>(bytes),
+        SCENARIO_UPDATED => updated::<DefinitionV1>(bytes),
         other => {
-            return Err(EngineError::new(
-                &codes::NEWER_FORMAT,
-                format!("the server journal holds a record of kind {other:#06x}"),
-            ));
+            let message = format!("the server journal holds a record of kind {other:#06x}");
+            Err(EngineError::new(&codes::NEWER_FORMAT, message))
         }
-    })
+    }
 }

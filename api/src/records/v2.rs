@@ -2,19 +2,19 @@
 //!
 //! Written no more.
 
-use super::{Record, ScenarioCreated, ScenarioUpdated, decode_exactly};
+use super::Record;
+use super::changed::{created, updated};
 use crate::definition::{
     AutoResync, CaptureMode, Definition, Hooks, KEEP_SNAPSHOTS_DEFAULT, Root, ScenarioType,
 };
 use crate::engine::EngineError;
 use crate::server_journal::RecordKind;
 use bincode::{Decode, Encode};
-use journal::Timestamp;
 use std::time::Duration;
 
-/// Kind of a [`ScenarioChanged`] that says a scenario was defined.
+/// Kind of a record that says a scenario was defined.
 const SCENARIO_CREATED: u16 = 0x0102;
-/// Kind of a [`ScenarioChanged`] that says a scenario has another definition.
+/// Kind of a record that says a scenario has another definition.
 const SCENARIO_UPDATED: u16 = 0x0202;
 
 #[derive(Encode, Decode)]
@@ -32,13 +32,6 @@ struct DefinitionV2 {
     auto_resync: AutoResync,
     adopt: bool,
     hooks: Hooks,
-}
-
-#[derive(Encode, Decode)]
-struct ScenarioChanged {
-    id: u64,
-    time: Timestamp,
-    definition: DefinitionV2,
 }
 
 impl From<DefinitionV2> for Definition {
@@ -67,16 +60,9 @@ impl From<DefinitionV2> for Definition {
 /// # Errors
 /// `DAMAGED` for bytes that are none, `NEWER_FORMAT` for kinds not known here.
 pub(super) fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Record, EngineError> {
-    let changed = || decode_exactly::<ScenarioChanged>(bytes);
-    Ok(match kind.0 {
-        SCENARIO_CREATED => {
-            let ScenarioChanged { id, time, definition } = changed()?;
-            Record::ScenarioCreated(ScenarioCreated { id, time, definition: definition.into() })
-        }
-        SCENARIO_UPDATED => {
-            let ScenarioChanged { id, time, definition } = changed()?;
-            Record::ScenarioUpdated(ScenarioUpdated { id, time, definition: definition.into() })
-        }
-        _ => return super::v1::decode(kind, bytes),
-    })
+    match kind.0 {
+        SCENARIO_CREATED => created::<DefinitionV2>(bytes),
+        SCENARIO_UPDATED => updated::<DefinitionV2>(bytes),
+        _ => super::v1::decode(kind, bytes),
+    }
 }
