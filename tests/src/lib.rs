@@ -14,5 +14,6 @@ pub mod lab;
 pub mod model;
 pub mod pair;
 pub mod rng;
+pub mod s3;
 pub mod sim_disk;
 pub mod sim_tree;

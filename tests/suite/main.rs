@@ -19,6 +19,7 @@ mod full_disk;
 mod full_spool;
 mod half_rewinds;
 mod history;
+mod interop;
 mod kills;
 mod log_crash;
 mod log_damage;
