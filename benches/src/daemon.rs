@@ -59,6 +59,20 @@ fn binaries() -> anyhow::Result<&'static Path> {
     Ok(BUILT.get_or_init(|| directory.to_owned()))
 }
 
+/// Processor seconds in a `stat` of a process: in user space at field `at`, counted from behind its name, and in the
+/// kernel behind it.
+///
+/// # Errors
+/// If the process has ended.
+pub fn spent(stat: &str, at: usize) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(stat)?;
+    let fields: Vec<&str> =
+        text.rsplit_once(')').context("read the state of a process")?.1.split(' ').collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
+    // The kernel's clock for processes has a hundred ticks a second.
+    Ok((ticks(at) + ticks(at + 1)) / 100.0)
+}
+
 fn memory_of(status: &str) -> Memory {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -121,6 +135,22 @@ impl Daemon {
         let mut command = Command::new(binaries()?.join("restorectl"));
         command.args(arguments).args(["--endpoint", &self.endpoint]);
         Ok(command)
+    }
+
+    /// The same for others to run.
+    ///
+    /// # Errors
+    /// If the programs cannot be built.
+    pub fn client(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        self.command(arguments)
+    }
+
+    /// Processor seconds of the daemon so far.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn processor(&self) -> anyhow::Result<f64> {
+        spent(&format!("/proc/{}/stat", self.child.id()), 12)
     }
 
     /// Runs a command of `restorectl`; gives the time it took, start of the process included.

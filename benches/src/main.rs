@@ -14,8 +14,9 @@
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
 //! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
+//! | `peers` | first and second backup, restore | restic and borg |
 //!
-//! `rsync` and `restic` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
+//! `rsync`, `restic` and `borg` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
 //! `$REWIND_CORPUS` (by default `corpus` in the temporary directory) and not changed.
 
 mod append;
@@ -25,6 +26,7 @@ mod first_sync;
 mod flush;
 mod lag;
 mod memory;
+mod peers;
 mod report;
 mod repository;
 mod rewind;
@@ -36,7 +38,7 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 9] = [
     ("append", append::run),
     ("first-sync", first_sync::run),
     ("flush", flush::run),
@@ -45,6 +47,7 @@ const BENCHES: [(&str, Bench); 8] = [
     ("memory", memory::run),
     ("catalog", catalog::run),
     ("repository", repository::run),
+    ("peers", peers::run),
 ];
 
 fn main() -> ExitCode {

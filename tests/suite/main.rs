@@ -28,6 +28,7 @@ mod log_kit;
 mod log_model;
 mod onto_master;
 mod overflow;
+mod packaging;
 mod real_dir;
 mod refusals;
 mod restart;

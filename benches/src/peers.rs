@@ -1,0 +1,303 @@
+//! Backup and restore against restic and borg, on the same tree, in turn, with the files in the page cache for all.
+//!
+//! A first backup into an empty repository; a backup after a hundred changed files, in the tree and in one of a tenth of
+//! its size; a restore of the newest into an empty directory, `sync -f` included. Ours is timed as a person would time it:
+//! `restorectl`, from its start to its end, and for the second backup the `flush` before it too. restic and borg run with
+//! their defaults, encrypted, each with a cache of its own.
+//!
+//! Beside the times: bytes stored, peak memory, and processor seconds, the daemon's from the change to the session.
+
+use crate::daemon::{Daemon, spent};
+use crate::{report, run, tree};
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Files changed before a second backup.
+const CHANGED: usize = 100;
+const PASSWORD: &str = "bench";
+
+/// What a run of a program took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    took: Duration,
+    /// Seconds of processor.
+    processor: f64,
+    /// Most bytes resident.
+    memory: u64,
+}
+
+/// Processor seconds of the children that this process has waited for.
+fn children() -> anyhow::Result<f64> {
+    spent("/proc/self/stat", 14)
+}
+
+/// Waits for a program, looking at its memory meanwhile.
+fn watch(mut child: Child) -> anyhow::Result<u64> {
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        most = most.max(kilobytes.unwrap_or(0) << 10);
+        if let Some(ended) = child.try_wait()? {
+            if !ended.success() {
+                bail!("a program ended with {ended}");
+            }
+            return Ok(most);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn cost(command: &mut Command) -> anyhow::Result<Cost> {
+    let before = children()?;
+    let began = Instant::now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let memory = watch(child.with_context(|| format!("run {command:?}"))?)?;
+    Ok(Cost { took: began.elapsed(), processor: children()? - before, memory })
+}
+
+/// A peer with a repository of its own.
+struct Peer {
+    name: &'static str,
+    place: PathBuf,
+}
+
+impl Peer {
+    fn new(name: &'static str, at: &Path) -> anyhow::Result<Self> {
+        let peer = Peer { name, place: at.to_owned() };
+        std::fs::create_dir_all(at)?;
+        match name {
+            "restic" => run::timed(peer.command().args(["--quiet", "init"]))?,
+            _ => run::timed(peer.command().args(["init", "--encryption", "repokey-blake2"]))?,
+        };
+        Ok(peer)
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.place.join("repository")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.name);
+        let cache = self.place.join("cache");
+        command.env("RESTIC_REPOSITORY", self.repository()).env("RESTIC_PASSWORD", PASSWORD);
+        command.env("RESTIC_CACHE_DIR", &cache).env("BORG_CACHE_DIR", &cache);
+        command.env("BORG_REPO", self.repository()).env("BORG_PASSPHRASE", PASSWORD);
+        command.env("BORG_CONFIG_DIR", self.place.join("config"));
+        command
+    }
+
+    fn backup(&self, tree: &Path, name: &str) -> anyhow::Result<Cost> {
+        match self.name {
+            "restic" => cost(self.command().args(["--quiet", "backup"]).arg(tree)),
+            _ => cost(self.command().arg("create").arg(format!("::{name}")).arg(tree)),
+        }
+    }
+
+    /// The newest one, into an empty directory, which is on the disk then.
+    fn restore(&self, name: &str, into: &Path) -> anyhow::Result<Cost> {
+        std::fs::create_dir_all(into)?;
+        run::sync(into)?;
+        let began = Instant::now();
+        let mut spent = match self.name {
+            "restic" => cost(self.command().args(["--quiet", "restore", "latest", "--target"]).arg(into))?,
+            _ => cost(self.command().current_dir(into).arg("extract").arg(format!("::{name}")))?,
+        };
+        run::sync(into)?;
+        spent.took = began.elapsed();
+        Ok(spent)
+    }
+}
+
+/// Bytes of all files below a directory.
+fn bytes(directory: &Path) -> anyhow::Result<u64> {
+    let files = tree::files(directory)?;
+    files.iter().map(|file| Ok(std::fs::metadata(directory.join(file))?.len())).sum()
+}
+
+/// A tree that a daemon protects.
+struct Place {
+    at: PathBuf,
+    daemon: Daemon,
+    master: PathBuf,
+    files: Vec<PathBuf>,
+    password: PathBuf,
+}
+
+impl Place {
+    fn make(at: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let master = at.join("master");
+        std::fs::create_dir_all(&master)?;
+        fill(&master)?;
+        let files = tree::files(&master)?;
+        let password = at.join("password");
+        std::fs::write(&password, PASSWORD)?;
+        let daemon = Daemon::start(&at.join("data"))?;
+        daemon.protect(&master)?;
+        run::sync(at)?;
+        Ok(Place { at: at.to_owned(), daemon, master, files, password })
+    }
+
+    fn repository(&self, round: usize) -> PathBuf {
+        self.at.join(format!("round-{round}/ours"))
+    }
+
+    /// A new repository.
+    fn add(&self, round: usize) -> anyhow::Result<()> {
+        let url = format!("file://{}", self.repository(round).display());
+        let password = self.password.display().to_string();
+        let name = format!("r{round}");
+        self.daemon.run(&["repository", "add", &name, &url, "--password-file", &password])?;
+        Ok(())
+    }
+
+    /// A backup: how long `restorectl` took, with a flush before it if wanted, and what the daemon spent since `since`.
+    fn backup(&self, round: usize, flush: bool, since: f64) -> anyhow::Result<Cost> {
+        let began = Instant::now();
+        if flush {
+            self.daemon.run(&["flush", "bench"])?;
+        }
+        self.daemon.run(&["--quiet", "backup", "bench", "--to", &format!("r{round}")])?;
+        let took = began.elapsed();
+        Ok(Cost { took, processor: self.daemon.processor()? - since, memory: self.daemon.memory().resident })
+    }
+
+    fn restore(&self, round: usize, into: &Path) -> anyhow::Result<Cost> {
+        std::fs::create_dir_all(into)?;
+        run::sync(into)?;
+        let url = format!("file://{}", self.repository(round).display());
+        let (password, into_text) = (self.password.display().to_string(), into.display().to_string());
+        let arguments = ["rescue", &url, "latest", "--onto", &into_text, "--password-file", &password];
+        let began = Instant::now();
+        let mut spent = cost(&mut self.daemon.client(&arguments)?)?;
+        run::sync(into)?;
+        spent.took = began.elapsed();
+        Ok(spent)
+    }
+
+    fn change(&self, round: usize) -> anyhow::Result<()> {
+        for file in tree::pick(&self.files, CHANGED, round) {
+            tree::change(&self.master.join(file), round)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is measured of each of the three in each round.
+#[derive(Default)]
+struct Figures {
+    first: Vec<Cost>,
+    second: Vec<Cost>,
+    restore: Vec<Cost>,
+    stored: Vec<f64>,
+}
+
+impl Figures {
+    fn print(&self, name: &str) {
+        for (what, costs) in
+            [("first backup", &self.first), ("after 100 changes", &self.second), ("restore", &self.restore)]
+        {
+            report::line(&format!("{name}: {what}"), &seconds(costs));
+            let processor = report::median(&processor(costs));
+            let memory =
+                report::median(&costs.iter().map(|cost| cost.memory as f64 / 1e6).collect::<Vec<_>>());
+            println!("      processor {processor:.2} s, memory {memory:.0} MB");
+        }
+        println!("      stored after the first backup {:.1} MB", report::median(&self.stored) / 1e6);
+    }
+}
+
+fn seconds(costs: &[Cost]) -> Vec<f64> {
+    costs.iter().map(|cost| cost.took.as_secs_f64()).collect()
+}
+
+fn processor(costs: &[Cost]) -> Vec<f64> {
+    costs.iter().map(|cost| cost.processor).collect()
+}
+
+fn took(costs: &[Cost]) -> f64 {
+    report::median(&seconds(costs))
+}
+
+/// One round on the large tree, for all three in turn.
+fn round(place: &Place, number: usize, figures: &mut [Figures; 3]) -> anyhow::Result<()> {
+    let at = place.at.join(format!("round-{number}"));
+    let peers = [Peer::new("restic", &at.join("restic"))?, Peer::new("borg", &at.join("borg"))?];
+    place.add(number)?;
+    run::sync(&at)?;
+    let [ours, theirs @ ..] = figures;
+    ours.first.push(place.backup(number, false, place.daemon.processor()?)?);
+    ours.stored.push(bytes(&place.repository(number))? as f64);
+    for (peer, figures) in peers.iter().zip(theirs.iter_mut()) {
+        figures.first.push(peer.backup(&place.master, "first")?);
+        figures.stored.push(bytes(&peer.repository())? as f64);
+    }
+    let before = place.daemon.processor()?;
+    place.change(number)?;
+    ours.second.push(place.backup(number, true, before)?);
+    for (peer, figures) in peers.iter().zip(theirs.iter_mut()) {
+        figures.second.push(peer.backup(&place.master, "second")?);
+    }
+    let into = at.join("restored");
+    ours.restore.push(place.restore(number, &into)?);
+    same(place, &into)?;
+    for (peer, figures) in peers.iter().zip(theirs.iter_mut()) {
+        figures.restore.push(peer.restore("second", &into)?);
+        same(place, &into)?;
+    }
+    std::fs::remove_dir_all(&at).context("remove the repositories of a round")
+}
+
+/// What came back is the tree; then it goes.
+fn same(place: &Place, into: &Path) -> anyhow::Result<()> {
+    let restored = into.join(place.master.strip_prefix("/")?);
+    run::must_equal(&place.master, &restored, false)?;
+    std::fs::remove_dir_all(into)?;
+    Ok(())
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If a program fails, or what comes back is not what was saved.
+pub fn run() -> anyhow::Result<()> {
+    let linux = tree::linux()?;
+    let scratch = tree::scratch()?;
+    let large = Place::make(&scratch.path().join("large"), |to| tree::copy(&linux, to))?;
+    let small = Place::make(&scratch.path().join("small"), |to| tree::copy_tenth(&linux, to))?;
+    let mut figures = <[Figures; 3]>::default();
+    let mut tenth = Vec::new();
+    small.add(0)?;
+    small.backup(0, false, 0.0)?;
+    for number in 0..report::ROUNDS {
+        round(&large, number, &mut figures)?;
+        small.change(number)?;
+        tenth.push(small.backup(0, true, small.daemon.processor()?)?);
+    }
+    large.daemon.stop()?.print();
+    let [ours, restic, borg] = &figures;
+    for (name, figures) in [("rewind", ours), ("restic", restic), ("borg", borg)] {
+        figures.print(name);
+    }
+    report::line("rewind: after 100 changes, a tenth of the tree", &seconds(&tenth));
+    let faster = took(&restic.first).min(took(&borg.first));
+    report::ratio("first backup, the faster of them / ours", faster / took(&ours.first), "at least 2");
+    report::ratio(
+        "after 100 changes, restic / ours",
+        took(&restic.second) / took(&ours.second),
+        "at least 20",
+    );
+    report::ratio("after 100 changes, tree / tenth of it", took(&ours.second) / took(&tenth), "at most 1.2");
+    report::ratio("restore, restic / ours", took(&restic.restore) / took(&ours.restore), "at least 2");
+    let stored = report::median(&ours.stored) / report::median(&restic.stored);
+    report::ratio("bytes stored, ours / restic", stored, "at most 1.03");
+    let memory = |costs: &[Cost]| costs.iter().map(|cost| cost.memory).max().unwrap_or(0) as f64;
+    report::ratio("memory, daemon / restic", memory(&ours.first) / memory(&restic.first), "at most 1");
+    let spent = report::median(&processor(&ours.second)) / report::median(&processor(&restic.second));
+    report::ratio("processor from change to session, ours / restic", spent, "at most 1");
+    Ok(())
+}
