@@ -1,6 +1,9 @@
 //! Between the engine's types and the messages of the API.
 
 mod backups;
+mod upkeep;
+
+pub use upkeep::{check_to_wire, forget_items, prune_plan_to_wire};
 
 use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{

@@ -9,6 +9,7 @@ mod backups;
 mod error;
 mod rewinds;
 mod types;
+mod upkeep;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
@@ -19,8 +20,15 @@ pub use types::{
     ResumeReport, RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
 };
 
+pub use upkeep::{
+    CheckRequest, ForgetReport, ForgetRequest, PruneRequest, Pruned, RepositoryStats, UnlockReport,
+};
+
 use crate::definition::{Definition, Setting};
 use crate::points::PointSpec;
+use snapshot::repository::upkeep::check::CheckReport;
+use snapshot::repository::upkeep::plan::PrunePlan;
+use snapshot::repository::upkeep::policy::Group;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -133,6 +141,26 @@ pub trait Engine: Send + Sync + 'static {
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
     /// Sessions this daemon made, newest first.
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
+
+    /// Figures of a repository (`REPOSITORY_DAMAGED` if a session cannot be read).
+    fn repository_stats(&self, repository: &str, progress: &dyn Progress) -> EngineResult<RepositoryStats>;
+    /// Compares everything that is stored, and reads what is asked for. Damage is a result, not a failure.
+    fn check_repository(
+        &self,
+        request: &CheckRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<(CheckReport, Duration)>;
+    /// What [`prune`](Engine::prune) would do now; changes nothing.
+    fn plan_prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<PrunePlan>;
+    /// Removes what no session needs and was marked long enough ago; marks the rest (`REPOSITORY_LOCKED`,
+    /// `REPOSITORY_DAMAGED`). May be begun again after it was cut off anywhere.
+    fn prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<Pruned>;
+    /// What [`forget`](Engine::forget) would forget now, by group; changes nothing.
+    fn plan_forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<Vec<Group>>;
+    /// Removes session records (`EMPTY_POLICY`, `REPOSITORY_LOCKED`). What was removed before a failure stays removed.
+    fn forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<ForgetReport>;
+    /// Removes stale locks, or all.
+    fn unlock(&self, repository: &str, all: bool) -> EngineResult<UnlockReport>;
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

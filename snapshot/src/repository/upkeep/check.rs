@@ -107,7 +107,7 @@ pub fn check(
     watch.progress("read the index", 0, None, "files");
     let mut ledger = Ledger::read(repository, &listed, &mut |error| {
         let object = object_of(&error).unwrap_or_else(|| "index".into());
-        report.damaged(object, chain(&error));
+        report.damaged(object, say(&error));
         Ok(())
     })?;
     check_packs(&ledger, &mut report);
@@ -138,6 +138,15 @@ fn object_of(error: &RepositoryError) -> Option<String> {
         RepositoryError::BlobDamaged { pack, .. } => Some(pack.clone()),
         RepositoryError::PackMissing { object } => Some(object.clone()),
         _ => None,
+    }
+}
+
+/// What is wrong, where the object is named already.
+fn say(error: &RepositoryError) -> String {
+    match error {
+        RepositoryError::Damaged { offset: 0, what, .. } => (*what).to_owned(),
+        RepositoryError::Damaged { offset, what, .. } => format!("at offset {offset}: {what}"),
+        error => chain(error),
     }
 }
 
@@ -194,7 +203,7 @@ fn check_sessions(
             Ok(record) => record,
             Err(error) if error.kind() == RepositoryErrorKind::NotFound => continue,
             Err(error) if !is_passing(&error) => {
-                report.damaged(ObjectKind::Snapshot.name(&session), chain(&error));
+                report.damaged(ObjectKind::Snapshot.name(&session), say(&error));
                 continue;
             }
             Err(error) => return Err(error),
@@ -276,6 +285,11 @@ fn read_packs(
             go_on(watch)?;
             lock.check()?;
             blobs.sort_unstable_by_key(|blob| blob.offset);
+            if *size != pack.expected_bytes {
+                // That was said already.
+                verified.found_damaged(&pack.id);
+                continue;
+            }
             let before = report.damage_count;
             read_whole(repository, pack, *size, blobs, report)?;
             report.packs_read += 1;
@@ -328,22 +342,14 @@ fn read_whole(
     while let [blob, after @ ..] = rest {
         let one = PackRead { pack: pack.id, blobs: vec![*blob] };
         rest = after;
-        repository.read_sealed(&one, &mut |place, sealed| {
+        repository.read_sealed(&one, &mut |_, sealed| {
             match sealed {
                 Ok(_) => {}
                 Err(error @ RepositoryError::BlobDamaged { .. }) => {
                     named = true;
                     report.damaged(name.clone(), error.to_string());
                 }
-                Err(error)
-                    if is_passing(&error) && u64::from(place.offset) + u64::from(place.length) <= size =>
-                {
-                    outcome = Err(error);
-                }
-                Err(error) => {
-                    named = true;
-                    report.damaged(name.clone(), chain(&error));
-                }
+                Err(error) => outcome = Err(error),
             }
             outcome.is_ok()
         });
@@ -367,7 +373,7 @@ fn compare_header(
         Ok(header) => header,
         Err(error) if is_passing(&error) => return Err(error),
         Err(error) => {
-            report.damaged(name, chain(&error));
+            report.damaged(name, say(&error));
             return Ok(());
         }
     };

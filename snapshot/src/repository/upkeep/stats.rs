@@ -3,10 +3,10 @@
 use super::Watch;
 use super::prune::survey;
 use super::verified::Verified;
-use crate::repository::Repository;
 use crate::repository::error::RepositoryError;
 use crate::repository::id::{BlobKind, ObjectKind};
 use crate::repository::lock;
+use crate::repository::{Lock, Repository};
 
 /// What a repository holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Stats {
     pub index_files: u64,
     /// Keys.
     pub keys: u64,
-    /// Locks, each as people read it.
+    /// Locks of others, each as people read it.
     pub locks: Vec<String>,
     /// Packs that some check read whole.
     pub packs_verified: u64,
@@ -41,12 +41,13 @@ pub struct Stats {
     pub newest_verification: Option<i64>,
 }
 
-/// Counts. Reads all index files and trees.
+/// Counts. Reads all index files and trees. `own` is the caller's lock, which is not told.
 ///
 /// # Errors
 /// As [`plan_prune`](super::prune::plan_prune).
 pub fn stats(
     repository: &Repository,
+    own: &Lock,
     verified: &Verified,
     watch: &dyn Watch,
 ) -> Result<Stats, RepositoryError> {
@@ -56,7 +57,11 @@ pub fn stats(
         sessions: survey.sessions.len() as u64,
         index_files: ledger.files.len() as u64,
         keys: repository.list_ids(ObjectKind::Key)?.len() as u64,
-        locks: lock::list(repository)?.into_iter().map(|(_, record)| record.to_string()).collect(),
+        locks: lock::list(repository)?
+            .into_iter()
+            .filter(|(_, record)| record.word != own.word())
+            .map(|(_, record)| record.to_string())
+            .collect(),
         ..Stats::default()
     };
     let mut dates = Vec::new();
