@@ -21,14 +21,12 @@ pub use types::{
 };
 
 pub use upkeep::{
-    CheckRequest, ForgetReport, ForgetRequest, PruneRequest, Pruned, RepositoryStats, UnlockReport,
+    CheckReport, CheckRequest, ForgetReport, ForgetRequest, Group, PrunePlan, PruneRequest, Pruned,
+    RepositoryStats, UnlockReport,
 };
 
 use crate::definition::{Definition, Setting};
 use crate::points::PointSpec;
-use snapshot::repository::upkeep::check::CheckReport;
-use snapshot::repository::upkeep::plan::PrunePlan;
-use snapshot::repository::upkeep::policy::Group;
 use std::ops::ControlFlow;
 use std::time::Duration;
 

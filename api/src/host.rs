@@ -30,11 +30,12 @@ pub(crate) use running::random_cookie;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckRequest, DeleteReport, DiffSums,
-    Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport, ForgetRequest,
-    JournalStats, Level, NewRepository, Point, PointsQuery, Progress, PruneRequest, Pruned, RebuildReport,
-    Repository, RepositoryStats, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest,
-    RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status, UnlockReport, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
+    DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
+    ForgetRequest, Group, JournalStats, Level, NewRepository, Point, PointsQuery, Progress, PrunePlan,
+    PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint, ResumeReport,
+    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State,
+    Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -42,9 +43,6 @@ use crate::store::Layout;
 use parking_lot::Mutex;
 use replication::stream::replica::{ReplicaStreamOptions, ReplicationService};
 use scene::Scene;
-use snapshot::repository::upkeep::check::CheckReport;
-use snapshot::repository::upkeep::plan::PrunePlan;
-use snapshot::repository::upkeep::policy::Group;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,19 +15,17 @@ use crate::config::ReplicaEndpoint;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckRequest, DeleteReport, DiffSums,
-    Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport, ForgetRequest,
-    JournalStats, NewRepository, Point, PointsQuery, Progress, PruneRequest, Pruned, RebuildReport,
-    Repository, RepositoryStats, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest,
-    RunOptions, RunReport, Scenario, Session, SessionsQuery, Status, UnlockReport, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
+    DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
+    ForgetRequest, Group, JournalStats, NewRepository, Point, PointsQuery, Progress, PrunePlan, PruneRequest,
+    Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint, ResumeReport, RewindPlan,
+    RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, Status,
+    UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
 use parking_lot::Mutex;
 use served::Served;
-use snapshot::repository::upkeep::check::CheckReport;
-use snapshot::repository::upkeep::plan::PrunePlan;
-use snapshot::repository::upkeep::policy::Group;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;

@@ -1,5 +1,9 @@
 //! Looking after repositories, as the engine is asked for it.
 
+pub use snapshot::repository::upkeep::check::CheckReport;
+pub use snapshot::repository::upkeep::plan::PrunePlan;
+pub use snapshot::repository::upkeep::policy::Group;
+
 use snapshot::repository::Id;
 use snapshot::repository::upkeep::check::ReadData;
 use snapshot::repository::upkeep::forget::ForgetOptions;

@@ -349,3 +349,15 @@ fn small_index_files_are_joined() {
     assert_eq!(verify_all(&fresh), 12);
     assert_eq!(repository.index().unwrap().losses(), 0);
 }
+
+/// A reader whose index is of before a prune that packed everything anew looks again and goes on.
+#[test]
+fn a_reader_goes_on() {
+    let (store, repository, _) = three();
+    let reader = open(&(Arc::clone(&store) as _));
+    reader.index().unwrap();
+    keep_last(&repository, 2).unwrap();
+    let report = run_prune(&repository, &PruneOptions { unused_percent: 0, ..at_once() }).unwrap();
+    assert!(report.plan.repack.packs > 0 && report.removed.packs > 0, "{report:?}");
+    assert_eq!(verify_all(&reader), 2);
+}
