@@ -389,3 +389,6 @@ fn repository(added: &RepositoryAdded) -> Repository {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -325,6 +325,7 @@ fn locks() {
         gid: 5,
         purpose: None,
         word: None,
+        since: None,
     };
     let put = |record: &LockRecord| {
         repository.save_unpacked(ObjectKind::Lock, &serde_json::to_vec(record).unwrap()).unwrap()

@@ -70,6 +70,7 @@ pub fn prune_from_wire(request: v1::PruneRequest) -> EngineResult<PruneRequest> 
         grace,
         unused_percent: u8::try_from(unused).unwrap_or(u8::MAX),
         repack_bytes_max: request.repack_bytes_max.unwrap_or(u64::MAX),
+        spare_running: true,
     };
     Ok(PruneRequest { repository: request.repository, options })
 }

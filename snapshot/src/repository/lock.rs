@@ -135,6 +135,9 @@ pub struct LockRecord {
     /// In locks of this program only: a random word that stays the same when the lock is written anew.
     #[serde(default, rename = "rewind_word", skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
+    /// In locks of this program only: when it was first written.
+    #[serde(default, rename = "rewind_since", skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 fn is_zero(value: &u32) -> bool {

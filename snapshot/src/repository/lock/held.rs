@@ -71,8 +71,9 @@ pub fn acquire(
 ) -> Result<Lock, RepositoryError> {
     remove_stale(repository)?;
     let here = Identity::of_process();
+    let now = Timestamp::now();
     let record = LockRecord {
-        time: Timestamp::now(),
+        time: now,
         exclusive: purpose.is_exclusive(),
         hostname: here.hostname + if survives_hangup() { "" } else { HANGUP_SUFFIX },
         username: here.username,
@@ -81,6 +82,7 @@ pub fn acquire(
         gid: here.gid,
         purpose: Some(purpose),
         word: Some(word()?),
+        since: Some(now),
     };
     look(repository, &record, None)?;
     let freshness = Freshness::now();

@@ -23,6 +23,7 @@ fn foreign(exclusive: bool, age_seconds: i64) -> LockRecord {
         gid: 5,
         purpose: None,
         word: None,
+        since: None,
     }
 }
 

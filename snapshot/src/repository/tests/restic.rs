@@ -154,6 +154,7 @@ fn restic_respects_our_locks_and_we_its() {
         gid: 0,
         purpose,
         word: None,
+        since: None,
     };
     repository.save_unpacked(ObjectKind::Lock, &serde_json::to_vec(&dead).unwrap()).unwrap();
     restic.ok(&["unlock"]);

@@ -35,6 +35,8 @@ pub(super) struct PackInfo {
     pub size: Option<u64>,
     /// Whether a file names it as one that counts.
     pub indexed: bool,
+    /// When it was stored, by the store's clock, if that says.
+    pub modified: Option<i64>,
     /// When it was marked.
     pub marked: Option<Timestamp>,
     /// Places in it.
@@ -47,8 +49,15 @@ pub(super) struct PackInfo {
     pub expected_bytes: u64,
 }
 
-/// Sizes of the packs in a store, listed before anything else is looked at.
-pub(super) type Listed = HashMap<Id, u64>;
+impl PackInfo {
+    fn stored(&mut self, stored: Option<&(u64, Option<i64>)>) {
+        self.size = stored.map(|(size, _)| *size);
+        self.modified = stored.and_then(|(_, modified)| *modified);
+    }
+}
+
+/// Packs in a store, listed before anything else is looked at: bytes, and when each was stored.
+pub(super) type Listed = HashMap<Id, (u64, Option<i64>)>;
 
 /// What needing a blob found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +90,7 @@ pub(super) struct Ledger {
 pub(super) fn list_packs(repository: &Repository) -> Result<Listed, RepositoryError> {
     let mut listed = HashMap::new();
     repository.store().list(ObjectKind::Pack.directory(), &mut |entry| {
-        listed.extend(ObjectKind::Pack.id_in(&entry.name).map(|id| (id, entry.size)));
+        listed.extend(ObjectKind::Pack.id_in(&entry.name).map(|id| (id, (entry.size, entry.modified))));
         true
     })?;
     Ok(listed)
@@ -112,7 +121,7 @@ impl Ledger {
                     if ledger.packs.iter().any(|pack| pack.size.is_none()) {
                         let later = list_packs(repository)?;
                         for pack in ledger.packs.iter_mut().filter(|pack| pack.size.is_none()) {
-                            pack.size = later.get(&pack.id).copied();
+                            pack.stored(later.get(&pack.id));
                         }
                     }
                     return Ok(ledger);
@@ -174,6 +183,7 @@ impl Ledger {
             id,
             size: None,
             indexed: false,
+            modified: None,
             marked: None,
             blobs: 0,
             used_bytes: 0,
@@ -219,13 +229,13 @@ impl Ledger {
         }
         for pack in packs {
             pack.expected_bytes += HEADER_FRAME;
-            pack.size = listed.get(&pack.id).copied();
+            pack.stored(listed.get(&pack.id));
         }
-        for (id, size) in listed {
+        for (id, stored) in listed {
             if !self.numbers.contains_key(id)
                 && let Ok(number) = self.number(*id)
             {
-                self.pack_mut(number, |pack| pack.size = Some(*size));
+                self.pack_mut(number, |pack| pack.stored(Some(stored)));
             }
         }
     }

@@ -20,11 +20,18 @@ pub struct PruneOptions {
     pub unused_percent: u8,
     /// Bytes packed anew at most; the rest is left to the next prune.
     pub repack_bytes_max: u64,
+    /// Whether packs are spared that backups may just have stored that are at work. They would have to store them again.
+    pub spare_running: bool,
 }
 
 impl Default for PruneOptions {
     fn default() -> Self {
-        Self { grace: GRACE_DEFAULT, unused_percent: UNUSED_PERCENT_DEFAULT, repack_bytes_max: u64::MAX }
+        Self {
+            grace: GRACE_DEFAULT,
+            unused_percent: UNUSED_PERCENT_DEFAULT,
+            repack_bytes_max: u64::MAX,
+            spare_running: true,
+        }
     }
 }
 
@@ -37,6 +44,8 @@ pub struct PackFigures {
     pub size: Option<u64>,
     /// Whether an index file names it.
     pub indexed: bool,
+    /// Whether a backup that is at work may have stored it.
+    pub fresh: bool,
     /// When it was marked for removal.
     pub marked: Option<Timestamp>,
     /// Sealed bytes of blobs that are needed from here.
@@ -179,6 +188,7 @@ fn first_fate(pack: &PackFigures, options: &PruneOptions, now: Timestamp) -> Res
         }
         (None, _, _) => Fate::Drop,
         (Some(_), true, _) if used => Fate::Keep,
+        (Some(_), _, None) if pack.fresh => Fate::Keep,
         // Named, marked or in no file at all: what nobody needs is marked first.
         (Some(_), true, _) | (Some(_), false, None) => Fate::Mark,
         (Some(_), false, Some(_)) if used => Fate::PutBack,
@@ -201,6 +211,7 @@ fn choose_repacks(packs: &[PackFigures], options: &PruneOptions, plan: &mut Prun
             // A pack of another size than its blobs say is damaged: it is left for somebody to look at.
             plan.fates.get(*at).is_some_and(|(_, fate)| *fate == Fate::Keep)
                 && unused(pack) > 0
+                && !pack.fresh
                 && pack.size == Some(pack.expected_bytes)
         })
         .collect();

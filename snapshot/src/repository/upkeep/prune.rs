@@ -2,14 +2,14 @@
 
 use super::ledger::{Ledger, list_packs};
 use super::plan::{PackFigures, PruneOptions, PrunePlan, Sum, plan};
-use super::removal::Removal;
+use super::removal::{CLOCKS_APART_MAX, Removal};
 use super::repack::{Repacked, repack};
 use super::rewrite::rewrite;
 use super::used::need_tree;
 use super::{Watch, go_on};
 use crate::repository::error::{RepositoryError, RepositoryErrorKind};
 use crate::repository::id::Id;
-use crate::repository::{Lock, Repository, Timestamp, chain};
+use crate::repository::{Lock, Purpose, Repository, Timestamp, chain, lock};
 use std::collections::HashSet;
 
 /// What a prune did.
@@ -75,17 +75,33 @@ pub(super) fn survey(repository: &Repository, watch: &dyn Watch) -> Result<Surve
     Ok(Survey { ledger, sessions })
 }
 
-fn figures(ledger: &Ledger) -> Vec<PackFigures> {
+/// Since when backups are at work, by the clocks of their hosts; a bit earlier, as those and the store's may differ.
+fn running_since(repository: &Repository) -> Result<Option<i64>, RepositoryError> {
+    let locks = lock::list(repository)?;
+    let backups = locks.into_iter().filter(|(_, record)| record.purpose == Some(Purpose::Backup));
+    let since = backups.map(|(_, record)| record.since.unwrap_or(record.time).seconds);
+    Ok(since.min().map(|since| since.saturating_sub(CLOCKS_APART_MAX.cast_signed())))
+}
+
+fn figures(
+    repository: &Repository,
+    ledger: &Ledger,
+    options: &PruneOptions,
+) -> Result<Vec<PackFigures>, RepositoryError> {
+    let since = if options.spare_running { running_since(repository)? } else { None };
+    let is_fresh =
+        |modified: Option<i64>| modified.zip(since).is_some_and(|(modified, since)| modified >= since);
     let figures = ledger.packs.iter().map(|pack| PackFigures {
         id: pack.id,
         size: pack.size,
         indexed: pack.indexed,
         marked: pack.marked,
+        fresh: is_fresh(pack.modified),
         used_bytes: pack.used_bytes,
         blob_bytes: pack.blob_bytes,
         expected_bytes: pack.expected_bytes,
     });
-    figures.collect()
+    Ok(figures.collect())
 }
 
 /// What a prune would do now. Changes nothing.
@@ -99,7 +115,7 @@ pub fn plan_prune(
     watch: &dyn Watch,
 ) -> Result<PrunePlan, RepositoryError> {
     let survey = survey(repository, watch)?;
-    plan(&figures(&survey.ledger), options, Timestamp::now())
+    plan(&figures(repository, &survey.ledger, options)?, options, Timestamp::now())
 }
 
 /// Prunes. `lock` is the caller's, for [`Purpose::Prune`](crate::repository::Purpose::Prune). May be cut off anywhere.
@@ -113,7 +129,7 @@ pub fn prune(
     watch: &dyn Watch,
 ) -> Result<PruneReport, RepositoryError> {
     let Survey { mut ledger, sessions } = survey(repository, watch)?;
-    let mut plan = plan(&figures(&ledger), options, Timestamp::now())?;
+    let mut plan = plan(&figures(repository, &ledger, options)?, options, Timestamp::now())?;
     let new: Repacked = repack(repository, &ledger, &mut plan, watch)?;
     let rewritten = rewrite(repository, lock, &ledger, &plan, &new, watch)?;
     let mut report = PruneReport {

@@ -22,7 +22,7 @@ use std::collections::HashSet;
 const NOBODY_KNOWS: &str = "?";
 
 /// Clocks of the store and of this host that differ by more, in seconds, decide nothing.
-const CLOCKS_APART_MAX: u64 = 3600;
+pub(super) const CLOCKS_APART_MAX: u64 = 3600;
 
 /// What was removed or put back.
 #[derive(Debug, Default)]

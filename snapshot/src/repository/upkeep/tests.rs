@@ -30,7 +30,7 @@ pub(super) fn quickly() -> LockOptions {
 }
 
 pub(super) fn at_once() -> PruneOptions {
-    PruneOptions { grace: Duration::ZERO, ..PruneOptions::default() }
+    PruneOptions { grace: Duration::ZERO, spare_running: false, ..PruneOptions::default() }
 }
 
 /// Bytes of a file.
@@ -282,6 +282,7 @@ fn packs_without_a_name() {
 /// As long as a session cannot be read as a whole nothing is removed.
 #[test]
 fn damage_stops_a_prune() {
+    let mut stopped = 0;
     let (store, repository, [_, _, third]) = three();
     keep_last(&repository, 2).unwrap();
     let needed = repository.load_session(&third).unwrap().tree;
@@ -294,6 +295,22 @@ fn damage_stops_a_prune() {
     assert_eq!(error.kind(), RepositoryErrorKind::Damaged, "{error:?}");
     assert_eq!(store.contents(), before);
     store.put(&name, pack).unwrap();
+    // Blobs that no index file names.
+    let names = repository.list_ids(ObjectKind::Index).unwrap();
+    for id in names {
+        let name = ObjectKind::Index.name(&id);
+        let file = store.get(&name, 1 << 20).unwrap();
+        store.delete(&name).unwrap();
+        let before = store.contents();
+        let error = run_prune(&repository, &at_once()).map(drop);
+        if let Err(error) = error {
+            assert!(matches!(error, RepositoryError::SessionIncomplete { .. }), "{error:?}");
+            assert_eq!(store.contents(), before);
+            stopped += 1;
+        }
+        store.put(&name, file).unwrap();
+    }
+    assert!(stopped >= 2);
     // A data pack is not read, but known to be missing.
     let needed = bytes_of(203);
     let place = repository.index().unwrap().lookup(BlobKind::Data, &Id::of(&needed)).unwrap();
@@ -360,4 +377,28 @@ fn a_reader_goes_on() {
     let report = run_prune(&repository, &PruneOptions { unused_percent: 0, ..at_once() }).unwrap();
     assert!(report.plan.repack.packs > 0 && report.removed.packs > 0, "{report:?}");
     assert_eq!(verify_all(&reader), 2);
+}
+
+/// What a backup has stored that is at work is spared: it would have to store it again.
+#[test]
+fn a_running_backup_is_spared() {
+    let (store, repository, _) = three();
+    let ours = open(&(Arc::clone(&store) as _));
+    let lock = lock::acquire(&ours, Purpose::Backup, quickly()).unwrap();
+    let work = writer(&ours);
+    let files: Vec<u64> = (800..820).collect();
+    let tree = save_files(&work, &files).unwrap();
+    // As after some minutes: stored and named, and no record yet.
+    let written = work.flush().unwrap();
+    let options = PruneOptions { spare_running: true, ..at_once() };
+    let report = run_prune(&repository, &options).unwrap();
+    assert!(report.plan.is_empty(), "{report:?}");
+    let Commit::Recorded(id) = work.commit(&lock, &record(tree, &files, 9)).unwrap() else { panic!() };
+    assert_eq!(work.written(), written);
+    verify(&open(&(Arc::clone(&store) as _)), &id);
+    drop(lock);
+    // Nobody at work any more: what is forgotten goes.
+    keep_last(&repository, 1).unwrap();
+    assert!(run_prune(&repository, &options).unwrap().removed.packs > 0);
+    assert_eq!(verify_all(&open(&(store as _))), 1);
 }

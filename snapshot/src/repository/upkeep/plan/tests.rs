@@ -12,6 +12,7 @@ fn pack(number: u8, used: u64, unused: u64) -> PackFigures {
         id: Id::of(&[number]),
         size: Some(size),
         indexed: true,
+        fresh: false,
         marked: None,
         used_bytes: used,
         blob_bytes,
@@ -33,6 +34,9 @@ fn each_fate() {
     assert_eq!(fate(pack(1, 10, 0)), Fate::Keep);
     assert_eq!(fate(pack(1, 0, 10)), Fate::Mark);
     assert_eq!(fate(PackFigures { indexed: false, ..pack(1, 0, 0) }), Fate::Mark);
+    // A backup that is at work may need it.
+    assert_eq!(fate(PackFigures { fresh: true, ..pack(1, 0, 10) }), Fate::Keep);
+    assert_eq!(fate(PackFigures { fresh: true, indexed: false, ..pack(1, 0, 0) }), Fate::Keep);
     assert_eq!(fate(PackFigures { size: None, ..pack(1, 0, 10) }), Fate::Drop);
     let unnamed = PackFigures { indexed: false, ..pack(1, 0, 10) };
     assert_eq!(fate(PackFigures { marked: marked(week - 1), ..unnamed }), Fate::Wait);
@@ -95,6 +99,7 @@ fn what_is_needed_never_goes() {
             grace: Duration::from_secs(random.below(14) * 86_400),
             unused_percent: random.below(120) as u8,
             repack_bytes_max: random.below(10_000),
+            spare_running: false,
         };
         let plan = plan(&packs, &options, NOW).unwrap();
         assert_eq!(plan.fates.len(), packs.len());

@@ -213,7 +213,7 @@ fn all_at_once() {
                             (0, _) => {
                                 let grace = Duration::from_secs(random.below(2) * 3600);
                                 let options =
-                                    PruneOptions { grace, unused_percent: 0, ..PruneOptions::default() };
+                                    PruneOptions { grace, spare_running: random.below(2) == 0, ..thorough() };
                                 run_prune(repository, &options).map(drop)
                             }
                             _ => {
