@@ -2,6 +2,9 @@
 
 mod backups;
 mod snapshots;
+mod upkeep;
+
+pub use upkeep::{check_to_wire, forget_items, prune_plan_to_wire};
 
 use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{

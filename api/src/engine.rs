@@ -10,6 +10,7 @@ mod error;
 mod rewinds;
 mod snapshots;
 mod types;
+mod upkeep;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
@@ -19,6 +20,11 @@ pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
     Flushed, JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
     ResumeReport, RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
+};
+
+pub use upkeep::{
+    CheckReport, CheckRequest, ForgetReport, ForgetRequest, Group, PrunePlan, PruneRequest, Pruned,
+    RepositoryStats, UnlockReport,
 };
 
 use crate::definition::{Definition, Setting};
@@ -149,6 +155,25 @@ pub trait Engine: Send + Sync + 'static {
     /// Shows a point as a read-only file system until `umount` or [`shutdown`](Engine::shutdown) (`NO_SUCH_SNAPSHOT`,
     /// `OUTSIDE_WINDOW`, `ROOTS_OVERLAP`, `MOUNT_FAILED`, `TOO_MANY`).
     fn mount(&self, scenario: &str, what: &MountWhat, directory: &Path) -> EngineResult<MountReport>;
+    /// Figures of a repository (`REPOSITORY_DAMAGED` if a session cannot be read).
+    fn repository_stats(&self, repository: &str, progress: &dyn Progress) -> EngineResult<RepositoryStats>;
+    /// Compares everything that is stored, and reads what is asked for. Damage is a result, not a failure.
+    fn check_repository(
+        &self,
+        request: &CheckRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<(CheckReport, Duration)>;
+    /// What [`prune`](Engine::prune) would do now; changes nothing.
+    fn plan_prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<PrunePlan>;
+    /// Removes what no session needs and was marked long enough ago; marks the rest (`REPOSITORY_LOCKED`,
+    /// `REPOSITORY_DAMAGED`). May be begun again after it was cut off anywhere.
+    fn prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<Pruned>;
+    /// What [`forget`](Engine::forget) would forget now, by group; changes nothing.
+    fn plan_forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<Vec<Group>>;
+    /// Removes session records (`EMPTY_POLICY`, `REPOSITORY_LOCKED`). What was removed before a failure stays removed.
+    fn forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<ForgetReport>;
+    /// Removes stale locks, or all.
+    fn unlock(&self, repository: &str, all: bool) -> EngineResult<UnlockReport>;
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

@@ -15,6 +15,7 @@ mod link;
 pub(crate) mod local;
 mod onto_master;
 mod past;
+mod places;
 mod rewinding;
 mod running;
 mod scene;
@@ -22,6 +23,7 @@ mod sizes;
 mod snapshots;
 mod states;
 mod told;
+mod upkeep;
 
 pub(crate) use consistent::thaw_left_over;
 pub(crate) use running::random_cookie;
@@ -29,11 +31,12 @@ pub(crate) use running::random_cookie;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
-    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, MountReport, MountWhat,
-    NewRepository, Point, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport,
-    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery,
-    Snapshot, SnapshotId, SnapshotRequest, State, Status, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
+    DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
+    ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Point, PointsQuery,
+    Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
+    SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State, Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -112,7 +115,7 @@ impl Host {
         Ok(scene)
     }
 
-    fn forget(&self, scene: &Scene) {
+    fn let_go(&self, scene: &Scene) {
         self.scenes.lock().remove(&scene.id());
     }
 }
@@ -123,6 +126,7 @@ impl Engine for Host {
         let definition = registry.complete(definition)?;
         self.check_master(&definition)?;
         states::check_new(&definition, self.is_local(&definition))?;
+        self.check_beside_repositories(&definition)?;
         let entry = registry.create(definition)?;
         self.announce();
         let text = format!("scenario \"{}\" was created (id {})", entry.definition.name, entry.id);
@@ -145,7 +149,7 @@ impl Engine for Host {
         let scene = self.stopped_scene(scenario)?;
         let bytes = scene.destroy()?;
         self.context.registry.delete(scenario)?;
-        self.forget(&scene);
+        self.let_go(&scene);
         self.announce();
         self.context.activity.write(
             Level::Info,
@@ -161,7 +165,7 @@ impl Engine for Host {
         let definition = self.context.registry.get(scenario)?.definition.with_settings(settings)?;
         let entry = self.context.registry.update(definition)?;
         scene.shutdown(Duration::from_secs(10));
-        self.forget(&scene);
+        self.let_go(&scene);
         self.announce();
         Ok(states::scenario(&entry, State::Stopped))
     }
@@ -256,6 +260,7 @@ impl Engine for Host {
     }
 
     fn add_repository(&self, repository: NewRepository) -> EngineResult<Repository> {
+        self.check_repository_place(&repository.url)?;
         let added = self.context.vault.add(&repository)?;
         let made = if added.created { "made and added" } else { "added" };
         let text = format!("repository \"{}\" ({}) was {made}", added.name, added.url);
@@ -269,6 +274,38 @@ impl Engine for Host {
 
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport> {
         self.scene(&request.scenario)?.backup(request, progress)
+    }
+
+    fn repository_stats(&self, repository: &str, progress: &dyn Progress) -> EngineResult<RepositoryStats> {
+        self.repository_stats_of(repository, progress)
+    }
+
+    fn check_repository(
+        &self,
+        request: &CheckRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<(CheckReport, Duration)> {
+        self.check_of(request, progress)
+    }
+
+    fn plan_prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<PrunePlan> {
+        self.plan_prune_of(request, progress)
+    }
+
+    fn prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<Pruned> {
+        self.prune_of(request, progress)
+    }
+
+    fn plan_forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<Vec<Group>> {
+        self.plan_forget_of(request, progress)
+    }
+
+    fn forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<ForgetReport> {
+        self.forget_of(request, progress)
+    }
+
+    fn unlock(&self, repository: &str, all: bool) -> EngineResult<UnlockReport> {
+        self.unlock_of(repository, all)
     }
 
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>> {

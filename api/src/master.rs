@@ -15,11 +15,12 @@ use crate::config::ReplicaEndpoint;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
-    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, MountReport, MountWhat,
-    NewRepository, Point, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
+    DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
+    ForgetRequest, Group, JournalStats, MountReport, MountWhat, NewRepository, Point, PointsQuery, Progress,
+    PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint, ResumeReport,
     RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery,
-    Snapshot, SnapshotId, SnapshotRequest, Status, VerifyReport,
+    Snapshot, SnapshotId, SnapshotRequest, Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
@@ -117,6 +118,34 @@ impl Engine for MasterEngine {
 
     fn add_repository(&self, _: NewRepository) -> EngineResult<Repository> {
         self.elsewhere("adding a repository")
+    }
+
+    fn repository_stats(&self, _: &str, _: &dyn Progress) -> EngineResult<RepositoryStats> {
+        self.elsewhere("looking at a repository")
+    }
+
+    fn check_repository(&self, _: &CheckRequest, _: &dyn Progress) -> EngineResult<(CheckReport, Duration)> {
+        self.elsewhere("checking a repository")
+    }
+
+    fn plan_prune(&self, _: &PruneRequest, _: &dyn Progress) -> EngineResult<PrunePlan> {
+        self.elsewhere("pruning a repository")
+    }
+
+    fn prune(&self, _: &PruneRequest, _: &dyn Progress) -> EngineResult<Pruned> {
+        self.elsewhere("pruning a repository")
+    }
+
+    fn plan_forget(&self, _: &ForgetRequest, _: &dyn Progress) -> EngineResult<Vec<Group>> {
+        self.elsewhere("forgetting sessions")
+    }
+
+    fn forget(&self, _: &ForgetRequest, _: &dyn Progress) -> EngineResult<ForgetReport> {
+        self.elsewhere("forgetting sessions")
+    }
+
+    fn unlock(&self, _: &str, _: bool) -> EngineResult<UnlockReport> {
+        self.elsewhere("unlocking a repository")
     }
 
     fn list_repositories(&self) -> EngineResult<Vec<Repository>> {

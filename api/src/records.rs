@@ -11,9 +11,10 @@ mod v2;
 
 use crate::definition::Definition;
 use crate::engine::EngineError;
-use crate::server_journal::RecordKind;
+use crate::server_journal::{Position, RecordKind, ServerJournal};
 use bincode::{Decode, Encode, config};
 use journal::Timestamp;
+use std::ops::ControlFlow;
 use wire::codes;
 
 /// Longest record in bytes.
@@ -207,6 +208,32 @@ pub struct SessionMade {
     pub incremental: bool,
 }
 
+/// Sessions are no longer in their repository.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SessionsForgotten {
+    /// When.
+    pub time: Timestamp,
+    /// Id of the repository here.
+    pub repository: u64,
+    /// SHA-256 that named each session record.
+    pub sessions: Vec<[u8; 32]>,
+}
+
+/// A check of a repository came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RepositoryChecked {
+    /// When.
+    pub time: Timestamp,
+    /// Id of the repository here.
+    pub repository: u64,
+    /// Packs that were read whole.
+    pub packs_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Damaged objects.
+    pub damage_count: u64,
+}
+
 /// One record of the server journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -233,6 +260,10 @@ pub enum Record {
     RepositoryAdded(RepositoryAdded),
     /// A session is durable.
     SessionMade(SessionMade),
+    /// Sessions are gone.
+    SessionsForgotten(SessionsForgotten),
+    /// A repository was checked.
+    RepositoryChecked(RepositoryChecked),
 }
 
 /// Ties each variant to its number, in both directions.
@@ -289,7 +320,28 @@ kinds! {
     JobFinished = 0x1401,
     LogWritten = 0x2101,
     RepositoryAdded = 0x3101,
+    RepositoryChecked = 0x3201,
     SessionMade = 0x4101,
+    SessionsForgotten = 0x4201,
+}
+
+/// Hands all records of a journal to `each`, in order.
+///
+/// # Errors
+/// Those of the journal and of [`Record::decode`]; `each` has seen what came before.
+pub fn replay(journal: &dyn ServerJournal, each: &mut dyn FnMut(Record)) -> Result<(), EngineError> {
+    let mut failed = None;
+    journal.replay(Position(0), &mut |_, kind, bytes| match Record::decode(kind, bytes) {
+        Ok(record) => {
+            each(record);
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Decodes a value that fills the bytes to the last; the limit keeps a hostile length from being allocated.

@@ -6,13 +6,14 @@
 use crate::definition::{Definition, Placement};
 use crate::engine::EngineError;
 use crate::points::wall_clock;
-use crate::records::{Record, ScenarioCreated, ScenarioDeleted, ScenarioUpdated, StateWanted, Wanted};
-use crate::server_journal::{Durability, Position, ServerJournal};
+use crate::records::{
+    Record, ScenarioCreated, ScenarioDeleted, ScenarioUpdated, StateWanted, Wanted, replay,
+};
+use crate::server_journal::{Durability, ServerJournal};
 use journal::Timestamp;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,21 +85,8 @@ impl Registry {
         placement: Placement,
     ) -> Result<Self, EngineError> {
         let mut scenarios = Scenarios::default();
-        let mut failed = None;
-        journal.replay(Position(0), &mut |_, kind, bytes| match Record::decode(kind, bytes) {
-            Ok(record) => {
-                scenarios.apply(record);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Registry { journal, replica_dir, placement, scenarios: RwLock::new(scenarios) }),
-        }
+        replay(journal.as_ref(), &mut |record| scenarios.apply(record))?;
+        Ok(Registry { journal, replica_dir, placement, scenarios: RwLock::new(scenarios) })
     }
 
     /// All of them, by name.

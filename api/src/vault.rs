@@ -5,25 +5,25 @@
 //! the number of sessions, some hundred bytes each.
 //!
 //! An open repository is kept for the life of the daemon: deriving the key from the password costs tenths of a second,
-//! which a backup of a few files must not pay each time.
+//! which a backup of a few files must not pay each time. Each has a slot with a lock of its own, and no lock of all of them
+//! is held while a store is asked or a key derived: a slow repository makes nobody wait but those who want it.
 
 mod error;
 mod open;
 
-pub use error::{backup_error, repository_error};
+pub use error::{backup_error, repository_error, upkeep_error};
 
 use crate::definition::check_name;
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Session, SessionsQuery};
 use crate::points::wall_clock;
-use crate::records::{Record, RepositoryAdded, SessionMade};
-use crate::server_journal::{Durability, Position, ServerJournal};
+use crate::records::{Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionsForgotten, replay};
+use crate::server_journal::{Durability, ServerJournal};
 use journal::{Class, Lsn};
 use parking_lot::{Mutex, RwLock};
 use snapshot::repository::{Id, Repository as Opened};
 use snapshot::store::{ConditionalPut, StoreUrl};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,8 +36,25 @@ pub struct Vault {
     secrets: PathBuf,
     runtime: Handle,
     known: RwLock<Known>,
-    /// Held while one is opened or added: a second caller waits for the first instead of deriving the key too.
-    open: Mutex<BTreeMap<u64, Arc<Opened>>>,
+    open: Mutex<BTreeMap<u64, Slot>>,
+    /// Repositories that are being added.
+    adding: Mutex<Vec<(String, StoreUrl)>>,
+}
+
+/// A repository that is open, or none yet. Locked while it is opened: a second caller waits for the first instead of
+/// deriving the key too.
+type Slot = Arc<Mutex<Option<Arc<Opened>>>>;
+
+/// A name and a place that nobody else adds meanwhile.
+struct Reserved<'v> {
+    vault: &'v Vault,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.vault.adding.lock().retain(|(name, _)| *name != self.name);
+    }
 }
 
 #[derive(Default)]
@@ -45,6 +62,8 @@ struct Known {
     repositories: BTreeMap<u64, RepositoryAdded>,
     /// In the order in which they were made.
     sessions: Vec<SessionMade>,
+    /// The last check of each repository.
+    checks: BTreeMap<u64, RepositoryChecked>,
     last_id: u64,
 }
 
@@ -56,6 +75,12 @@ impl Known {
                 self.repositories.insert(added.id, added);
             }
             Record::SessionMade(made) => self.sessions.push(made),
+            Record::SessionsForgotten(gone) => {
+                let ids: HashSet<[u8; 32]> = gone.sessions.into_iter().collect();
+                self.sessions
+                    .retain(|made| made.repository != gone.repository || !ids.contains(&made.session));
+            }
+            Record::RepositoryChecked(checked) => drop(self.checks.insert(checked.repository, checked)),
             _ => {}
         }
     }
@@ -93,24 +118,9 @@ impl Vault {
         runtime: Handle,
     ) -> Result<Self, EngineError> {
         let mut known = Known::default();
-        let mut failed = None;
-        journal.replay(Position(0), &mut |_, kind, bytes| match Record::decode(kind, bytes) {
-            Ok(record) => {
-                known.apply(record);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        match failed {
-            Some(error) => Err(error),
-            None => {
-                let (known, open) = (RwLock::new(known), Mutex::default());
-                Ok(Vault { journal, secrets, runtime, known, open })
-            }
-        }
+        replay(journal.as_ref(), &mut |record| known.apply(record))?;
+        let known = RwLock::new(known);
+        Ok(Vault { journal, secrets, runtime, known, open: Mutex::default(), adding: Mutex::default() })
     }
 
     /// See [`crate::engine::Engine::add_repository`]. Adding what is there already, with a right password, succeeds.
@@ -120,32 +130,19 @@ impl Vault {
     pub fn add(&self, new: &NewRepository) -> EngineResult<Repository> {
         check_name(&new.name, "repository")?;
         let url = parse(&new.url)?;
-        let mut open = self.open.lock();
-        let found = {
-            let known = self.known.read();
-            let other = known
-                .repositories
-                .values()
-                .find(|added| (added.name == new.name) != parse(&added.url).is_ok_and(|there| there == url));
-            if let Some(other) = other {
-                let message = format!("repository \"{}\" is {}", other.name, other.url);
-                return Err(EngineError::new(&codes::REPOSITORY_EXISTS, message));
-            }
-            known.named(&new.name).cloned()
-        };
+        let (found, _reserved) = self.reserve(&new.name, &url)?;
         if let Some(found) = found {
             // Opened, never made anew: what is known was there, and if it is gone somebody has to know.
             let opened = open::open(&url, &new.password, &self.runtime)?;
-            if opened.config().id.to_string() != found.repository {
-                let message = format!("another repository lies at {url} than was added");
-                return Err(EngineError::new(&codes::REPOSITORY_EXISTS, message));
-            }
+            check_same(&found, &opened)?;
             open::write_secret(&self.secrets, found.id, &new.password)?;
-            open.insert(found.id, opened);
+            *self.slot(found.id).lock() = Some(opened);
             return Ok(repository(&found));
         }
         let made = open::open_or_create(&url, &new.password, &self.runtime)?;
-        let id = self.known.read().last_id + 1;
+        // Held until it is journaled, so that no two get one number.
+        let mut known = self.known.write();
+        let id = known.last_id + 1;
         open::write_secret(&self.secrets, id, &new.password)?;
         let added = RepositoryAdded {
             id,
@@ -161,9 +158,45 @@ impl Vault {
                 Some(_) => 3,
             },
         };
-        self.append(Record::RepositoryAdded(added.clone()))?;
-        open.insert(id, made.repository);
+        self.append(&mut known, Record::RepositoryAdded(added.clone()))?;
+        drop(known);
+        *self.slot(id).lock() = Some(made.repository);
         Ok(repository(&added))
+    }
+
+    /// Keeps others from adding the same name or place; what is known of it.
+    fn reserve(&self, name: &str, url: &StoreUrl) -> EngineResult<(Option<RepositoryAdded>, Reserved<'_>)> {
+        let mut adding = self.adding.lock();
+        if adding.iter().any(|(other, place)| other == name || place == url) {
+            let message = format!("repository \"{name}\" is being added by somebody else");
+            return Err(EngineError::new(&codes::REPOSITORY_EXISTS, message).advise("Try again."));
+        }
+        let known = self.known.read();
+        let other = known
+            .repositories
+            .values()
+            .find(|added| (added.name == name) != parse(&added.url).is_ok_and(|there| there == *url));
+        if let Some(other) = other {
+            let message = format!("repository \"{}\" is {}", other.name, other.url);
+            return Err(EngineError::new(&codes::REPOSITORY_EXISTS, message));
+        }
+        adding.push((name.to_owned(), url.clone()));
+        Ok((known.named(name).cloned(), Reserved { vault: self, name: name.to_owned() }))
+    }
+
+    fn slot(&self, id: u64) -> Slot {
+        Arc::clone(self.open.lock().entry(id).or_default())
+    }
+
+    /// Directories that repositories lie in, with their names.
+    #[must_use]
+    pub fn directories(&self) -> Vec<(String, PathBuf)> {
+        let known = self.known.read();
+        let directory = |added: &RepositoryAdded| match parse(&added.url) {
+            Ok(StoreUrl::Directory(path)) => Some((added.name.clone(), path)),
+            _ => None,
+        };
+        known.repositories.values().filter_map(directory).collect()
     }
 
     /// All of them, by name.
@@ -180,18 +213,61 @@ impl Vault {
     /// `NO_SUCH_REPOSITORY`, and what opening it fails with.
     pub fn get(&self, name: &str) -> EngineResult<(u64, Arc<Opened>)> {
         let added = self.known.read().named(name).cloned().ok_or_else(|| no_such_repository(name))?;
-        let mut open = self.open.lock();
-        if let Some(repository) = open.get(&added.id) {
+        let slot = self.slot(added.id);
+        let mut open = slot.lock();
+        if let Some(repository) = &*open {
             return Ok((added.id, Arc::clone(repository)));
         }
         let password = open::read_secret(&self.secrets, added.id)?;
         let repository = open::open(&parse(&added.url)?, &password, &self.runtime)?;
-        if repository.config().id.to_string() != added.repository {
-            let message = format!("another repository lies at {} than was added", added.url);
-            return Err(EngineError::new(&codes::REPOSITORY_EXISTS, message));
-        }
-        open.insert(added.id, Arc::clone(&repository));
+        check_same(&added, &repository)?;
+        *open = Some(Arc::clone(&repository));
         Ok((added.id, repository))
+    }
+
+    /// A repository by its number.
+    ///
+    /// # Errors
+    /// `NO_SUCH_REPOSITORY`.
+    pub fn describe(&self, number: u64) -> EngineResult<Repository> {
+        let known = self.known.read();
+        let added = known.repositories.get(&number);
+        added.map(repository).ok_or_else(|| no_such_repository(&number.to_string()))
+    }
+
+    /// Ids of the sessions that are remembered of a repository.
+    #[must_use]
+    pub fn sessions_in(&self, number: u64) -> Vec<Id> {
+        let known = self.known.read();
+        let of_it = known.sessions.iter().filter(|made| made.repository == number);
+        of_it.map(|made| Id(made.session)).collect()
+    }
+
+    /// Remembers that sessions are gone.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn forgotten(&self, number: u64, gone: Vec<Id>) -> EngineResult<()> {
+        for some in gone.chunks(FORGOTTEN_MAX) {
+            let sessions = some.iter().map(|id| id.0).collect();
+            let forgotten = SessionsForgotten { time: wall_clock(), repository: number, sessions };
+            self.append(&mut self.known.write(), Record::SessionsForgotten(forgotten))?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that a check ended.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn checked(&self, checked: RepositoryChecked) -> EngineResult<()> {
+        self.append(&mut self.known.write(), Record::RepositoryChecked(checked))
+    }
+
+    /// The last check of a repository.
+    #[must_use]
+    pub fn last_check(&self, number: u64) -> Option<RepositoryChecked> {
+        self.known.read().checks.get(&number).cloned()
     }
 
     /// Remembers a session that is durable in its repository.
@@ -200,7 +276,7 @@ impl Vault {
     /// Those of the journal.
     pub fn made(&self, made: SessionMade) -> EngineResult<Session> {
         let session = self.session(&self.known.read(), &made);
-        self.append(Record::SessionMade(made))?;
+        self.append(&mut self.known.write(), Record::SessionMade(made))?;
         Ok(session)
     }
 
@@ -276,12 +352,23 @@ impl Vault {
     }
 
     /// Journal first: what a client was told must survive a crash.
-    fn append(&self, record: Record) -> EngineResult<()> {
-        let mut known = self.known.write();
+    fn append(&self, known: &mut Known, record: Record) -> EngineResult<()> {
         self.journal.append(record.kind(), &record.encode()?, Durability::Synced)?;
         known.apply(record);
         Ok(())
     }
+}
+
+/// Sessions in one record at most.
+const FORGOTTEN_MAX: usize = 1000;
+
+/// The repository that lies at a place must be the one that was added.
+fn check_same(added: &RepositoryAdded, opened: &Opened) -> EngineResult<()> {
+    if opened.config().id.to_string() == added.repository {
+        return Ok(());
+    }
+    let message = format!("another repository lies at {} than was added", added.url);
+    Err(EngineError::new(&codes::REPOSITORY_EXISTS, message))
 }
 
 /// `NO_SUCH_REPOSITORY`.
@@ -314,3 +401,6 @@ fn repository(added: &RepositoryAdded) -> Repository {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

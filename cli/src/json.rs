@@ -1,5 +1,7 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod upkeep;
+
 use crate::output::{lsn_text, utc_time};
 use serde_json::{Map, Value, json};
 use wire::convert::duration_from_wire;
@@ -414,6 +416,9 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
             "skipped_count": report.sessions.iter().map(|session| session.missed).sum::<u64>(),
             "notes": report.notes,
         }),
+        Some(Report::Check(report)) => upkeep::check(report),
+        Some(Report::Prune(report)) => upkeep::prune(report),
+        Some(Report::Forget(report)) => upkeep::forget(report),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,
             "rows": report.rows,

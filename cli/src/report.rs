@@ -1,5 +1,7 @@
 //! What a job came to, for people.
 
+pub mod upkeep;
+
 use crate::output::{Output, count, local_time, lsn_text, path_text};
 use console::style;
 use wire::convert::duration_from_wire;
@@ -20,6 +22,9 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Rewind(report) => rewind(out, name, report),
         Report::Verify(report) => verify(out, name, report),
         Report::Backup(report) => backup(out, name, report),
+        Report::Check(report) => upkeep::check(out, report),
+        Report::Prune(report) => upkeep::prune(out, report),
+        Report::Forget(report) => upkeep::forget(out, report),
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());

@@ -5,6 +5,7 @@
 //! - [`crypto`] seals and opens; [`keys`] keeps the key under passwords; [`config`] says what the repository is.
 //! - [`pack`] and [`index`] hold blobs and say where they lie; [`compress`] makes them smaller; [`chunk`] cuts files.
 //! - [`writer`] saves blobs from many threads; [`read`] loads them, one or a pack at a time.
+//! - [`upkeep`] forgets sessions, removes what nothing needs, and checks what is there.
 //! - [`tree`] is a directory, [`walk`] goes through all of them, [`session`] is a backup, [`lock`] says who is there.
 //!
 //! The commit order is packs, index files, session record, each durable before the next is begun. So a record that is
@@ -28,6 +29,7 @@ pub mod read;
 pub mod session;
 pub mod time;
 pub mod tree;
+pub mod upkeep;
 pub mod walk;
 pub mod writer;
 

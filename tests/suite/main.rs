@@ -26,6 +26,7 @@ mod log_damage;
 mod log_faults;
 mod log_kit;
 mod log_model;
+mod maintenance;
 mod onto_master;
 mod overflow;
 mod packaging;

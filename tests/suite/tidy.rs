@@ -17,7 +17,7 @@ const FILE_LINES_MAX: (usize, usize) = (500, 800);
 const FUNCTION_LINES_MAX: (usize, usize) = (70, 100);
 
 /// All that may stand at the top; hidden files and what cargo builds aside.
-const TOP: [&str; 20] = [
+const TOP: [&str; 21] = [
     "ARCHITECTURE.md",
     "Cargo.lock",
     "Cargo.toml",
@@ -31,6 +31,7 @@ const TOP: [&str; 20] = [
     "config.example.toml",
     "deny.toml",
     "docs",
+    "packaging",
     "journal",
     "replication",
     "restore",

@@ -87,13 +87,14 @@ impl Scene {
         let began = Instant::now();
         let replica = self.replica()?;
         let point = self.resolve(request.at.as_ref().unwrap_or(&PointSpec::Now))?;
-        let view = replica.view(point.lsn)?;
         let (number, repository) = self.context.vault.get(&request.repository)?;
         // Whoever locks writes first and looks then, and listings show what was written before: one of two sees the
         // other, without a pause.
         let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
         let lock = lock::acquire(&repository, Purpose::Backup, options)
             .map_err(|error| repository_error("lock the repository", error))?;
+        // The lease on the past is taken last: a store that does not answer must not hold up retention.
+        let view = replica.view(point.lsn)?;
         let definition = self.definition();
         let host = definition
             .master

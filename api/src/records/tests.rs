@@ -81,6 +81,20 @@ fn golden_bytes() {
         "01fc00943577076f6666736974650966696c653a2f2f2f720261620101",
     );
     check(
+        Record::SessionsForgotten(SessionsForgotten { time, repository: 1, sessions: vec![[7; 32]] }),
+        "fc0094357701010707070707070707070707070707070707070707070707070707070707070707",
+    );
+    check(
+        Record::RepositoryChecked(RepositoryChecked {
+            time,
+            repository: 1,
+            packs_read: 2,
+            bytes_read: 300,
+            damage_count: 4,
+        }),
+        "fc009435770102fb2c0104",
+    );
+    check(
         Record::SessionMade(session_made(time)),
         "fc00943577010204646f63730303030303030303030303030303030304040404040404040404040404040404040404040404040404040404040404040505050505050505050505050505050505050505050505050505050505050505092f7372762f646f6373016dfb2c0106fc00943577020708090a0b0c01",
     );

@@ -1,8 +1,9 @@
 //! From the stored request of a job to the engine, and from its report to the result.
 
 use super::journal::rewind_from_wire;
+use super::repositories::{check_from_wire, forget_from_wire, prune_from_wire};
 use super::sessions::backup_from_wire;
-use crate::convert::sync_mode_from_wire;
+use crate::convert::{check_to_wire, sync_mode_from_wire};
 use crate::engine::{Engine, EngineError, Progress, RunOptions};
 use crate::jobs::{Ended, Runner};
 use prost::Message;
@@ -24,6 +25,51 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, EngineError> {
 fn ended(report: Report, skipped: u64) -> Ended {
     let outcome = if skipped > 0 { Outcome::Incomplete } else { Outcome::Succeeded };
     Ended { outcome, result: v1::Result { report: Some(report) }, error: None }
+}
+
+/// The end of a job that looks for damage.
+fn found(report: Report, damage: Option<EngineError>) -> Ended {
+    let outcome = if damage.is_some() { Outcome::Failed } else { Outcome::Succeeded };
+    Ended { outcome, error: damage, ..ended(report, 0) }
+}
+
+impl EngineRunner {
+    /// Jobs of repositories.
+    fn look_after(
+        &self,
+        kind: JobKind,
+        request: &[u8],
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        match kind {
+            JobKind::RepositoryCheck => {
+                let request = check_from_wire(decode(request)?)?;
+                let (report, elapsed) = self.0.check_repository(&request, progress)?;
+                let damage = report.damage.first().map(|first| {
+                    let message = format!(
+                        "repository \"{}\" is damaged ({} found): {}: {}",
+                        request.repository, report.damage_count, first.object, first.what
+                    );
+                    EngineError::new(&codes::REPOSITORY_DAMAGED, message)
+                });
+                Ok(found(Report::Check(check_to_wire(report, elapsed)), damage))
+            }
+            JobKind::RepositoryPrune => {
+                let request = prune_from_wire(decode(request)?)?;
+                let pruned = self.0.prune(&request, progress)?;
+                let damage = pruned.report.damaged.first().map(|first| {
+                    let message =
+                        format!("repository \"{}\" was pruned, and is damaged: {first}", request.repository);
+                    EngineError::new(&codes::REPOSITORY_DAMAGED, message)
+                });
+                Ok(found(Report::Prune(pruned.into()), damage))
+            }
+            _ => {
+                let request = forget_from_wire(decode(request)?)?;
+                Ok(ended(Report::Forget(self.0.forget(&request, progress)?.into()), 0))
+            }
+        }
+    }
 }
 
 impl Runner for EngineRunner {
@@ -69,12 +115,7 @@ impl Runner for EngineRunner {
                     );
                     EngineError::new(&codes::DAMAGED, message)
                 });
-                let mut ended = ended(Report::Verify(report.into()), 0);
-                if damage.is_some() {
-                    ended.outcome = Outcome::Failed;
-                    ended.error = damage;
-                }
-                Ok(ended)
+                Ok(found(Report::Verify(report.into()), damage))
             }
             JobKind::JournalRebuild => {
                 let request: v1::JournalJobRequest = decode(request)?;
@@ -85,6 +126,9 @@ impl Runner for EngineRunner {
                 let report = self.0.backup(&request, progress)?;
                 let missed = report.sessions.iter().map(|session| session.missed).sum();
                 Ok(ended(Report::Backup(report.into()), missed))
+            }
+            JobKind::RepositoryCheck | JobKind::RepositoryPrune | JobKind::RepositoryForget => {
+                self.look_after(kind, request, progress)
             }
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))

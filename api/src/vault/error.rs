@@ -32,6 +32,7 @@ fn repository_code(kind: RepositoryErrorKind) -> &'static Code {
         RepositoryErrorKind::UnsupportedVersion => &codes::REPOSITORY_VERSION,
         RepositoryErrorKind::Damaged => &codes::REPOSITORY_DAMAGED,
         RepositoryErrorKind::Locked => &codes::REPOSITORY_LOCKED,
+        RepositoryErrorKind::Cancelled => &codes::CANCELLED,
         RepositoryErrorKind::Store(kind) => store_code(kind),
         _ => &codes::BACKUP_FAILED,
     }
@@ -59,5 +60,23 @@ pub fn backup_error(interrupt: Option<Interrupt>, error: SessionError) -> Engine
             EngineError::new(journal.code(), operation).caused_by(journal)
         }
         other => EngineError::new(&codes::BACKUP_FAILED, "make the session").caused_by(other),
+    }
+}
+
+/// What upkeep says that may have been interrupted.
+#[must_use]
+pub fn upkeep_error(
+    operation: &'static str,
+    interrupt: Option<Interrupt>,
+    error: RepositoryError,
+) -> EngineError {
+    match error.kind() {
+        RepositoryErrorKind::Cancelled => EngineError::interrupted(interrupt.unwrap_or(Interrupt::Cancelled)),
+        RepositoryErrorKind::Refused
+            if matches!(error, RepositoryError::EmptyPolicy | RepositoryError::GroupEmptied { .. }) =>
+        {
+            EngineError::new(&codes::EMPTY_POLICY, operation).caused_by(error)
+        }
+        _ => repository_error(operation, error),
     }
 }

@@ -153,7 +153,6 @@ catalogue! {
         "general error"
         reason "Something failed that has no code of its own."
         action "Look at the daemon's log; report it if it comes again.";
-
     /// No daemon behind the endpoint.
     UNREACHABLE = "RW1001" "client" Failed Unavailable
         "the daemon cannot be reached"
@@ -383,17 +382,27 @@ catalogue! {
     REPOSITORY_LOCKED = "RW1057" "repository" Refused FailedPrecondition
         "the repository is locked"
         reason "Another program works on the repository alone, and its lock is not stale."
-        action "Wait until it has ended.";
+        action "Wait until it has ended; `restorectl repository stats NAME` shows the locks, and `restorectl repository unlock NAME` removes those whose holders are gone.";
     /// Rot.
     REPOSITORY_DAMAGED = "RW1058" "repository" Differs DataLoss
         "the repository is damaged"
         reason "Stored bytes are not what was written; the message names the object."
-        action "Keep a copy of it; `restic check --read-data` lists what is damaged; a new backup stores again what is missing.";
+        action "Keep a copy of it; `restorectl repository check NAME --read-data` lists what is damaged; a new backup stores again what is missing.";
     /// Version.
     REPOSITORY_VERSION = "RW1059" "repository" Failed FailedPrecondition
         "the repository has a version that is not known"
         reason "Its config names a format version this program does not read."
         action "Use a program that does, or another repository.";
+    /// Place.
+    REPOSITORY_OVERLAPS = "RW1080" "repository" Refused FailedPrecondition
+        "the repository lies in a place that is used for something else"
+        reason "A directory that is protected, replicated into or used by the daemon must not hold a repository, nor lie in one: each would store, overwrite or remove the other."
+        action "Choose a directory of its own, on another disk if there is one.";
+    /// Retention.
+    EMPTY_POLICY = "RW1081" "repository" Usage InvalidArgument
+        "the retention would keep nothing"
+        reason "Without a rule that keeps sessions every one of them would be forgotten."
+        action "Give at least one of --keep-last, --keep-hourly, --keep-daily, --keep-weekly, --keep-monthly, --keep-yearly and --keep-within.";
     /// Id of a snapshot.
     NO_SUCH_SNAPSHOT = "RW1090" "snapshot" NotFound NotFound
         "no such snapshot"

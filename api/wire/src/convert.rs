@@ -111,7 +111,8 @@ words! {
     }
     JobKind {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
-        JournalRebuild = "journal-rebuild", Backup = "backup",
+        JournalRebuild = "journal-rebuild", Backup = "backup", RepositoryCheck = "repository-check",
+        RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget",
     }
     PinnedBy { Hand = "hand", Backup = "backup" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }

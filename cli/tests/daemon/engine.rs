@@ -6,12 +6,13 @@
 use api::activity::Activity;
 use api::definition::{Definition, Setting};
 use api::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums,
-    Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level,
-    MountReport, MountWhat, NewRepository, Onto, Point, PointKind, PointsQuery, Progress, RebuildReport,
-    Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport,
-    Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest, State, Status,
-    VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, Counts,
+    Damage, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed,
+    ForgetReport, ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Onto,
+    Point, PointKind, PointsQuery, Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository,
+    RepositoryStats, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions,
+    RunReport, Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest, State,
+    Status, UnlockReport, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -229,6 +230,38 @@ impl Engine for TestEngine {
 
     fn backup(&self, request: &BackupRequest, _: &dyn Progress) -> EngineResult<BackupReport> {
         Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn repository_stats(&self, repository: &str, _: &dyn Progress) -> EngineResult<RepositoryStats> {
+        Err(api::vault::no_such_repository(repository))
+    }
+
+    fn check_repository(
+        &self,
+        request: &CheckRequest,
+        _: &dyn Progress,
+    ) -> EngineResult<(CheckReport, Duration)> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn plan_prune(&self, request: &PruneRequest, _: &dyn Progress) -> EngineResult<PrunePlan> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn prune(&self, request: &PruneRequest, _: &dyn Progress) -> EngineResult<Pruned> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn plan_forget(&self, request: &ForgetRequest, _: &dyn Progress) -> EngineResult<Vec<Group>> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn forget(&self, request: &ForgetRequest, _: &dyn Progress) -> EngineResult<ForgetReport> {
+        Err(api::vault::no_such_repository(&request.repository))
+    }
+
+    fn unlock(&self, repository: &str, _: bool) -> EngineResult<UnlockReport> {
+        Err(api::vault::no_such_repository(repository))
     }
 
     fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {

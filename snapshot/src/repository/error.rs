@@ -34,6 +34,8 @@ pub enum RepositoryErrorKind {
     Poisoned,
     /// The store failed; see the kind within.
     Store(StoreErrorKind),
+    /// Somebody asked to stop.
+    Cancelled,
     /// The system failed: no randomness, no thread.
     System,
 }
@@ -108,6 +110,21 @@ pub enum RepositoryError {
     /// Not a prefix of an id.
     #[error("{prefix:?} is not the beginning of a session id (at least one hexadecimal digit)")]
     SessionPrefix { prefix: String },
+    /// A session needs a pack that is not in the store.
+    #[error("{object} is missing, and a session needs it")]
+    PackMissing { object: String },
+    /// A session cannot be read as a whole.
+    #[error("session {session} needs {kind} blob {id}, which cannot be had")]
+    SessionIncomplete { session: Id, kind: BlobKind, id: Id, source: Option<Box<RepositoryError>> },
+    /// A retention that keeps nothing.
+    #[error("the policy keeps no session at all")]
+    EmptyPolicy,
+    /// A retention that keeps nothing of one group.
+    #[error("the policy would forget every session of {paths} on {host:?}")]
+    GroupEmptied { host: String, paths: String },
+    /// Somebody asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// Somebody holds a lock that excludes ours.
     #[error("the repository is locked by {holder} ({object})")]
     Locked { object: String, holder: Box<LockRecord> },
@@ -143,9 +160,13 @@ impl RepositoryError {
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
             Self::WrongPassword { .. } => Kind::WrongPassword,
             Self::UnsupportedVersion { .. } => Kind::UnsupportedVersion,
-            Self::Damaged { .. } | Self::Json { .. } | Self::BlobDamaged { .. } | Self::Node { .. } => {
-                Kind::Damaged
-            }
+            Self::Damaged { .. }
+            | Self::Json { .. }
+            | Self::BlobDamaged { .. }
+            | Self::Node { .. }
+            | Self::PackMissing { .. }
+            | Self::SessionIncomplete { .. } => Kind::Damaged,
+            Self::Cancelled => Kind::Cancelled,
             Self::BlobNotFound { .. } | Self::KeyNotFound { .. } | Self::SessionNotFound { .. } => {
                 Kind::NotFound
             }
@@ -156,6 +177,8 @@ impl RepositoryError {
             | Self::NodeRefused { .. }
             | Self::KeyParameter { .. }
             | Self::KeyInUse { .. }
+            | Self::EmptyPolicy
+            | Self::GroupEmptied { .. }
             | Self::SessionPrefix { .. } => Kind::Refused,
             Self::Poisoned { .. } => Kind::Poisoned,
             Self::CompressionMismatch { .. }

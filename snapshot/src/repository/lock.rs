@@ -9,7 +9,7 @@
 //! restic passes over unknown fields and sees ordinary locks. A prune takes the exclusive lock, so foreign programs stay
 //! out; but our backups and readers may overlap our prune, because prune keeps unused data for a grace period and our
 //! backups look at the index again before they write the session record ([`Purpose::overlaps`]). Nobody else overlaps
-//! an exclusive lock.
+//! an exclusive lock, but a backup a forget: it notices when what it builds upon goes.
 //!
 //! **restic sends SIGHUP** to the process in a lock of its own host to learn whether it lives (when it unlocks or looks
 //! for stale locks). A process that does not handle SIGHUP would die of that, so such a process writes its host name with
@@ -71,8 +71,11 @@ impl Purpose {
     /// Whether two purposes may hold at the same time although one of them is exclusive.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        let with_prune = |purpose| matches!(purpose, Self::Read | Self::Backup);
-        self == Self::Prune && with_prune(other) || other == Self::Prune && with_prune(self)
+        // A backup notices when what it builds upon goes; a reader of a session that is forgotten would not.
+        let beside = |one, other| {
+            matches!((one, other), (Self::Prune, Self::Read | Self::Backup) | (Self::Forget, Self::Backup))
+        };
+        beside(self, other) || beside(other, self)
     }
 }
 
@@ -129,6 +132,12 @@ pub struct LockRecord {
     /// In locks of this program only: what it is for.
     #[serde(default, rename = "rewind", skip_serializing_if = "Option::is_none")]
     pub purpose: Option<Purpose>,
+    /// In locks of this program only: a random word that stays the same when the lock is written anew.
+    #[serde(default, rename = "rewind_word", skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
+    /// In locks of this program only: when it was first written.
+    #[serde(default, rename = "rewind_since", skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 fn is_zero(value: &u32) -> bool {

@@ -10,7 +10,7 @@
 
 use super::Repository;
 use super::crypto::OVERHEAD;
-use super::error::RepositoryError;
+use super::error::{RepositoryError, RepositoryErrorKind};
 use super::id::{BlobKind, Id, ObjectKind};
 use super::index::Location;
 use std::collections::HashMap;
@@ -23,6 +23,9 @@ const GAP_BYTES_MAX: u64 = 256 << 10;
 /// Takes what [`Repository::read_pack`] hands out: a blob's place, and its plain bytes or why they cannot be had. Says
 /// whether to go on.
 pub type EachBlob<'a> = dyn FnMut(&Location, Result<&[u8], RepositoryError>) -> bool + 'a;
+
+/// Takes what [`Repository::read_sealed`] hands out: a blob's place, and its sealed bytes or why they cannot be had.
+pub type EachSealed<'a> = dyn FnMut(&Location, Result<&[u8], RepositoryError>) -> bool + 'a;
 
 /// Blobs to be read from one pack, in order of their offsets, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,11 +82,22 @@ fn next_piece(blobs: &[Location]) -> Option<(usize, u64, u64)> {
 }
 
 impl Repository {
-    /// The plain bytes of a blob, from any pack that has them whole.
+    /// The plain bytes of a blob, from any pack that has them whole. If a pack is gone the index is read again: a prune
+    /// may have packed it anew since.
     ///
     /// # Errors
     /// `BlobNotFound`; `BlobDamaged` or `Store` of the first place when no place has it.
     pub fn load_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>, RepositoryError> {
+        match self.load_blob_once(kind, id) {
+            Err(error) if error.kind() == RepositoryErrorKind::NotFound => {
+                self.reload_index()?;
+                self.load_blob_once(kind, id).map_err(|_| error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn load_blob_once(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>, RepositoryError> {
         let mut first = None;
         for place in self.index()?.lookup_all(kind, id) {
             match self.load_at(&place) {
@@ -145,6 +159,41 @@ impl Repository {
                     },
                 };
                 if !more {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads blobs of one pack and hands out their sealed bytes, each opened and compared before, until `each` returns
+    /// false. Only what lies in this pack counts.
+    pub fn read_sealed(&self, read: &PackRead, each: &mut EachSealed<'_>) {
+        let name = ObjectKind::Pack.name(&read.pack);
+        let mut rest = read.blobs.as_slice();
+        let mut plain = Vec::new();
+        while let Some((count, start, end)) = next_piece(rest) {
+            let Some((piece, after)) = rest.split_at_checked(count) else { return };
+            rest = after;
+            for blob in piece {
+                if let Err(error) = check_length(blob) {
+                    each(blob, Err(error));
+                    return;
+                }
+            }
+            let bytes = match self.store().get_range(&name, start..end) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    if let Some(first) = piece.first() {
+                        each(first, Err(error.into()));
+                    }
+                    return;
+                }
+            };
+            for blob in piece {
+                let from = (u64::from(blob.offset) - start) as usize;
+                let sealed = bytes.get(from..from + blob.length as usize).unwrap_or_default();
+                let opened = self.open_blob(blob, &mut sealed.to_vec(), &mut plain);
+                if !each(blob, opened.map(|_| sealed)) {
                     return;
                 }
             }

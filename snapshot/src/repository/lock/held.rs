@@ -71,8 +71,9 @@ pub fn acquire(
 ) -> Result<Lock, RepositoryError> {
     remove_stale(repository)?;
     let here = Identity::of_process();
+    let now = Timestamp::now();
     let record = LockRecord {
-        time: Timestamp::now(),
+        time: now,
         exclusive: purpose.is_exclusive(),
         hostname: here.hostname + if survives_hangup() { "" } else { HANGUP_SUFFIX },
         username: here.username,
@@ -80,6 +81,8 @@ pub fn acquire(
         uid: here.uid,
         gid: here.gid,
         purpose: Some(purpose),
+        word: Some(word()?),
+        since: Some(now),
     };
     look(repository, &record, None)?;
     let freshness = Freshness::now();
@@ -93,6 +96,7 @@ pub fn acquire(
         state: Mutex::new(State { id, freshness, ended: false }),
         wake: Condvar::new(),
         lost_after: options.lost_after,
+        word: record.word.clone().unwrap_or_default(),
     });
     let worker = Arc::clone(&shared);
     let place = Arc::clone(repository);
@@ -106,6 +110,13 @@ pub fn acquire(
             Err(RepositoryError::Thread { purpose: "refreshing a lock", source })
         }
     }
+}
+
+/// 64 random bits as text.
+fn word() -> Result<String, RepositoryError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|source| RepositoryError::Random { source })?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
 /// Fails if somebody else's lock conflicts.
@@ -157,6 +168,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     lost_after: Duration,
+    word: String,
 }
 
 /// A lock that is held; given back when dropped.
@@ -172,6 +184,12 @@ impl Lock {
     #[must_use]
     pub fn object(&self) -> String {
         ObjectKind::Lock.name(&self.shared.state.lock().id)
+    }
+
+    /// The word that tells this lock from all others, also when it is written anew.
+    #[must_use]
+    pub fn word(&self) -> Option<String> {
+        Some(self.shared.word.clone())
     }
 
     /// Fails once the lock could not be refreshed for so long that others may soon take it as stale. To be asked before

@@ -144,7 +144,18 @@ fn restic_respects_our_locks_and_we_its() {
     let Identity { hostname, username, .. } = Identity::of_process();
     let purpose = Some(Purpose::Prune);
     let time = Timestamp::now();
-    let dead = lock::LockRecord { time, exclusive: true, hostname, username, pid, uid: 0, gid: 0, purpose };
+    let dead = lock::LockRecord {
+        time,
+        exclusive: true,
+        hostname,
+        username,
+        pid,
+        uid: 0,
+        gid: 0,
+        purpose,
+        word: None,
+        since: None,
+    };
     repository.save_unpacked(ObjectKind::Lock, &serde_json::to_vec(&dead).unwrap()).unwrap();
     restic.ok(&["unlock"]);
     assert!(lock::list(&repository).unwrap().is_empty());

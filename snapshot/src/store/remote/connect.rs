@@ -14,7 +14,9 @@ use crate::store::{StoreError, StoreErrorKind, StoreUrl};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::list::PaginatedListStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,8 +109,7 @@ fn s3(
         .with_retry(retry(options))
         .with_http_connector(Layer)
         .build();
-    let store = Arc::new(built.map_err(|error| failed_call("open", &url.to_string(), error))?);
-    Ok(Backend { objects: store.clone(), pages: store })
+    backend(url, built)
 }
 
 fn azure(
@@ -117,13 +118,10 @@ fn azure(
     options: &StoreOptions,
     environment: &Environment,
 ) -> Result<Backend, StoreError> {
-    let allow_http = allows_http(options, environment, "AZURE_ALLOW_HTTP");
-    check_endpoint(url, options.endpoint.as_deref(), allow_http)?;
-    let mut builder = MicrosoftAzureBuilder::new().with_client_options(client_options(options, allow_http));
-    for (name, value) in environment.with_prefix("AZURE_") {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            builder = builder.with_config(key, value);
-        }
+    let (client, allow_http) = client_of(url, options, environment, "AZURE_ALLOW_HTTP")?;
+    let mut builder = MicrosoftAzureBuilder::new().with_client_options(client);
+    for (key, value) in settings(environment, "AZURE_") {
+        builder = builder.with_config(key, value);
     }
     if let Some(identity) = environment.get("IDENTITY_ENDPOINT") {
         builder = builder.with_msi_endpoint(identity);
@@ -137,8 +135,7 @@ fn azure(
         .with_retry(retry(options))
         .with_http_connector(Layer)
         .build();
-    let store = Arc::new(built.map_err(|error| failed_call("open", &url.to_string(), error))?);
-    Ok(Backend { objects: store.clone(), pages: store })
+    backend(url, built)
 }
 
 fn gcs(
@@ -147,25 +144,51 @@ fn gcs(
     options: &StoreOptions,
     environment: &Environment,
 ) -> Result<Backend, StoreError> {
-    let allow_http = allows_http(options, environment, "GOOGLE_ALLOW_HTTP");
-    check_endpoint(url, options.endpoint.as_deref(), allow_http)?;
-    let mut builder =
-        GoogleCloudStorageBuilder::new().with_client_options(client_options(options, allow_http));
+    let (client, _) = client_of(url, options, environment, "GOOGLE_ALLOW_HTTP")?;
+    let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client);
     if let Some(path) = environment.get("SERVICE_ACCOUNT") {
         builder = builder.with_service_account_path(path);
     }
-    for (name, value) in environment.with_prefix("GOOGLE_") {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            builder = builder.with_config(key, value);
-        }
+    for (key, value) in settings(environment, "GOOGLE_") {
+        builder = builder.with_config(key, value);
     }
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
     }
     let built =
         builder.with_bucket_name(bucket).with_retry(retry(options)).with_http_connector(Layer).build();
+    backend(url, built)
+}
+
+/// What was built, as both of the things that are wanted of it.
+fn backend<S: ObjectStore + PaginatedListStore>(
+    url: &StoreUrl,
+    built: object_store::Result<S>,
+) -> Result<Backend, StoreError> {
     let store = Arc::new(built.map_err(|error| failed_call("open", &url.to_string(), error))?);
     Ok(Backend { objects: store.clone(), pages: store })
+}
+
+/// The client of a service whose endpoint is in the options or nowhere, if that endpoint may be used; and whether
+/// without TLS.
+fn client_of(
+    url: &StoreUrl,
+    options: &StoreOptions,
+    environment: &Environment,
+    variable: &str,
+) -> Result<(ClientOptions, bool), StoreError> {
+    let allow_http = allows_http(options, environment, variable);
+    check_endpoint(url, options.endpoint.as_deref(), allow_http)?;
+    Ok((client_options(options, allow_http), allow_http))
+}
+
+/// Variables with a prefix that the service's client knows, as settings.
+fn settings<'e, K: FromStr>(
+    environment: &'e Environment,
+    prefix: &'e str,
+) -> impl Iterator<Item = (K, &'e str)> {
+    let known = |(name, value): (&'e str, &'e str)| Some((name.to_ascii_lowercase().parse().ok()?, value));
+    environment.with_prefix(prefix).filter_map(known)
 }
 
 fn allows_http(options: &StoreOptions, environment: &Environment, variable: &str) -> bool {

@@ -1,0 +1,44 @@
+//! The file comes back as it was, or counts as none.
+
+use super::*;
+
+fn some() -> Verified {
+    let mut verified = Verified::new();
+    for number in 0..10_u8 {
+        verified
+            .found_whole(Id::of(&[number]), Timestamp { seconds: 1000 + i64::from(number), nanoseconds: 5 });
+    }
+    verified
+}
+
+#[test]
+fn it_comes_back() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("verified");
+    assert_eq!(Verified::load(&path).unwrap(), Verified::new());
+    let mut verified = some();
+    verified.save(&path).unwrap();
+    assert_eq!(Verified::load(&path).unwrap(), verified);
+    assert_eq!(verified.date(&Id::of(&[3])), Some(1003));
+    verified.found_damaged(&Id::of(&[3]));
+    verified.retain(|id| *id != Id::of(&[4]));
+    assert_eq!((verified.date(&Id::of(&[3])), verified.date(&Id::of(&[4]))), (None, None));
+    verified.save(&path).unwrap();
+    assert_eq!(Verified::load(&path).unwrap(), verified);
+}
+
+#[test]
+fn damage_says_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("verified");
+    some().save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&path, flipped).unwrap();
+        assert_eq!(Verified::load(&path).unwrap(), Verified::new(), "byte {at}");
+        std::fs::write(&path, &bytes[..at]).unwrap();
+        assert_eq!(Verified::load(&path).unwrap(), Verified::new(), "{at} bytes");
+    }
+}
