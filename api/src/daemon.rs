@@ -14,7 +14,8 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    EngineRunner, JobsService, JournalService, RepositoriesService, ScenariosService, SessionsService, Shared,
+    EngineRunner, JobsService, JournalService, RepositoriesService, RestoreService, ScenariosService,
+    SessionsService, Shared,
 };
 use crate::store::Layout;
 use crate::vault::Vault;
@@ -35,6 +36,7 @@ use wire::client::MESSAGE_BYTES_MAX;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
 use wire::v1::repositories_server::RepositoriesServer;
+use wire::v1::restore_server::RestoreServer;
 use wire::v1::scenarios_server::ScenariosServer;
 use wire::v1::sessions_server::SessionsServer;
 use wire::{Endpoint, codes};
@@ -270,12 +272,15 @@ async fn router(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let sessions =
         SessionsServer::new(SessionsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let restore =
+        RestoreServer::new(RestoreService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<RepositoriesServer<RepositoriesService>>().await;
     health.set_serving::<SessionsServer<SessionsService>>().await;
+    health.set_serving::<RestoreServer<RestoreService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
@@ -284,7 +289,8 @@ async fn router(
         .add_service(journal)
         .add_service(jobs)
         .add_service(repositories)
-        .add_service(sessions);
+        .add_service(sessions)
+        .add_service(restore);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

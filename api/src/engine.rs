@@ -7,11 +7,16 @@
 
 mod backups;
 mod error;
+mod restores;
 mod rewinds;
 mod types;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
+pub use restores::{
+    FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores,
+    SessionEntry, SessionName, SessionVerifyReport,
+};
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
@@ -133,6 +138,8 @@ pub trait Engine: Send + Sync + 'static {
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
     /// Sessions this daemon made, newest first.
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
+    /// What can be done with sessions beside making them (`NOT_SUPPORTED_THERE`).
+    fn restores(&self) -> EngineResult<&dyn Restores>;
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

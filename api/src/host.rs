@@ -15,6 +15,7 @@ mod link;
 pub(crate) mod local;
 mod onto_master;
 mod past;
+mod restoring;
 mod rewinding;
 mod running;
 mod scene;
@@ -23,6 +24,7 @@ mod states;
 mod told;
 
 pub(crate) use consistent::thaw_left_over;
+pub(crate) use onto_master::master_error;
 pub(crate) use running::random_cookie;
 
 use crate::daemon::EngineContext;
@@ -30,8 +32,9 @@ use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
     EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, NewRepository, Point,
-    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
-    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status, VerifyReport,
+    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, Restores, ResumeReport, RewindPlan,
+    RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status,
+    VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -266,6 +269,10 @@ impl Engine for Host {
 
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>> {
         Ok(self.context.vault.sessions(query))
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        Ok(self)
     }
 
     fn start(&self) -> EngineResult<()> {

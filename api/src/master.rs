@@ -17,8 +17,9 @@ use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
     EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, NewRepository, Point,
-    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
-    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, Status, VerifyReport,
+    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, Restores, ResumeReport, RewindPlan,
+    RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, Status,
+    VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
@@ -127,6 +128,10 @@ impl Engine for MasterEngine {
 
     fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
         self.elsewhere("listing sessions")
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        self.elsewhere("restoring sessions")
     }
 
     fn stop(&self, _: &str) -> EngineResult<Status> {

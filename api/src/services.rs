@@ -6,6 +6,7 @@
 mod jobs;
 mod journal;
 mod repositories;
+mod restores;
 mod runner;
 mod scenarios;
 mod sessions;
@@ -13,6 +14,7 @@ mod sessions;
 pub use jobs::JobsService;
 pub use journal::JournalService;
 pub use repositories::RepositoriesService;
+pub use restores::RestoreService;
 pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
 pub use sessions::SessionsService;

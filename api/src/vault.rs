@@ -9,8 +9,10 @@
 
 mod error;
 mod open;
+mod sessions;
 
-pub use error::{backup_error, repository_error};
+pub use error::{backup_error, repository_error, restore_error};
+pub use sessions::{Found, is_at_or_below, no_such_session};
 
 use crate::definition::check_name;
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Session, SessionsQuery};

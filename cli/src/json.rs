@@ -1,5 +1,7 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod restores;
+
 use crate::output::{lsn_text, utc_time};
 use serde_json::{Map, Value, json};
 use wire::convert::duration_from_wire;
@@ -376,6 +378,8 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
                 "elapsed_seconds": seconds(report.elapsed.as_ref()),
             })
         }
+        Some(Report::Restore(report)) => Value::Object(restores::report(report)),
+        Some(Report::SessionVerify(report)) => Value::Object(restores::verified(report)),
         Some(Report::Backup(report)) => json!({
             "snapshot": Value::Null,
             "lsn": lsn(report.lsn.as_ref()),

@@ -1,5 +1,7 @@
 //! What a job came to, for people.
 
+pub mod restores;
+
 use crate::output::{Output, count, local_time, lsn_text, path_text};
 use console::style;
 use wire::convert::duration_from_wire;
@@ -20,6 +22,8 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Rewind(report) => rewind(out, name, report),
         Report::Verify(report) => verify(out, name, report),
         Report::Backup(report) => backup(out, name, report),
+        Report::Restore(report) => restores::restore(out, name, report),
+        Report::SessionVerify(report) => restores::verified(out, report),
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());

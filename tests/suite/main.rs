@@ -29,6 +29,7 @@ mod overflow;
 mod real_dir;
 mod refusals;
 mod restart;
+mod restores;
 mod rewinds;
 mod sessions;
 mod sparse;

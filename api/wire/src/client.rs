@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
 use crate::v1::repositories_client::RepositoriesClient;
+use crate::v1::restore_client::RestoreClient;
 use crate::v1::scenarios_client::ScenariosClient;
 use crate::v1::sessions_client::SessionsClient;
 use hyper_util::rt::TokioIo;
@@ -52,6 +53,8 @@ pub struct Client {
     pub repositories: RepositoriesClient<Channel>,
     /// Backups.
     pub sessions: SessionsClient<Channel>,
+    /// Restoring.
+    pub restore: RestoreClient<Channel>,
 }
 
 impl Client {
@@ -87,6 +90,7 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            restore: RestoreClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }

@@ -111,8 +111,9 @@ words! {
     }
     JobKind {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
-        JournalRebuild = "journal-rebuild", Backup = "backup",
+        JournalRebuild = "journal-rebuild", Backup = "backup", Restore = "restore", SessionVerify = "session-verify",
     }
+    IfExists { Overwrite = "overwrite", Newer = "newer", Skip = "skip", Rename = "rename", Fail = "fail" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }
 }

@@ -9,8 +9,8 @@ use api::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums,
     Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level,
     NewRepository, Onto, Point, PointKind, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
-    SessionsQuery, Skipped, State, Status, VerifyReport,
+    Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
+    Session, SessionsQuery, Skipped, State, Status, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -232,6 +232,10 @@ impl Engine for TestEngine {
 
     fn list_sessions(&self, _: &SessionsQuery) -> EngineResult<Vec<Session>> {
         Ok(Vec::new())
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        Err(EngineError::new(&codes::NOT_SUPPORTED_THERE, "restoring is tried with a real engine"))
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {
