@@ -356,6 +356,44 @@ fn a_daemon_that_is_killed_goes_on_onto_the_replica() {
     }
 }
 
+#[test]
+fn a_daemon_that_is_killed_goes_on_onto_the_master() {
+    let mut ground = Ground::new();
+    let (kept, master) = (ground.world.path("kept"), ground.world.master());
+    for number in 0..120_u64 {
+        std::fs::write(master.join(format!("noise-{number:03}")), noise(200_000, number)).unwrap();
+    }
+    let (_, session) = ground.backup();
+    let id = session["id"].as_str().unwrap().to_owned();
+    copy(&master, &kept);
+    for (round, wait) in [100_u64, 500].into_iter().enumerate() {
+        for number in 0..120_u64 {
+            let bytes = noise(150_000, 1000 + 1000 * round as u64 + number);
+            std::fs::write(master.join(format!("noise-{number:03}")), bytes).unwrap();
+        }
+        std::fs::remove_file(master.join("file-01")).unwrap();
+        let world = &mut ground.world;
+        world.flush();
+        let line = format!("restore tree {} --session {id} --onto master --yes --detach", master.display());
+        let job = world.ok(&line)["job"].as_str().unwrap().to_owned();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        // Somebody goes on working beside it.
+        std::fs::write(master.join("meanwhile"), "by somebody").unwrap();
+        world.kill();
+        world.start();
+        let report = world.ok(&format!("job wait {job}"));
+        assert_eq!((&report["state"], &report["failed"]), (&"done".into(), &0.into()), "{report}");
+        assert_eq!(std::fs::read(master.join("meanwhile")).unwrap(), b"by somebody", "it stays");
+        std::fs::remove_file(master.join("meanwhile")).unwrap();
+        // The root's own times are those of the last change in it.
+        world.ok(&format!("restore tree {} --session {id} --delete --onto master --yes", master.display()));
+        assert_same(&kept, &master, "after a kill");
+        world.wait_replicating();
+        world.flush();
+        assert_same(&kept, &world.replica(), "the replica followed");
+    }
+}
+
 /// Random trees, by each way onto each target. Capture, backup and restore take turns.
 #[test]
 fn random_trees_come_back_by_each_way() {

@@ -4,23 +4,20 @@
 //! scene of the scenario that the session was made of, one change of it at a time, like a rewind. The repository is locked
 //! against those who remove as long as it is read.
 
+mod scene;
 mod target;
 
 use super::Host;
-use super::control::Control;
 use super::scene::Scene;
 use crate::engine::{
     Change, Each, EngineError, EngineResult, FilesQuery, Onto, Progress, RestoreMeaning, RestorePlan,
     RestoreReport, RestoreRequest, RestoreSource, Restores, RewindRequest, Session, SessionEntry,
-    SessionName, SessionVerifyReport, State,
+    SessionName, SessionVerifyReport,
 };
 use crate::vault::{Found, is_at_or_below, no_such_session, repository_error, restore_error};
 use journal::RootNo;
-use journal::controls::Synchronized;
-use journal::journal::{Clock, SystemClock};
-use journal::view::View;
-use replication::os_tree::OsTree;
 use restore::session::{self, IfExists, Options, Outcome, Planned, Totals};
+use scene::with_origin;
 use snapshot::repository::Step;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -312,23 +309,23 @@ impl Restores for Host {
             return Ok(plan);
         }
         let (scene, root, entity) = self.scene_of_session(&found)?;
-        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request))
-            .map_err(failed)?;
-        let mut list = |view: &View<OsTree>, plan: &mut RestorePlan| {
-            onto.list(view, &watch, &mut give(each, plan)).map_err(failed)
-        };
         let replica = scene.replica()?;
-        let totals = if request.onto == Onto::Master {
+        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request));
+        let onto = with_origin(onto.map_err(failed)?, &found, &replica);
+        let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
+        let view = if request.onto == Onto::Master {
             plan.warnings.push("the master's own files are changed; replication goes on".to_owned());
-            list(&*scene.view_of_master(&replica)?, &mut plan)?
+            scene.view_of_master(&replica)?
         } else {
             scene.check_stoppable(&replica, request.continue_if_not_stopped)?;
             if replica.status().detached.is_none() {
                 let text = "the replica stops following the master until `scenario resume`";
                 plan.warnings.push(text.to_owned());
             }
-            list(&*replica.view(replica.journal().applied())?, &mut plan)?
+            replica.view(replica.journal().applied())?
         };
+        let listed = onto.list(&view, then.as_deref(), &watch, &mut give(each, &mut plan));
+        let totals = listed.map_err(failed)?;
         sums(&mut plan, totals);
         Ok(plan)
     }
@@ -354,6 +351,7 @@ impl Restores for Host {
                     options(request),
                 )
                 .map_err(|error| restore_error(progress.interrupted(), error))?;
+                let onto = with_origin(onto, &found, &*scene.replica()?);
                 let onto = if request.again { onto.again() } else { onto };
                 scene.restore_onto(&onto, request, progress)?
             }
@@ -440,52 +438,5 @@ impl Host {
             let path = String::from_utf8_lossy(&listed.path).into_owned();
             progress.note(Level::Warning, &format!("{path}: {}: {}", listed.what, listed.reason));
         }
-    }
-}
-
-impl Scene {
-    /// Whether the replica can be made to stop following its master; that is what a restore onto it needs.
-    pub(super) fn check_stoppable(
-        &self,
-        replica: &replication::replica::Replica<OsTree>,
-        anyway: bool,
-    ) -> EngineResult<()> {
-        if replica.journal().synchronized() != Synchronized::Completed {
-            let message = format!("scenario \"{}\" has not been synchronized", self.name());
-            return Err(EngineError::new(&codes::SYNCHRONIZING, message));
-        }
-        let state = self.state();
-        if anyway || !matches!(state, State::Synchronizing | State::Problem) {
-            return Ok(());
-        }
-        let message = format!(
-            "scenario \"{}\" cannot be brought to stop following its master (state: {})",
-            self.name(),
-            state.word()
-        );
-        Err(EngineError::new(&codes::CANNOT_STOP, message)
-            .because("A restore onto the replica needs a tree that stands still.")
-            .advise("Wait until it replicates, or stop it; `--continue-if-not-stopped` tries all the same."))
-    }
-
-    fn restore_onto(
-        &self,
-        onto: &session::Onto<'_>,
-        request: &RestoreRequest,
-        progress: &dyn Progress,
-    ) -> EngineResult<RestoreReport> {
-        if request.onto == Onto::Master {
-            let done = self.restore_onto_master(onto, request.again, progress)?;
-            let (receipt, before) = (done.receipt, done.before);
-            return Ok(RestoreReport { receipt, before, onto_master: true, ..RestoreReport::default() });
-        }
-        let _turning = self.turning.lock();
-        let replica = self.replica()?;
-        self.check_stoppable(&replica, request.continue_if_not_stopped)?;
-        let control = Control(Arc::clone(&replica));
-        let done = session::restore_replica(&control, onto, SystemClock.now(), &Watch(progress))
-            .map_err(|error| restore_error(progress.interrupted(), error))?;
-        let (receipt, before, detached) = (done.receipt, done.before, done.detached);
-        Ok(RestoreReport { receipt, before, detached, ..RestoreReport::default() })
     }
 }

@@ -89,6 +89,9 @@ pub fn restore_error(interrupt: Option<Interrupt>, error: SessionRestoreError) -
             let journal = EngineError::from(source);
             EngineError::new(journal.code(), message).caused_by(journal)
         }
+        SessionRestoreError::NotStopped { source } => {
+            EngineError::new(&codes::CANNOT_STOP, message).caused_by(source)
+        }
         SessionRestoreError::Master { operation, source } => crate::host::master_error(operation, &source),
         SessionRestoreError::NoSuchPath { .. } => EngineError::new(code, message)
             .because("`restorectl session files ID` lists what a session holds."),

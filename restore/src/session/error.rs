@@ -44,6 +44,9 @@ pub enum SessionRestoreError {
     /// The journal of a scenario, its tables or the replica tree could not be read or changed.
     #[error("{operation}")]
     Journal { operation: &'static str, source: JournalError },
+    /// The replica could not be brought to stop following its master. Nothing was changed.
+    #[error("stop the replica from following its master")]
+    NotStopped { source: JournalError },
     /// The master did not do its part.
     #[error("{operation} of the master")]
     Master { operation: &'static str, source: MasterLinkError },
@@ -90,7 +93,7 @@ impl SessionRestoreError {
             Self::PathRefused { .. } | Self::Options { .. } | Self::Limit { .. } => Kind::Refused,
             Self::Conflicts { .. } | Self::PathBlocked { .. } => Kind::State,
             Self::Busy { .. } | Self::ForeignMarker { .. } => Kind::Busy,
-            Self::Journal { .. } | Self::Master { .. } => Kind::Scenario,
+            Self::Journal { .. } | Self::NotStopped { .. } | Self::Master { .. } => Kind::Scenario,
             Self::Target { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Full,
                 _ => Kind::Io,

@@ -27,16 +27,16 @@ pub use master::restore_master;
 pub use replica::restore_replica;
 
 use super::decide::Rules;
-use super::error::{SessionRestoreError, repository};
+use super::error::{SessionRestoreError, journal, repository};
 use super::meta::Meta;
 use super::paths::Paths;
 use super::plan::{EachPlanned, Totals};
 use super::receipt::Receipt;
 use super::walk::{OBJECTS_MAX, Result, Walk};
 use super::{IfExists, Monitor, Options};
-use changer::Changer;
-use journal::view::View;
-use journal::{NodeId, RootNo, TreeIo};
+use changer::{Changer, Known};
+use journal::view::{Difference, View};
+use journal::{Lsn, NodeId, RootNo, TreeIo};
 use snapshot::repository::{BlobKind, Id, Node, NodeKind, Repository, read_tree};
 use standing::ViewTree;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub struct Onto<'r> {
     options: Options,
     /// An attempt before may have made what is found.
     again: bool,
+    /// Device number of its nodes and the point it is of, if it was made from the same journal.
+    made_from: Option<(u64, Lsn)>,
 }
 
 /// How a restore onto a tree went.
@@ -98,7 +100,31 @@ impl<'r> Onto<'r> {
             wanted = wanted.below(name).ok_or_else(missing)?;
             top = Some(Meta::take(&mut node)).filter(|_| wanted.whole);
         }
-        Ok(Self { repository, root, entity: path, tree: at, top, paths: wanted, options, again: false })
+        Ok(Self {
+            repository,
+            root,
+            entity: path,
+            tree: at,
+            top,
+            paths: wanted,
+            options,
+            again: false,
+            made_from: None,
+        })
+    }
+
+    /// The same, where it is known that the session was made from the journal of the tree that is restored onto: as of
+    /// `lsn`, its nodes with the ids of the journal as inodes and `device` as device. Files whose bytes the journal knows
+    /// to be untouched since are not read then.
+    #[must_use]
+    pub fn made_from(self, device: u64, lsn: Lsn) -> Self {
+        Self { made_from: Some((device, lsn)), ..self }
+    }
+
+    /// The point the session was made from; `None` if that is not known.
+    #[must_use]
+    pub fn made_at(&self) -> Option<Lsn> {
+        self.made_from.map(|(_, lsn)| lsn)
     }
 
     /// The same restore after an attempt that did not end: what that has made is no conflict.
@@ -111,19 +137,40 @@ impl<'r> Onto<'r> {
         Self { options: Options { if_exists, ..self.options }, again: true, ..self }
     }
 
-    /// What it would do to the tree that `view` shows: every change, and the sums. Reads the tree's bytes.
+    /// What it would do to the tree that `view` shows: every change, and the sums. Reads the tree's bytes, but for files that
+    /// were not touched since `then`, the view of [`Onto::made_at`] if it can be had.
     ///
     /// # Errors
     /// As [`super::plan`]; `Journal`.
     pub fn list<T: TreeIo>(
         &self,
         view: &View<T>,
+        then: Option<&View<T>>,
         monitor: &dyn Monitor,
         each: &mut EachPlanned<'_>,
     ) -> Result<Totals> {
-        let mut changer = Changer::planning(self, view, monitor, each);
+        let known = self.known(view, then, monitor)?;
+        let mut changer = Changer::planning(self, (view, known.as_ref()), monitor, each);
         self.walk(view, &mut changer)?;
         Ok(changer.into_totals())
+    }
+
+    /// What the journal knows of files that were touched since the session.
+    fn known<'v, T: TreeIo>(
+        &self,
+        view: &'v View<T>,
+        then: Option<&'v View<T>>,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Known<'v, T>>> {
+        let (Some((device, lsn)), Some(then)) = (self.made_from, then) else { return Ok(None) };
+        if then.lsn() != lsn {
+            return Ok(None);
+        }
+        let difference = Difference::between(view, then, &mut |_| !monitor.cancelled());
+        match difference.map_err(journal("find what was touched since the session"))? {
+            Some(difference) => Ok(Some(Known { device, difference })),
+            None => Err(SessionRestoreError::Cancelled),
+        }
     }
 
     fn walk<T: TreeIo>(&self, view: &View<T>, changer: &mut Changer<'_, '_, T>) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::session::receipt::{LISTED_MAX, Listed, Receipt};
 use crate::session::walk::{Result, Step};
 use crate::session::{Monitor, Owner, Progress};
 use journal::state::{PointKind, State};
-use journal::view::{Places, View};
+use journal::view::{Difference, Places, View};
 use journal::{Attributes, Edge, Event, Kind, Meta, NodeId, Timestamp, TreeIo, Xattrs};
 use snapshot::repository::{BlobKind, Id, Node, NodeKind};
 use std::collections::HashSet;
@@ -26,10 +26,26 @@ const CAPABILITY: &[u8] = b"security.capability";
 const CONFLICTS_MAX: usize = 20;
 const REMOVALS_MAX: usize = 20;
 
+/// Which files the journal knows to be as they were when the session was made.
+pub(super) struct Known<'v, T: TreeIo> {
+    /// Of nodes whose inode is an id of this journal.
+    pub device: u64,
+    /// Between the tree and the point of the session.
+    pub difference: Difference<'v, T>,
+}
+
+impl<T: TreeIo> Known<'_, T> {
+    /// Whether a node of the session is this one, and its bytes were not touched since.
+    pub fn is_untouched(&self, there: NodeId, node: &Node) -> bool {
+        node.device_id == self.device && node.inode == there.0 && !self.difference.may_differ(there)
+    }
+}
+
 /// Decides on events for every object of a walk.
 pub(super) struct Changer<'c, 'e, T: TreeIo> {
     onto: &'c Onto<'c>,
     view: &'c View<T>,
+    known: Option<&'c Known<'c, T>>,
     places: Places<'c, T>,
     monitor: &'c dyn Monitor,
     each: &'c mut EachPlanned<'e>,
@@ -55,13 +71,14 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
     /// One that only tells.
     pub fn planning(
         onto: &'c Onto<'c>,
-        view: &'c View<T>,
+        (view, known): (&'c View<T>, Option<&'c Known<'c, T>>),
         monitor: &'c dyn Monitor,
         each: &'c mut EachPlanned<'e>,
     ) -> Self {
         Self {
             onto,
             view,
+            known,
             places: Places::new(view),
             monitor,
             each,
@@ -81,14 +98,14 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
     /// One that has a sink make the changes.
     pub fn doing(
         onto: &'c Onto<'c>,
-        view: &'c View<T>,
+        tree: (&'c View<T>, Option<&'c Known<'c, T>>),
         monitor: &'c dyn Monitor,
         each: &'c mut EachPlanned<'e>,
         sink: &'c mut dyn Sink,
     ) -> Self {
         let how = (onto.options.threads, onto.options.sparse);
         let filler = Filler::new(onto.repository, monitor, how, onto.entity.len());
-        Self { doing: Some((sink, filler)), ..Self::planning(onto, view, monitor, each) }
+        Self { doing: Some((sink, filler)), ..Self::planning(onto, tree, monitor, each) }
     }
 
     /// Paths whose bytes were written, as [`path_key`] has them.
@@ -289,7 +306,7 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
         after: Vec<Event>,
     ) -> Result<()> {
         let (object, path) = (self.objects, self.path.clone());
-        if !pieces.is_empty() {
+        if !pieces.is_empty() && self.onto.options.verify {
             self.written.insert(path_key(&path));
         }
         let mut rest = pieces.as_slice();

@@ -8,7 +8,7 @@
 //! The master knows new files only within one request, so a further name that comes later waits for the next pass, when
 //! the file has come back as a capture.
 
-use super::changer::Changer;
+use super::changer::{Changer, path_key};
 use super::filler::Sink;
 use super::replica::{bookmark, refuse_conflicts};
 use super::{Onto, OntoReport};
@@ -45,22 +45,33 @@ pub fn restore_master<R: ReplicaControl>(
     let mut sink = Batches::new(link, onto.root);
     for pass in 0..PASSES_MAX {
         let view = replica.view(head).map_err(journal("open a view"))?;
+        let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
+        let then = then.as_deref();
         if pass == 0 {
-            refuse_conflicts(onto, &view, monitor)?;
+            refuse_conflicts(onto, (&view, then), monitor)?;
         }
         // What exists by now was made by the pass before.
         let later = onto.clone().again();
         let onto = if pass == 0 { onto } else { &later };
+        // What could not be read the first time is listed, and left as it is.
+        let failed: HashSet<u64> =
+            report.receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
         let mut differs = false;
-        onto.list(&view, monitor, &mut |_| differs = true)?;
+        // In the end bytes are compared, whatever is known of them.
+        let listed_with = then.filter(|_| pass == 0 || !onto.options.verify);
+        onto.list(&view, listed_with, monitor, &mut |planned| {
+            differs |= !failed.contains(&path_key(&planned.path));
+        })?;
+        let known = onto.known(&view, then, monitor)?;
         if !differs {
             if pass == 0 {
                 let mut nobody = |_| {};
-                let mut counted = Changer::planning(onto, &view, monitor, &mut nobody);
+                let mut counted = Changer::planning(onto, (&view, known.as_ref()), monitor, &mut nobody);
                 onto.walk(&view, &mut counted)?;
                 report.receipt = std::mem::take(&mut counted.receipt);
             }
             report.receipt.verified = onto.options.verify.then_some(true);
+            report.receipt.verified_files = if onto.options.verify { report.receipt.files } else { 0 };
             break;
         }
         if report.before.is_none() {
@@ -68,7 +79,7 @@ pub fn restore_master<R: ReplicaControl>(
         }
         let skipped = sink.skipped_count;
         let mut nobody = |_| {};
-        let mut changer = Changer::doing(onto, &view, monitor, &mut nobody, &mut sink);
+        let mut changer = Changer::doing(onto, (&view, known.as_ref()), monitor, &mut nobody, &mut sink);
         let walked = onto.walk(&view, &mut changer).and_then(|()| changer.finish());
         let receipt = std::mem::take(&mut changer.receipt);
         if pass == 0 {

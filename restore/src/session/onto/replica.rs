@@ -35,7 +35,7 @@ pub fn restore_replica<R: ReplicaControl>(
     monitor: &dyn Monitor,
 ) -> Result<OntoReport> {
     let was_detached = replica.is_detached();
-    replica.detach("restore of a session").map_err(journal("detach the replica"))?;
+    replica.detach("restore of a session").map_err(|source| SessionRestoreError::NotStopped { source })?;
     let mut before = None;
     let outcome = detached(replica, onto, (now, &mut before), monitor);
     if before.is_none() && !was_detached {
@@ -62,10 +62,14 @@ fn detached<R: ReplicaControl>(
 ) -> Result<crate::session::Receipt> {
     let head = replica.applied();
     let view = replica.view(head).map_err(journal("open a view"))?;
-    refuse_conflicts(onto, &view, monitor)?;
+    // A point that is outside the window only means that more is read.
+    let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
+    let then = then.as_deref();
+    refuse_conflicts(onto, (&view, then), monitor)?;
+    let known = onto.known(&view, then, monitor)?;
     let mut sink = Captures { replica, root: onto.root, head, now, before, groups: Vec::new(), bytes: 0 };
     let mut nobody = |_| {};
-    let mut changer = Changer::doing(onto, &view, monitor, &mut nobody, &mut sink);
+    let mut changer = Changer::doing(onto, (&view, known.as_ref()), monitor, &mut nobody, &mut sink);
     onto.walk(&view, &mut changer)?;
     changer.finish()?;
     let written = changer.take_written();
@@ -80,13 +84,13 @@ fn detached<R: ReplicaControl>(
 /// Under the rule `fail`, nothing is changed if anything stands in the way.
 pub(super) fn refuse_conflicts<T: TreeIo>(
     onto: &Onto<'_>,
-    view: &View<T>,
+    (view, then): (&View<T>, Option<&View<T>>),
     monitor: &dyn Monitor,
 ) -> Result<()> {
     if onto.options.if_exists != IfExists::Fail {
         return Ok(());
     }
-    let totals = onto.list(view, monitor, &mut |_| {})?;
+    let totals = onto.list(view, then, monitor, &mut |_| {})?;
     match totals.conflicts {
         0 => Ok(()),
         count => Err(SessionRestoreError::Conflicts { first: totals.first_conflicts, count }),
@@ -106,7 +110,7 @@ pub(super) fn verify<T: TreeIo>(
     // What failed is known not to be right.
     let failed: HashSet<u64> = receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
     let mut differ = Vec::new();
-    again.list(view, monitor, &mut |planned| {
+    again.list(view, None, monitor, &mut |planned| {
         let key = path_key(&planned.path);
         if written.contains(&key) && !failed.contains(&key) {
             differ.push(planned.path);

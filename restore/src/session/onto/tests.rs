@@ -6,7 +6,8 @@ use crate::session::{
     IfExists, Monitor, Onto, OntoReport, Options, Progress, SessionRestoreError, restore_replica,
 };
 use crate::testing::{Chaos, Snapshot, World, cut, without};
-use journal::{Lsn, RootNo, Timestamp};
+use bytes::Bytes;
+use journal::{Attributes, Edge, Event, Kind, Lsn, Meta, Name, NodeId, Payload, RootNo, Timestamp};
 use snapshot::repository::keys::KeyCost;
 use snapshot::repository::{Id, Lock, LockOptions, Purpose, Repository, RepositoryOptions, lock};
 use snapshot::session::{Entity, RecordOptions, back_up};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 const ROOT: RootNo = RootNo(0);
 const ENTITY: &[u8] = b"/srv/docs";
+const DEVICE: u64 = 7;
 
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("REWIND_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
@@ -45,7 +47,7 @@ impl Store {
 
     /// A session of the tree at a point: its tree.
     fn session(&self, world: &World, at: Lsn) -> Id {
-        let entity = Entity { root: ROOT, path: ENTITY.to_vec(), device: 7 };
+        let entity = Entity { root: ROOT, path: ENTITY.to_vec(), device: DEVICE };
         let to = (&self.repository, &self.lock);
         let record = RecordOptions::default();
         let view = world.view_at(at);
@@ -61,6 +63,12 @@ impl Store {
     ) -> Result<OntoReport, SessionRestoreError> {
         let onto = Onto::new(&self.repository, tree, (ENTITY, ROOT), paths, options)?;
         restore_replica(world, &onto, Timestamp(0), &NoMonitor)
+    }
+
+    /// As the daemon does with sessions of its own journal: what was not touched since is not read.
+    fn restore_own(&self, world: &World, (tree, at): (Id, Lsn), options: Options) -> OntoReport {
+        let onto = Onto::new(&self.repository, tree, (ENTITY, ROOT), &[], options).unwrap();
+        restore_replica(world, &onto.made_from(DEVICE, at), Timestamp(0), &NoMonitor).unwrap()
     }
 }
 
@@ -98,7 +106,10 @@ fn a_session_comes_back_exactly() {
             let tree = store.session(&world, at);
             let context = format!("seed {seed} round {round} at {at}");
             let head = Lsn::captured(world.applied().captured);
-            let report = store.restore(&world, tree, &[], exact()).unwrap();
+            let report = match round {
+                0 => store.restore(&world, tree, &[], exact()).unwrap(),
+                _ => store.restore_own(&world, (tree, at), exact()),
+            };
             assert_eq!(world.tree.snapshot(ROOT), world.snapshot(at, ROOT), "{context}");
             assert_eq!((report.receipt.failed, report.receipt.verified), (0, Some(true)), "{context}");
             // Once more there is nothing to do, and nothing is done.
@@ -183,6 +194,94 @@ fn without_delete_nothing_is_lost() {
             }
         }
     }
+}
+
+fn attributes(mode: u32) -> Attributes {
+    Attributes { mode, uid: 0, gid: 0, mtime: Timestamp(1_000_000_000), ctime: Timestamp(1) }
+}
+
+fn at(name: &str) -> Edge {
+    Edge::new(NodeId::root(ROOT), Name::new(name.as_bytes()).unwrap())
+}
+
+/// A world with files of these names, all alike.
+fn with_files(names: &[&str]) -> World {
+    let world = World::new(1);
+    world.capture(
+        ROOT,
+        vec![Event::SetAttributes { node: NodeId::root(ROOT), attributes: attributes(0o755) }],
+    );
+    for (number, name) in names.iter().enumerate() {
+        let node = NodeId(NodeId::FIRST_FREE.0 + number as u64);
+        let meta = Meta { kind: Kind::File, size: 0, attributes: attributes(0o644), xattrs: Vec::new() };
+        let data = Payload::Inline(Bytes::from_static(b"all alike"));
+        world.capture(
+            ROOT,
+            vec![
+                Event::Create { node, at: at(name), meta, origin: None, parent_mtime: None },
+                Event::Write { node, offset: 0, data, before: None },
+                Event::SetAttributes { node, attributes: attributes(0o644) },
+            ],
+        );
+    }
+    world
+}
+
+#[test]
+fn files_that_became_one_become_two_again() {
+    let (world, store) = (with_files(&["a", "b", "c"]), Store::new());
+    let then = world.applied();
+    let tree = store.session(&world, then);
+    let (first, second) = (NodeId::FIRST_FREE, NodeId(NodeId::FIRST_FREE.0 + 1));
+    world.capture(
+        ROOT,
+        vec![
+            Event::Remove { node: second, at: at("b"), parent_mtime: None },
+            Event::Link { node: first, at: at("b"), parent_mtime: None },
+        ],
+    );
+    let now = world.tree.snapshot(ROOT);
+    assert_eq!(now[&b"b".to_vec()].object, b"a", "they are one file");
+    store.restore(&world, tree, &[], exact()).unwrap();
+    assert_eq!(world.tree.snapshot(ROOT), world.snapshot(then, ROOT));
+}
+
+#[test]
+fn a_size_alone_is_a_difference_and_nothing_at_all_is_none() {
+    let (world, store) = (with_files(&["a"]), Store::new());
+    let then = world.applied();
+    let tree = store.session(&world, then);
+    let nothing = store.restore(&world, tree, &[], exact()).unwrap();
+    assert_eq!((nothing.before, nothing.detached), (None, false), "it follows on");
+    assert!(!world.is_detached());
+    let node = NodeId::FIRST_FREE;
+    world.capture(
+        ROOT,
+        vec![
+            Event::Resize { node, size: 90_000 },
+            Event::SetAttributes { node, attributes: attributes(0o644) },
+        ],
+    );
+    let report = store.restore(&world, tree, &[], exact()).unwrap();
+    assert_eq!((report.detached, report.receipt.bytes_written), (true, 0), "nothing had to be fetched");
+    assert_eq!(world.tree.snapshot(ROOT), world.snapshot(then, ROOT));
+}
+
+#[test]
+fn the_rule_fail_changes_nothing_and_directories_are_no_conflict() {
+    let (world, store) = (with_files(&["a", "b"]), Store::new());
+    let tree = store.session(&world, world.applied());
+    world.capture(ROOT, vec![Event::Remove { node: NodeId::FIRST_FREE, at: at("a"), parent_mtime: None }]);
+    let options = Options { if_exists: IfExists::Fail, delete: false, ..exact() };
+    let head = world.applied();
+    let outcome = store.restore(&world, tree, &[], options);
+    assert!(
+        matches!(&outcome, Err(SessionRestoreError::Conflicts { count: 1, first }) if first == &[absolute(b"b")]),
+        "{outcome:?}"
+    );
+    assert_eq!((world.applied(), world.is_detached()), (head, false));
+    store.restore(&world, tree, &[absolute(b"a")], options).unwrap();
+    assert_eq!(world.tree.snapshot(ROOT)[&b"a".to_vec()].data, b"all alike");
 }
 
 /// Stops after some looks.

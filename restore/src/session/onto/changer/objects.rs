@@ -57,6 +57,7 @@ impl<T: TreeIo> Changer<'_, '_, T> {
         }
         let file = node.kind == NodeKind::File;
         let pieces = match file {
+            true if self.known.is_some_and(|known| known.is_untouched(there, node)) => Vec::new(),
             true => self.differing(there, now.size, &self.pieces(node), several)?,
             false => Vec::new(),
         };
