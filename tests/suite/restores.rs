@@ -256,6 +256,30 @@ fn onto_the_master_while_replication_goes_on() {
     world.refused(&format!("restore session {id} --onto master --yes"), 5, "RW0465");
 }
 
+/// A new file is known to the master only while one request lasts.
+#[test]
+fn names_of_one_file_come_back_on_the_master_also_far_apart() {
+    let ground = Ground::new();
+    let (world, master) = (&ground.world, ground.world.master());
+    let all = ["aa", "middle-0", "middle-1", "middle-2", "zz"];
+    std::fs::write(master.join("aa"), "one file").unwrap();
+    for name in &all[1..4] {
+        std::fs::write(master.join(name), noise(1 << 20, 9)).unwrap();
+    }
+    std::fs::hard_link(master.join("aa"), master.join("zz")).unwrap();
+    let (_, session) = ground.backup();
+    let kept = world.path("kept");
+    copy(&master, &kept);
+    all.iter().for_each(|name| std::fs::remove_file(master.join(name)).unwrap());
+    let id = session["id"].as_str().unwrap();
+    let report = world.ok(&format!("restore session {id} --onto master --yes --verify"));
+    assert_eq!((&report["verified"], &report["failed"]), (&true.into(), &0.into()), "{report}");
+    world.ok(&format!("restore session {id} --onto master --yes"));
+    assert_same(&kept, &master, "both names");
+    world.flush();
+    assert_same(&kept, &world.replica(), "the replica followed");
+}
+
 #[test]
 fn rules_for_what_stands_there() {
     let ground = Ground::new();

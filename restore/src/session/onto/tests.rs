@@ -206,6 +206,10 @@ fn at(name: &str) -> Edge {
 
 /// A world with files of these names, all alike.
 fn with_files(names: &[&str]) -> World {
+    with_files_of(names, b"all alike")
+}
+
+fn with_files_of(names: &[&str], bytes: &'static [u8]) -> World {
     let world = World::new(1);
     world.capture(
         ROOT,
@@ -214,7 +218,7 @@ fn with_files(names: &[&str]) -> World {
     for (number, name) in names.iter().enumerate() {
         let node = NodeId(NodeId::FIRST_FREE.0 + number as u64);
         let meta = Meta { kind: Kind::File, size: 0, attributes: attributes(0o644), xattrs: Vec::new() };
-        let data = Payload::Inline(Bytes::from_static(b"all alike"));
+        let data = Payload::Inline(Bytes::from_static(bytes));
         world.capture(
             ROOT,
             vec![
@@ -265,6 +269,16 @@ fn a_size_alone_is_a_difference_and_nothing_at_all_is_none() {
     let report = store.restore(&world, tree, &[], exact()).unwrap();
     assert_eq!((report.detached, report.receipt.bytes_written), (true, 0), "nothing had to be fetched");
     assert_eq!(world.tree.snapshot(ROOT), world.snapshot(then, ROOT));
+}
+
+#[test]
+fn ids_of_another_journal_mean_nothing() {
+    let (theirs, ours, store) = (with_files_of(&["a"], b"their way"), with_files(&["a"]), Store::new());
+    let tree = store.session(&theirs, theirs.applied());
+    let onto = Onto::new(&store.repository, tree, (ENTITY, ROOT), &[], exact()).unwrap();
+    let onto = onto.made_from(DEVICE + 1, ours.applied());
+    restore_replica(&ours, &onto, Timestamp(0), &NoMonitor).unwrap();
+    assert_eq!(ours.tree.snapshot(ROOT)[&b"a".to_vec()].data, b"their way");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! When a restore onto a replica is refused for the state of its scenario.
+
 use super::*;
 
 #[test]
