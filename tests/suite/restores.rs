@@ -5,6 +5,7 @@ use crate::backups::{Ground, noise, walk};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use tests::chaos::Chaos;
 use tests::compare::assert_same;
 use tests::daemon::{World, seed, size};
@@ -317,7 +318,7 @@ fn a_point_of_the_journal_into_a_directory() {
     let onto = world.path("out");
     let path = master.join("a");
     world.ok(&format!("restore tree {} --at bookmark:good --onto {}", path.display(), onto.display()));
-    assert_same(&kept.join("a"), &onto.join("a"), "the directory at the bookmark");
+    assert_same(&kept.join("a"), &landed(&onto, &path), "the directory at the bookmark");
     world.refused(&format!("restore tree {} --at good --onto replica --yes", path.display()), 2, "RW1009");
 }
 
@@ -504,6 +505,33 @@ fn rescue_without_a_daemon() {
     refused("--at 1999-01-01T00:00:00Z", 4, "RW1070");
     std::fs::write(&ground.password, "wrong\n").unwrap();
     refused("latest", 6, "RW1053");
+}
+
+/// Whoever removes things holds the repository alone: nobody restores beside it, but a person who knows better.
+#[test]
+fn a_repository_that_is_locked() {
+    use snapshot::repository::{LockOptions, Purpose, Repository, lock};
+    use snapshot::store::DirectoryStore;
+    let ground = Ground::new();
+    let (_, session) = ground.backup();
+    let id = session["id"].as_str().unwrap();
+    let store = Arc::new(DirectoryStore::open(&ground.repository).unwrap());
+    let repository = Arc::new(Repository::open(store, &"correct horse".to_owned().into()).unwrap());
+    let held = lock::acquire(&repository, Purpose::Forget, LockOptions::default()).unwrap();
+    let onto = ground.world.path("out");
+    ground.world.refused(&format!("restore session {id} --onto {}", onto.display()), 5, "RW1057");
+    ground.world.refused(&format!("session verify {id}"), 5, "RW1057");
+    let url = format!("file://{}", ground.repository.display());
+    let words = format!("{id} --onto {}", onto.display());
+    let ran = rescue(&ground, &url, &words);
+    assert_eq!((ran.exit, ran.code().as_str()), (5, "RW1057"), "{ran:?}");
+    assert!(!onto.exists());
+    assert_eq!(rescue(&ground, &url, &format!("{words} --no-lock")).exit, 0);
+    drop(held);
+    std::fs::remove_dir_all(&onto).unwrap();
+    ground.world.ok(&format!("restore session {id} --onto {}", onto.display()));
+    let left = std::fs::read_dir(ground.repository.join("locks")).unwrap().count();
+    assert_eq!(left, 0, "locks are given back");
 }
 
 #[test]

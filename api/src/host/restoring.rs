@@ -190,13 +190,38 @@ impl Host {
             return Err(EngineError::new(&codes::NOT_AVAILABLE, message));
         }
         self.check_target(directory)?;
+        let onto = self.place_of(scenario, directory, &request.paths)?;
         Ok(RewindRequest {
             scenario: scenario.clone(),
             to: at.clone(),
-            onto: request.onto.clone(),
+            onto: Onto::Directory(onto),
             paths: request.paths.clone(),
             again: request.again,
         })
+    }
+}
+
+impl Host {
+    /// Where an extraction has to write so that a path comes out below its full path on the master: a root alone becomes
+    /// the directory itself, one of several a directory in it.
+    fn place_of(&self, scenario: &str, directory: &Path, paths: &[PathBuf]) -> EngineResult<PathBuf> {
+        let roots = self.context.registry.get(scenario)?.definition.roots;
+        let below = |path: &Path| directory.join(path.strip_prefix("/").unwrap_or(path));
+        if let [only] = roots.as_slice() {
+            return Ok(below(&only.master));
+        }
+        let wanted = paths.first().map_or_else(|| Path::new("/"), PathBuf::as_path);
+        let root = roots.iter().find(|root| wanted.starts_with(&root.master)).ok_or_else(|| {
+            let message = format!("{} is not below a root of scenario \"{scenario}\"", wanted.display());
+            EngineError::new(&codes::NO_SUCH_PATH, message)
+        })?;
+        let same = roots.iter().filter(|other| other.master.file_name() == root.master.file_name()).count();
+        match root.master.parent() {
+            Some(above) if same == 1 => Ok(below(above)),
+            _ => Err(EngineError::new(&codes::NOT_AVAILABLE, "two roots have the same last name").advise(
+                "Extract the point with `restorectl rewind SCENARIO --to POINT --path PATH --onto DIR`.",
+            )),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A view as what a session is compared with.
 
+use crate::session::meta::Meta as Wanted;
 use crate::session::target::Found;
 use crate::session::walk::Standing;
 use journal::view::View;
 use journal::{Edge, JournalError, Kind, Meta, Name, NodeId, TreeIo};
-use snapshot::repository::NodeKind;
+use snapshot::repository::{Node, NodeKind, Xattr};
 use snapshot::session::node::time;
 use std::io;
 
@@ -29,6 +30,42 @@ pub(super) fn kind(kind: &Kind) -> NodeKind {
         Kind::Socket => NodeKind::Socket,
         Kind::CharDevice(_) => NodeKind::CharacterDevice,
         Kind::BlockDevice(_) => NodeKind::BlockDevice,
+    }
+}
+
+/// Longest target of a symbolic link, and most a set of extended attributes takes, in any kernel.
+const LINK_TARGET_BYTES_MAX: usize = 4095;
+const XATTR_NAME_BYTES_MAX: usize = 255;
+const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
+const XATTRS_BYTES_MAX: usize = 128 << 10;
+
+/// Why no tree can hold an object, if none can. What a session says is not believed: such an object would be refused by
+/// the kernel in the middle of applying it, or not fit into the journal.
+pub(super) fn unfit(node: &Node, meta: &Wanted) -> Option<&'static str> {
+    let target = &node.link_target;
+    let length = |xattr: &Xattr| xattr.name.len() + xattr.value.len();
+    let bad_xattr = |xattr: &Xattr| {
+        let name = &xattr.name;
+        name.is_empty()
+            || name.len() > XATTR_NAME_BYTES_MAX
+            || name.contains(&0)
+            || xattr.value.len() > XATTR_VALUE_BYTES_MAX
+    };
+    if node.kind == NodeKind::Other {
+        Some("an object of a kind that is not known")
+    } else if node.kind == NodeKind::Symlink
+        && (target.is_empty() || target.len() > LINK_TARGET_BYTES_MAX || target.contains(&0))
+    {
+        Some("no file system holds a link with this target")
+    } else if meta.xattrs.iter().any(bad_xattr)
+        || meta.xattrs.iter().map(length).sum::<usize>() > XATTRS_BYTES_MAX
+    {
+        Some("no file system holds these extended attributes")
+    } else if meta.uid == u32::MAX || meta.gid == u32::MAX {
+        // To the kernel this number means: leave it.
+        Some("nothing can be owned by this number")
+    } else {
+        None
     }
 }
 

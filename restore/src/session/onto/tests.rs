@@ -384,3 +384,34 @@ fn a_damaged_file_is_left_as_it_is_and_named() {
         Err(error) => assert!(matches!(error, SessionRestoreError::Repository { .. }), "{error:?}"),
     }
 }
+
+/// What no file system would hold is listed, and never gets as far as the journal; the rest comes.
+#[test]
+fn what_no_tree_can_hold_is_left_out() {
+    use snapshot::repository::{BlobKind, BlobWriter, Node, NodeKind, TreeBuilder, WriterOptions, Xattr};
+    let (world, store) = (with_files(&["a"]), Store::new());
+    let writer = BlobWriter::new(Arc::clone(&store.repository), WriterOptions::default()).unwrap();
+    let tree = |nodes: &[Node]| {
+        let mut builder = TreeBuilder::new();
+        nodes.iter().for_each(|node| builder.add(node).unwrap());
+        writer.save_blob(BlobKind::Tree, builder.finish()).unwrap().id
+    };
+    let object =
+        |name: &[u8], kind| Node { name: name.to_vec(), kind, permissions: 0o644, ..Node::default() };
+    let big = Xattr { name: b"user.big".to_vec(), value: vec![0; 3 << 20] };
+    let entries = [
+        Node { link_target: vec![b'x'; 10_000], ..object(b"link", NodeKind::Symlink) },
+        object(&[b'n'; 300], NodeKind::Fifo),
+        Node { uid: u32::MAX, ..object(b"owner", NodeKind::Fifo) },
+        object(b"pipe", NodeKind::Fifo),
+        Node { xattrs: vec![big], ..object(b"xattrs", NodeKind::Fifo) },
+    ];
+    let below = |name: &[u8], tree| Node { subtree: Some(tree), ..object(name, NodeKind::Directory) };
+    let top = tree(&[below(b"srv", tree(&[below(b"docs", tree(&entries))]))]);
+    writer.flush().unwrap();
+    let options = Options { delete: false, ..exact() };
+    let report = store.restore(&world, top, &[], options).unwrap();
+    assert_eq!((report.receipt.failed, report.receipt.others), (4, 1), "{report:?}");
+    let now: Vec<_> = world.tree.snapshot(ROOT).into_keys().collect();
+    assert_eq!(now, [b"".to_vec(), b"a".to_vec(), b"pipe".to_vec()]);
+}

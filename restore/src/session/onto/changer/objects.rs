@@ -6,7 +6,7 @@ use crate::session::error::journal;
 use crate::session::links::LinkKey;
 use crate::session::meta::Meta as Wanted;
 use crate::session::onto::filler::{Change, Piece};
-use crate::session::onto::standing::{kind, name};
+use crate::session::onto::standing::{kind, name, unfit};
 use crate::session::plan::content_bytes;
 use crate::session::receipt::{Listed, chain};
 use crate::session::walk::{Entered, Result, Step, Visitor};
@@ -120,6 +120,12 @@ impl<T: TreeIo> Visitor<NodeId> for Changer<'_, '_, T> {
         if !self.begin(&step) {
             return Ok(Entered::Out);
         }
+        let node = Node { kind: NodeKind::Directory, ..Node::default() };
+        if let Some(reason) = unfit(&node, step.meta) {
+            let reason = reason.to_owned();
+            self.fail(Listed { path: self.path.clone(), what: "directory", reason, errno: None });
+            return Ok(Entered::Out);
+        }
         let Some(place) = self.place(&step)? else { return Ok(Entered::Out) };
         self.receipt.directories += 1;
         if let (Action::Merge { metadata }, Some(there)) = (step.action, place.1) {
@@ -127,7 +133,6 @@ impl<T: TreeIo> Visitor<NodeId> for Changer<'_, '_, T> {
         }
         self.totals.directories += 1;
         self.tell(PointKind::Created, step.path, 0);
-        let node = Node { kind: NodeKind::Directory, ..Node::default() };
         let new = self.make(place, step.meta, &node)?;
         Ok(Entered::Here(Some(new), false))
     }
@@ -149,8 +154,8 @@ impl<T: TreeIo> Visitor<NodeId> for Changer<'_, '_, T> {
             return Ok(());
         }
         let Some(place) = self.place(&step)? else { return Ok(()) };
-        if node.kind == NodeKind::Other {
-            let reason = "an object of a kind that is not known".to_owned();
+        if let Some(reason) = unfit(&node, &wanted) {
+            let reason = reason.to_owned();
             self.fail(Listed { path: self.path.clone(), what: "node", reason, errno: None });
             return Ok(());
         }
