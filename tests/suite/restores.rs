@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tests::chaos::Chaos;
 use tests::compare::assert_same;
 use tests::daemon::{World, seed, size};
+use tests::pair::Pair;
 
 /// A copy of a tree with all there is to it.
 fn copy(from: &Path, to: &Path) {
@@ -505,6 +506,81 @@ fn rescue_without_a_daemon() {
     refused("--at 1999-01-01T00:00:00Z", 4, "RW1070");
     std::fs::write(&ground.password, "wrong\n").unwrap();
     refused("latest", 6, "RW1053");
+}
+
+/// Two hosts: the master is written through its stream; and when it is gone, the replica is restored all the same.
+#[test]
+fn over_tls_and_when_the_master_is_gone() {
+    let mut pair = Pair::new();
+    pair.start();
+    let (m, kept, password) = (pair.path("m"), pair.path("kept"), pair.path("password"));
+    std::fs::create_dir_all(m.join("a/b")).unwrap();
+    for number in 0..30_u64 {
+        std::fs::write(m.join(format!("a/b/{number}")), noise(20_000, number)).unwrap();
+    }
+    std::fs::hard_link(m.join("a/b/1"), m.join("linked")).unwrap();
+    pair.protect();
+    pair.flush();
+    std::fs::write(&password, "correct horse\n").unwrap();
+    let (url, password) = (pair.path("repository"), password.display().to_string());
+    pair.replica.ok(&format!("repository add offsite file://{} --password-file {password}", url.display()));
+    pair.replica.ok("backup docs --to offsite");
+    copy(&m, &kept);
+    std::fs::remove_dir_all(m.join("a")).unwrap();
+    std::fs::write(m.join("linked"), "ruined").unwrap();
+    pair.flush();
+    let line = format!("restore tree {} --scenario docs --delete --yes", m.display());
+    let report = pair.replica.ok(&format!("{line} --onto master --verify"));
+    assert_eq!((&report["failed"], &report["verified"]), (&0.into(), &true.into()), "{report}");
+    pair.assert_same(&kept, &m);
+    pair.flush();
+    pair.assert_equal();
+    std::fs::remove_dir_all(m.join("a")).unwrap();
+    pair.flush();
+    pair.master.kill();
+    pair.replica.refused(&format!("{line} --onto master"), 5, "RW0465");
+    pair.replica.ok(&line);
+    pair.assert_same(&kept, &pair.path("r/m"));
+    pair.replica.stop();
+}
+
+#[test]
+fn each_root_has_a_session_of_its_own() {
+    let ground = Ground::new();
+    let world = &ground.world;
+    let (one, two) = (world.path("one/data"), world.path("two/data"));
+    for (root, text) in [(&one, "first"), (&two, "second")] {
+        std::fs::create_dir_all(root.join("below")).unwrap();
+        std::fs::write(root.join("below/file"), text).unwrap();
+    }
+    let root = |path: &Path, name: &str| format!("--root {}={}", path.display(), world.path(name).display());
+    world.ok(&format!("scenario create both {} {}", root(&one, "r1/data"), root(&two, "r2/data")));
+    world.ok("scenario run both");
+    world.ok("flush both");
+    let report = world.ok("backup both --to offsite");
+    assert_eq!(report["sessions"].as_array().unwrap().len(), 2, "{report}");
+    std::fs::write(one.join("below/file"), "ruined").unwrap();
+    std::fs::write(two.join("below/file"), "ruined").unwrap();
+    world.ok("flush both");
+    let file = two.join("below/file");
+    let report = world.ok(&format!("restore tree {} --yes", file.display()));
+    assert_eq!((&report["scenario"], &report["files"]), (&"both".into(), &1.into()), "{report}");
+    assert_eq!(std::fs::read(world.path("r2/data/below/file")).unwrap(), b"second");
+    assert_eq!(
+        std::fs::read(world.path("r1/data/below/file")).unwrap(),
+        b"ruined",
+        "the other root is left alone"
+    );
+    // A path of one root is none of the other's session.
+    let other = report["session"].as_str().unwrap();
+    world.refused(&format!("restore session {other} {} --yes", one.display()), 4, "RW1032");
+    // At one time both roots come back from the repository alone.
+    let onto = world.path("out");
+    let url = format!("file://{}", ground.repository.display());
+    let ran = rescue(&ground, &url, &format!("latest --onto {}", onto.display()));
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let back = |root: &Path| std::fs::read(landed(&onto, root).join("below/file")).unwrap();
+    assert_eq!((back(&one), back(&two)), (b"first".to_vec(), b"second".to_vec()));
 }
 
 /// Whoever removes things holds the repository alone: nobody restores beside it, but a person who knows better.
