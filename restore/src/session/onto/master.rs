@@ -18,11 +18,15 @@ use crate::session::receipt::Listed;
 use crate::session::walk::Result;
 use crate::session::{Monitor, Receipt};
 use journal::master::{MasterChanges, MasterLink, NotWritten, Unwritten};
-use journal::{Event, Lsn, NodeId, RootNo, Timestamp};
+use journal::state::PointKind;
+use journal::view::View;
+use journal::{Event, Lsn, NodeId, RootNo, Timestamp, TreeIo};
 use std::collections::HashSet;
 
 /// How often what people changed meanwhile is put back again.
 const PASSES_MAX: u32 = 5;
+/// Later changes that are named.
+const DIFFERING_MAX: usize = 100;
 /// What travels in one request.
 const BATCH_BYTES_MAX: u64 = 2 << 20;
 const BATCH_WEIGHT_MAX: u64 = 1 << 20;
@@ -72,7 +76,7 @@ pub fn restore_master<R: ReplicaControl>(
             }
             report.receipt.verified = onto.options.verify.then_some(true);
             report.receipt.verified_files = if onto.options.verify { report.receipt.files } else { 0 };
-            break;
+            return Ok(report);
         }
         if report.before.is_none() {
             report.before = Some(bookmark(replica, head, now)?);
@@ -90,17 +94,45 @@ pub fn restore_master<R: ReplicaControl>(
         sink.end(walked)?;
         head = flush(replica, link)?;
         // What cannot be written will not be written the next time either.
-        if sink.skipped_count > skipped || pass + 1 == PASSES_MAX {
-            settle(&mut report, onto, &sink);
+        if sink.skipped_count > skipped {
             break;
         }
     }
+    let view = replica.view(head).map_err(journal("open a view"))?;
+    let onto = onto.clone().again();
+    list_skipped(&mut report.receipt, &onto, &sink);
+    settle(&mut report.receipt, &onto, &view, monitor)?;
     Ok(report)
 }
 
+/// Compares once more, in full, where not all could be written or people went on changing it: what differs and is not
+/// listed as left out was changed meanwhile.
+fn settle<T: TreeIo>(
+    receipt: &mut Receipt,
+    onto: &Onto<'_>,
+    view: &View<T>,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let listed: HashSet<u64> = receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
+    let mut differing = Vec::new();
+    onto.list(view, None, monitor, &mut |planned| {
+        let known = listed.contains(&path_key(&planned.path)) || planned.kind == PointKind::Attributes;
+        if !known && differing.len() < DIFFERING_MAX {
+            differing.push(planned.path);
+        }
+    })?;
+    // Some were left out before the list was full.
+    let complete = receipt.failed == receipt.failures.len() as u64;
+    receipt.verified = onto.options.verify.then_some(differing.is_empty());
+    for path in differing.into_iter().filter(|_| complete) {
+        let reason = "it was changed meanwhile and differs from the session; restore it again".to_owned();
+        receipt.fail(Listed { path, what: "later change", reason, errno: None });
+    }
+    Ok(())
+}
+
 /// Lists what could not be written.
-fn settle(report: &mut OntoReport, onto: &Onto<'_>, sink: &Batches<'_>) {
-    let receipt: &mut Receipt = &mut report.receipt;
+fn list_skipped(receipt: &mut Receipt, onto: &Onto<'_>, sink: &Batches<'_>) {
     for skipped in &sink.skipped {
         let path = [onto.entity.as_slice(), b"/", &skipped.path].concat();
         let reason = std::io::Error::from_raw_os_error(skipped.errno).to_string();
@@ -111,12 +143,11 @@ fn settle(report: &mut OntoReport, onto: &Onto<'_>, sink: &Batches<'_>) {
             Unwritten::Attributes | Unwritten::Xattrs => receipt.warn(listed),
         }
     }
-    if sink.skipped.is_empty() {
-        let reason =
-            "the master was changed meanwhile and differs from the session; restore it again".to_owned();
-        receipt.fail(Listed { path: onto.entity.clone(), what: "later changes", reason, errno: None });
+    let more = sink.skipped_count.saturating_sub(sink.skipped.len() as u64);
+    if more > 0 {
+        let reason = format!("{more} more objects could not be written; the first are listed");
+        receipt.fail(Listed { path: onto.entity.clone(), what: "node", reason, errno: None });
     }
-    receipt.verified = onto.options.verify.then_some(false);
 }
 
 fn word(what: Unwritten) -> &'static str {

@@ -1,5 +1,7 @@
 //! Random histories: a session of a point, restored onto whatever the tree has become, must give that point again.
 
+mod master;
+
 use crate::monitor::NoMonitor;
 use crate::rewind::{ReplicaControl, RewindOptions, return_to_capture, rewind_replica};
 use crate::session::{
