@@ -14,8 +14,8 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    EngineRunner, JobsService, JournalService, RepositoriesService, ScenariosService, SessionsService,
-    Shared, SnapshotsService,
+    EngineRunner, JobsService, JournalService, RepositoriesService, RestoreService, ScenariosService,
+    SessionsService, Shared, SnapshotsService,
 };
 use crate::store::Layout;
 use crate::vault::Vault;
@@ -36,6 +36,7 @@ use wire::client::MESSAGE_BYTES_MAX;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
 use wire::v1::repositories_server::RepositoriesServer;
+use wire::v1::restore_server::RestoreServer;
 use wire::v1::scenarios_server::ScenariosServer;
 use wire::v1::sessions_server::SessionsServer;
 use wire::v1::snapshots_server::SnapshotsServer;
@@ -274,6 +275,8 @@ async fn router(
         SessionsServer::new(SessionsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let snapshots =
         SnapshotsServer::new(SnapshotsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let restore =
+        RestoreServer::new(RestoreService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
@@ -281,6 +284,7 @@ async fn router(
     health.set_serving::<RepositoriesServer<RepositoriesService>>().await;
     health.set_serving::<SessionsServer<SessionsService>>().await;
     health.set_serving::<SnapshotsServer<SnapshotsService>>().await;
+    health.set_serving::<RestoreServer<RestoreService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
@@ -290,7 +294,8 @@ async fn router(
         .add_service(jobs)
         .add_service(repositories)
         .add_service(sessions)
-        .add_service(snapshots);
+        .add_service(snapshots)
+        .add_service(restore);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

@@ -7,6 +7,7 @@
 
 mod backups;
 mod error;
+mod restores;
 mod rewinds;
 mod snapshots;
 mod types;
@@ -14,6 +15,10 @@ mod upkeep;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
 pub use error::EngineError;
+pub use restores::{
+    FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores,
+    SessionEntry, SessionName, SessionVerifyReport,
+};
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use snapshots::{MountReport, MountWhat, PinnedBy, Snapshot, SnapshotId, SnapshotRequest};
 pub use types::{
@@ -142,6 +147,8 @@ pub trait Engine: Send + Sync + 'static {
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
     /// Sessions this daemon made, newest first.
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
+    /// What can be done with sessions beside making them (`NOT_SUPPORTED_THERE`).
+    fn restores(&self) -> EngineResult<&dyn Restores>;
 
     /// Keeps a point readable until it is released (`OUTSIDE_WINDOW`, `NOT_CONFIGURED` with `rewind=off`; now: as a
     /// bookmark).

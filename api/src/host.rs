@@ -16,6 +16,7 @@ pub(crate) mod local;
 mod onto_master;
 mod past;
 mod places;
+mod restoring;
 mod rewinding;
 mod running;
 mod scene;
@@ -26,6 +27,7 @@ mod told;
 mod upkeep;
 
 pub(crate) use consistent::thaw_left_over;
+pub(crate) use onto_master::master_error;
 pub(crate) use running::random_cookie;
 
 use crate::daemon::EngineContext;
@@ -35,8 +37,8 @@ use crate::engine::{
     DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
     ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Point, PointsQuery,
     Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint,
-    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
-    SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State, Status, UnlockReport, VerifyReport,
+    Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
+    Session, SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State, Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -337,6 +339,10 @@ impl Engine for Host {
 
     fn mount(&self, scenario: &str, what: &MountWhat, directory: &Path) -> EngineResult<MountReport> {
         self.scene(scenario)?.mount(what, directory)
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        Ok(self)
     }
 
     fn start(&self) -> EngineResult<()> {

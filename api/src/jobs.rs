@@ -222,7 +222,6 @@ impl Jobs {
         }
         let Some(row) = self.store.find_key(key)? else { return Ok(None) };
         let same = row.submitted.kind == i32::from(submission.kind)
-            && row.submitted.scenario == submission.scenario
             && asked(submission.kind, &row.submitted.request) == asked(submission.kind, &submission.request);
         if !same {
             let message =

@@ -18,9 +18,9 @@ use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
     DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
     ForgetRequest, Group, JournalStats, MountReport, MountWhat, NewRepository, Point, PointsQuery, Progress,
-    PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint, ResumeReport,
-    RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery,
-    Snapshot, SnapshotId, SnapshotRequest, Status, UnlockReport, VerifyReport,
+    PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint, Restores,
+    ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session,
+    SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use aside::Aside;
@@ -178,6 +178,10 @@ impl Engine for MasterEngine {
 
     fn mount(&self, _: &str, _: &MountWhat, _: &Path) -> EngineResult<MountReport> {
         self.elsewhere("mounting a point")
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        self.elsewhere("restoring sessions")
     }
 
     fn stop(&self, _: &str) -> EngineResult<Status> {

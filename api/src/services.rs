@@ -6,6 +6,7 @@
 mod jobs;
 mod journal;
 mod repositories;
+mod restores;
 mod runner;
 mod scenarios;
 mod sessions;
@@ -14,6 +15,7 @@ mod snapshots;
 pub use jobs::JobsService;
 pub use journal::JournalService;
 pub use repositories::RepositoriesService;
+pub use restores::RestoreService;
 pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
 pub use sessions::SessionsService;

@@ -10,8 +10,10 @@
 
 mod error;
 mod open;
+mod sessions;
 
-pub use error::{backup_error, repository_error, upkeep_error};
+pub use error::{backup_error, repository_error, restore_error, upkeep_error};
+pub use sessions::{Found, is_at_or_below, no_such_session};
 
 use crate::definition::check_name;
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Session, SessionsQuery};

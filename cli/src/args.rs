@@ -1,8 +1,8 @@
 //! What may be typed. Help, man page and completions are made from this.
 
 use crate::commands::{
-    backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rewind,
-    scenario, session, snapshot, tour,
+    backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rescue,
+    restore, rewind, scenario, session, snapshot, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -127,6 +127,11 @@ pub enum Command {
     /// What backups made
     #[command(subcommand)]
     Session(session::Command),
+    /// Bring back what backups hold
+    #[command(subcommand)]
+    Restore(restore::Command),
+    /// Bring back a session from its repository alone: without a daemon
+    Rescue(rescue::Args),
     /// Long operations
     #[command(subcommand)]
     Job(job::Command),

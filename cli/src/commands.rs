@@ -12,6 +12,8 @@ pub mod log;
 pub mod man;
 pub mod points;
 pub mod repository;
+pub mod rescue;
+pub mod restore;
 pub mod rewind;
 pub mod scenario;
 pub mod session;
@@ -43,6 +45,8 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Backup(args) => backup::run(args, context).await,
         Command::Session(command) => session::run(command, context).await,
         Command::Snapshot(command) => snapshot::run(command, context).await,
+        Command::Restore(command) => restore::run(command, context).await,
+        Command::Rescue(args) => rescue::run(args, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Log(args) => log::run(args, context).await,
         // The tour runs command lines of its own, so its future would contain itself.

@@ -1,5 +1,6 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod restores;
 pub mod upkeep;
 
 use crate::output::{lsn_text, utc_time};
@@ -405,6 +406,8 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
                 "elapsed_seconds": seconds(report.elapsed.as_ref()),
             })
         }
+        Some(Report::Restore(report)) => Value::Object(restores::report(report)),
+        Some(Report::SessionVerify(report)) => Value::Object(restores::verified(report)),
         Some(Report::Backup(report)) => json!({
             "snapshot": text(&report.snapshot),
             "lsn": lsn(report.lsn.as_ref()),

@@ -1,5 +1,6 @@
 //! What a job came to, for people.
 
+pub mod restores;
 pub mod upkeep;
 
 use crate::output::{Output, count, local_time, lsn_text, path_text};
@@ -25,6 +26,8 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Check(report) => upkeep::check(out, report),
         Report::Prune(report) => upkeep::prune(out, report),
         Report::Forget(report) => upkeep::forget(out, report),
+        Report::Restore(report) => restores::restore(out, name, report),
+        Report::SessionVerify(report) => restores::verified(out, report),
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());

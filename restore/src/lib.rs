@@ -6,7 +6,9 @@
 //! replication goes on; [`rewind_master`] has a master make its own tree like a point. Deciding is pure and separate
 //! from doing.
 //!
-//! The crate reads views and writes through three traits: [`EventSink`] takes changes of the replica, `MasterLink`
+//! [`session`] restores from a repository alone: a session's trees into a directory, without journal or daemon.
+//!
+//! The rest of the crate reads views and writes through three traits: [`EventSink`] takes changes of the replica, `MasterLink`
 //! those of a master, `TreeIo` is the directory that [`extract`] writes into. It knows nothing of capture, streams or networks.
 
 mod content;
@@ -17,6 +19,7 @@ pub mod monitor;
 pub mod points;
 pub mod rewind;
 pub mod scope;
+pub mod session;
 #[cfg(test)]
 mod testing;
 

@@ -12,6 +12,7 @@ mod steps;
 mod tests;
 
 pub use captures::{Captures, LocalCapture};
+pub(crate) use execute::set_before;
 pub use execute::{
     EventSink, LocalGroup, ReplicaControl, ReturnReport, RewindOptions, RewindReport, before_name,
     return_to_capture, rewind_replica,

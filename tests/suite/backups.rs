@@ -9,14 +9,14 @@ use tests::compare::assert_same;
 use tests::daemon::{World, is_root};
 
 /// A world with a tree of everything, replicating, and a repository called `offsite`.
-struct Ground {
-    world: World,
-    repository: PathBuf,
-    password: PathBuf,
+pub(crate) struct Ground {
+    pub world: World,
+    pub repository: PathBuf,
+    pub password: PathBuf,
 }
 
 impl Ground {
-    fn new() -> Ground {
+    pub fn new() -> Ground {
         let world = World::new();
         fill(&world.master());
         world.protect();
@@ -34,7 +34,7 @@ impl Ground {
     }
 
     /// A backup after a flush: its report and its only session.
-    fn backup(&self) -> (Value, Value) {
+    pub fn backup(&self) -> (Value, Value) {
         self.world.flush();
         let report = self.world.ok("backup docs --to offsite");
         let session = report["sessions"][0].clone();
@@ -44,7 +44,7 @@ impl Ground {
     }
 
     /// Runs restic on the repository; what it prints. `None` where there is no restic.
-    fn restic(&self, arguments: &[&str]) -> Option<String> {
+    pub fn restic(&self, arguments: &[&str]) -> Option<String> {
         let mut command = Command::new("restic");
         command.arg("-r").arg(&self.repository).arg("--password-file").arg(&self.password);
         command.args(["--no-cache", "-q"]).args(arguments);
@@ -73,7 +73,7 @@ impl Ground {
     }
 }
 
-fn fill(master: &Path) {
+pub(crate) fn fill(master: &Path) {
     let dir = master.join("a/b/c");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir(master.join("empty")).unwrap();
@@ -103,7 +103,7 @@ fn fill(master: &Path) {
 }
 
 /// Bytes that do not compress and do not repeat.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut rng = tests::rng::Rng::new(seed);
     std::iter::repeat_with(|| rng.below(256) as u8).take(length).collect()
 }
@@ -297,7 +297,7 @@ fn a_repaired_index_is_noticed() {
 }
 
 /// All files below a directory.
-fn walk(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

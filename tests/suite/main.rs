@@ -33,6 +33,7 @@ mod packaging;
 mod real_dir;
 mod refusals;
 mod restart;
+mod restores;
 mod rewinds;
 mod sessions;
 mod snapshots;

@@ -10,11 +10,15 @@ use crate::engine::{
     RewindPlan, RewindReport, Skipped, Stage, State,
 };
 use crate::records::Wanted;
+use crate::vault::restore_error;
 use bytes::Bytes;
 use journal::journal::{Clock, SystemClock};
 use journal::master::{MasterChanges, MasterLink, MasterLinkError, Unwritten, Written};
 use journal::{Capture, Lsn, Part, Provenance};
+use replication::os_tree::OsTree;
+use replication::replica::{LeasedView, Replica};
 use replication::stream::LinkError;
+use restore::session::{Onto, OntoReport, restore_master};
 use restore::{MasterReport, PathFilter, RewindOptions, rewind_master};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -207,6 +211,40 @@ impl Scene {
         Ok(self.master_report(to, report, progress, began))
     }
 
+    /// The master's tree as the replica shows it, with what was done there until now.
+    pub(super) fn view_of_master(&self, replica: &Arc<Replica<OsTree>>) -> EngineResult<LeasedView<OsTree>> {
+        if self.check_writable()? == State::Replicating {
+            self.flush(&FLUSH)?;
+        }
+        // A detached tree is not the master's.
+        Ok(replica.view(Lsn::captured(replica.journal().applied().captured))?)
+    }
+
+    /// Restores a session onto the master. The scenario replicates before and afterwards.
+    pub(super) fn restore_onto_master(
+        &self,
+        onto: &Onto<'_>,
+        again: bool,
+        progress: &dyn Progress,
+    ) -> EngineResult<OntoReport> {
+        let began = Instant::now();
+        while again
+            && self.check_writable().is_err()
+            && began.elapsed() < AGAIN_WAIT
+            && progress.interrupted().is_none()
+        {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let _turning = self.turning.lock();
+        if self.check_writable()? == State::Detached {
+            self.resume_turning(progress)?;
+        }
+        let link = Link { scene: self, progress, session: Cell::new((random_cookie(), 0)) };
+        let control = Control(self.replica()?);
+        restore_master(&control, &link, onto, SystemClock.now(), &super::restoring::Watch(progress))
+            .map_err(|error| restore_error(progress.interrupted(), error))
+    }
+
     fn master_report(
         &self,
         to: ResolvedPoint,
@@ -251,7 +289,7 @@ impl Scene {
 }
 
 /// What a master could not do, as an error of the engine.
-pub(super) fn master_error(operation: &str, source: &MasterLinkError) -> EngineError {
+pub(crate) fn master_error(operation: &str, source: &MasterLinkError) -> EngineError {
     let doing = format!("{operation} of the master");
     match source {
         MasterLinkError::Refused { code, text } => {

@@ -47,7 +47,7 @@ pub(super) fn failed(progress: &dyn Progress, cause: restore::RestoreError) -> E
     }
 }
 
-fn kind_of(kind: RowKind) -> PointKind {
+pub(super) fn kind_of(kind: RowKind) -> PointKind {
     match kind {
         RowKind::Created => PointKind::Created,
         RowKind::Modified => PointKind::Modified,

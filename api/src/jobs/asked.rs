@@ -17,6 +17,8 @@ pub(super) fn asked(kind: JobKind, request: &[u8]) -> Vec<u8> {
             request.resolved.clear();
             request.encode_to_vec()
         }),
+        JobKind::Restore => v1::RestoreRequest::decode(request)
+            .map(|kept| if kept.asked.is_empty() { request.to_vec() } else { kept.asked.to_vec() }),
         _ => return request.to_vec(),
     };
     // What cannot be decoded equals nothing but itself.

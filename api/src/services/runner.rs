@@ -2,9 +2,10 @@
 
 use super::journal::rewind_from_wire;
 use super::repositories::{check_from_wire, forget_from_wire, prune_from_wire};
+use super::restores::restore_from_wire;
 use super::sessions::backup_from_wire;
 use crate::convert::{check_to_wire, sync_mode_from_wire};
-use crate::engine::{Engine, EngineError, Progress, RunOptions};
+use crate::engine::{Engine, EngineError, Progress, RunOptions, SessionName};
 use crate::jobs::{Ended, Runner};
 use prost::Message;
 use std::sync::Arc;
@@ -72,6 +73,43 @@ impl EngineRunner {
     }
 }
 
+impl EngineRunner {
+    fn restore(
+        &self,
+        request: v1::RestoreRequest,
+        again: bool,
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        let request = restore_from_wire(request, again)?;
+        let report = self.0.restores()?.restore(&request, progress)?;
+        let outcome = report.receipt.outcome();
+        let left = u64::from(outcome == restore::session::Outcome::Incomplete);
+        let ended = ended(Report::Restore(report.into()), left);
+        let message = "what was restored is not what the session holds";
+        let differs = outcome == restore::session::Outcome::VerificationFailed;
+        Ok(if differs { failed_verification(ended, message) } else { ended })
+    }
+
+    fn verify_session(
+        &self,
+        request: v1::VerifySessionRequest,
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        let repository = (!request.repository.is_empty()).then_some(request.repository);
+        let name = SessionName { id: request.id, repository };
+        let report = self.0.restores()?.verify_session(&name, progress)?;
+        let damaged = report.found.damaged;
+        let ended = ended(Report::SessionVerify(report.into()), 0);
+        let message = format!("{damaged} objects of the session cannot be restored");
+        Ok(if damaged > 0 { failed_verification(ended, message) } else { ended })
+    }
+}
+
+fn failed_verification(ended: Ended, message: impl Into<String>) -> Ended {
+    let error = Some(EngineError::new(&codes::VERIFICATION_FAILED, message));
+    Ended { outcome: Outcome::Failed, error, ..ended }
+}
+
 impl Runner for EngineRunner {
     fn run(
         &self,
@@ -130,6 +168,8 @@ impl Runner for EngineRunner {
             JobKind::RepositoryCheck | JobKind::RepositoryPrune | JobKind::RepositoryForget => {
                 self.look_after(kind, request, progress)
             }
+            JobKind::Restore => self.restore(decode(request)?, again, progress),
+            JobKind::SessionVerify => self.verify_session(decode(request)?, progress),
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))
             }

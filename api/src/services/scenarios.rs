@@ -168,16 +168,18 @@ impl Scenarios for ScenariosService {
     }
 }
 
-/// A backup reads the tables and the journal that a deletion removes. None begins in between: for it the scenario has to
+/// A backup or a restore uses the tables and the journal that a deletion removes. None begins in between: for it the scenario has to
 /// be opened, and a scenario that is going cannot be.
 fn no_backup(shared: &Shared, scenario: &str) -> EngineResult<()> {
     let filter = JobFilter { scenario: Some(scenario.to_owned()), ..JobFilter::default() };
     let jobs = shared.jobs.list(&filter)?;
-    let running = |job: &&v1::Job| job.kind() == JobKind::Backup && job.state() != JobState::Done;
+    let running = |job: &&v1::Job| {
+        matches!(job.kind(), JobKind::Backup | JobKind::Restore) && job.state() != JobState::Done
+    };
     match jobs.iter().find(running) {
         None => Ok(()),
         Some(job) => {
-            let message = format!("job {} (backup) reads scenario \"{scenario}\"", job.id);
+            let message = format!("job {} ({}) uses scenario \"{scenario}\"", job.id, job.kind().word());
             Err(EngineError::new(&codes::BUSY, message).advise(format!(
                 "Wait for it or cancel it (`restorectl job cancel {}`), then try again.",
                 job.id

@@ -1,8 +1,10 @@
 //! Backups and what they made.
 
 use super::{Shared, Stream, timeout};
+use crate::convert::path_from_wire;
 use crate::engine::{
-    BackupRequest, EngineError, EngineResult, FlushRequest, SessionsQuery, SnapshotId, Stage,
+    BackupRequest, EngineError, EngineResult, FilesQuery, FlushRequest, SessionName, SessionsQuery,
+    SnapshotId, Stage,
 };
 use crate::jobs::Submission;
 use crate::points::{PointSpec, TimeSpec};
@@ -35,6 +37,51 @@ fn given(text: String) -> Option<String> {
 #[tonic::async_trait]
 impl Sessions for SessionsService {
     type ListStream = Stream<v1::Session>;
+    type FilesStream = Stream<v1::SessionEntry>;
+
+    async fn show(&self, request: Request<v1::SessionRef>) -> Result<Response<v1::Session>, Status> {
+        let v1::SessionRef { id, repository } = request.into_inner();
+        let name = SessionName { id, repository: given(repository) };
+        let session = self.0.call(move |shared| shared.engine.restores()?.show_session(&name));
+        Ok(Response::new(session.await?.into()))
+    }
+
+    async fn files(
+        &self,
+        request: Request<v1::ListFilesRequest>,
+    ) -> Result<Response<Self::FilesStream>, Status> {
+        let v1::ListFilesRequest { id, repository, path, limit } = request.into_inner();
+        let path = (!path.is_empty()).then(|| path_from_wire(&path));
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(EngineError::new(&codes::BAD_PARAMETERS, "the path is not absolute").into());
+        }
+        let session = SessionName { id, repository: given(repository) };
+        let query = FilesQuery { session, path, limit: (limit > 0).then_some(limit) };
+        let stream = self.0.stream(move |shared, answers| {
+            shared.engine.restores()?.session_files(&query, answers, &mut |entry| answers.send(entry))
+        })?;
+        Ok(Response::new(stream))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifySessionRequest>) -> Result<Response<v1::Job>, Status> {
+        let mut request = request.into_inner();
+        let idempotency_key = std::mem::take(&mut request.idempotency_key);
+        let job = self.0.call(move |shared| {
+            let repository = given(std::mem::take(&mut request.repository));
+            let name = SessionName { id: std::mem::take(&mut request.id), repository };
+            // Here, not in the job: an id that was mistyped should not become a failed job.
+            let session = shared.engine.restores()?.show_session(&name)?;
+            (request.id, request.repository) = (session.id, session.repository);
+            shared.jobs.submit(Submission {
+                kind: JobKind::SessionVerify,
+                scenario: session.scenario,
+                exclusive: false,
+                request: request.encode_to_vec(),
+                idempotency_key,
+            })
+        });
+        Ok(Response::new(job.await?))
+    }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<v1::Job>, Status> {
         let mut request = request.into_inner();

@@ -1,6 +1,7 @@
 //! Errors of stores, repositories and sessions, as errors of the engine.
 
 use crate::engine::{EngineError, Interrupt};
+use restore::session::{SessionRestoreError, SessionRestoreErrorKind};
 use snapshot::repository::{RepositoryError, RepositoryErrorKind};
 use snapshot::session::SessionError;
 use snapshot::store::{StoreError, StoreErrorKind, StoreUrl};
@@ -78,5 +79,41 @@ pub fn upkeep_error(
             EngineError::new(&codes::EMPTY_POLICY, operation).caused_by(error)
         }
         _ => repository_error(operation, error),
+    }
+}
+
+/// What a restore says that may have been interrupted.
+#[must_use]
+pub fn restore_error(interrupt: Option<Interrupt>, error: SessionRestoreError) -> EngineError {
+    use SessionRestoreErrorKind as Kind;
+    let code = match error.kind() {
+        Kind::Cancelled => return EngineError::interrupted(interrupt.unwrap_or(Interrupt::Cancelled)),
+        Kind::NotFound => &codes::NO_SUCH_PATH,
+        Kind::Busy => &codes::TARGET_REFUSED,
+        Kind::State => &codes::WOULD_OVERWRITE,
+        Kind::Refused => &codes::BAD_PARAMETERS,
+        Kind::Full => &codes::DISK_FULL,
+        Kind::Io => &codes::IO,
+        Kind::Repository(kind) => match repository_code(kind) {
+            code if *code == codes::BACKUP_FAILED => &codes::RESTORE_FAILED,
+            code => code,
+        },
+        _ => &codes::RESTORE_FAILED,
+    };
+    let message = error.to_string();
+    match error {
+        SessionRestoreError::Repository { source, .. } => EngineError::new(code, message).caused_by(source),
+        SessionRestoreError::Target { source, .. } => EngineError::new(code, message).caused_by(source),
+        SessionRestoreError::Journal { source, .. } => {
+            let journal = EngineError::from(source);
+            EngineError::new(journal.code(), message).caused_by(journal)
+        }
+        SessionRestoreError::NotStopped { source } => {
+            EngineError::new(&codes::CANNOT_STOP, message).caused_by(source)
+        }
+        SessionRestoreError::Master { operation, source } => crate::host::master_error(operation, &source),
+        SessionRestoreError::NoSuchPath { .. } => EngineError::new(code, message)
+            .because("`restorectl session files ID` lists what a session holds."),
+        _ => EngineError::new(code, message),
     }
 }

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
 use crate::v1::repositories_client::RepositoriesClient;
+use crate::v1::restore_client::RestoreClient;
 use crate::v1::scenarios_client::ScenariosClient;
 use crate::v1::sessions_client::SessionsClient;
 use crate::v1::snapshots_client::SnapshotsClient;
@@ -55,6 +56,8 @@ pub struct Client {
     pub sessions: SessionsClient<Channel>,
     /// Points that are kept.
     pub snapshots: SnapshotsClient<Channel>,
+    /// Restoring.
+    pub restore: RestoreClient<Channel>,
 }
 
 impl Client {
@@ -90,6 +93,7 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            restore: RestoreClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }

@@ -65,7 +65,7 @@ impl Exit {
 pub struct Code {
     /// `RW` and four digits.
     pub id: &'static str,
-    /// Part of the product that raises it: `scenario`, `journal`, `rewind`, `job`, `api`, `daemon`, `client`.
+    /// Part of the product that raises it: `scenario`, `journal`, `rewind`, `restore`, `job`, `api`, `daemon`, `client`.
     pub module: &'static str,
     /// What happened, in a few words.
     pub title: &'static str,
@@ -393,6 +393,36 @@ catalogue! {
         "the repository has a version that is not known"
         reason "Its config names a format version this program does not read."
         action "Use a program that does, or another repository.";
+    /// Unknown session.
+    NO_SUCH_SESSION = "RW1070" "restore" NotFound NotFound
+        "no such session"
+        reason "No session of the repositories has this id, or it was forgotten."
+        action "`restorectl session list` shows those this daemon made; of others the repository must have been added.";
+    /// Short ids.
+    SESSION_AMBIGUOUS = "RW1071" "restore" Usage InvalidArgument
+        "the session's id is ambiguous"
+        reason "More than one session has an id that begins so."
+        action "Give more digits of the id.";
+    /// In the way.
+    WOULD_OVERWRITE = "RW1072" "restore" Refused FailedPrecondition
+        "the restore would overwrite what is there"
+        reason "Objects stand where the session would be written, and the rule is `fail`, or something that is no directory stands above them. Nothing was written."
+        action "Choose another directory, or say with `--if-exists` what shall become of what is there; `--dry-run` lists it.";
+    /// A tree of ours.
+    TARGET_REFUSED = "RW1073" "restore" Refused FailedPrecondition
+        "the directory cannot be restored into"
+        reason "It lies in or around a tree that Rewind keeps, a protected one or the daemon's own, or the same restore into it is running."
+        action "Choose another directory; `--onto replica` and `--onto master` restore into the scenario's own trees.";
+    /// The system or the target failed.
+    RESTORE_FAILED = "RW1074" "restore" Failed Internal
+        "the restore could not be made"
+        reason "Reading the session or writing the target failed; the message says where. What was written is whole and stays."
+        action "Remove the cause and start the same restore again: it goes on from what is there.";
+    /// Compared and different.
+    VERIFICATION_FAILED = "RW1075" "restore" Differs DataLoss
+        "the verification found damage"
+        reason "Something that was read is not what was stored or written; it is listed."
+        action "Check the disks; `restorectl session verify ID` looks at the session, `restic check --read-data` at its repository.";
     /// Place.
     REPOSITORY_OVERLAPS = "RW1080" "repository" Refused FailedPrecondition
         "the repository lies in a place that is used for something else"

@@ -112,9 +112,11 @@ words! {
     JobKind {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
         JournalRebuild = "journal-rebuild", Backup = "backup", RepositoryCheck = "repository-check",
-        RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget",
+        RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget", Restore = "restore",
+        SessionVerify = "session-verify",
     }
     PinnedBy { Hand = "hand", Backup = "backup" }
+    IfExists { Overwrite = "overwrite", Newer = "newer", Skip = "skip", Rename = "rename", Fail = "fail" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }
 }

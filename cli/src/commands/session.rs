@@ -1,6 +1,9 @@
 //! Verbs of sessions.
 
+pub mod files;
 pub mod list;
+pub mod show;
+pub mod verify;
 
 use crate::Outcome;
 use crate::context::Context;
@@ -11,6 +14,12 @@ use clap::Subcommand;
 pub enum Command {
     /// List sessions, newest first
     List(list::Args),
+    /// Show a session
+    Show(show::Args),
+    /// List what a session holds
+    Files(files::Args),
+    /// Read all that a session needs and compare it
+    Verify(verify::Args),
 }
 
 /// Runs a verb.
@@ -20,5 +29,8 @@ pub enum Command {
 pub async fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::List(args) => list::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
+        Command::Files(args) => files::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
     }
 }

@@ -10,9 +10,9 @@ use api::engine::{
     Damage, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed,
     ForgetReport, ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Onto,
     Point, PointKind, PointsQuery, Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository,
-    RepositoryStats, ResolvedPoint, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions,
-    RunReport, Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest, State,
-    Status, UnlockReport, VerifyReport,
+    RepositoryStats, ResolvedPoint, Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest,
+    RunOptions, RunReport, Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest,
+    State, Status, UnlockReport, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
@@ -286,6 +286,10 @@ impl Engine for TestEngine {
 
     fn mount(&self, scenario: &str, _: &MountWhat, _: &Path) -> EngineResult<MountReport> {
         Err(self.replicating(scenario).err().unwrap_or_else(|| SnapshotId::missing("0-0")))
+    }
+
+    fn restores(&self) -> EngineResult<&dyn Restores> {
+        Err(EngineError::new(&codes::NOT_SUPPORTED_THERE, "restoring is tried with a real engine"))
     }
 
     fn set_bookmark(&self, scenario: &str, request: &BookmarkRequest) -> EngineResult<Bookmark> {

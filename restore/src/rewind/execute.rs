@@ -113,8 +113,15 @@ const BATCH_CAPTURES: usize = 512;
 /// The name of the bookmark set before a rewind: date and time (UTC), without a colon.
 #[must_use]
 pub fn before_name(now: Timestamp) -> String {
+    name_before(BEFORE_REWIND, now)
+}
+
+/// How the bookmark before a rewind begins.
+pub(super) const BEFORE_REWIND: &str = "before-rewind";
+
+fn name_before(what: &str, now: Timestamp) -> String {
     let time = jiff::Timestamp::from_nanosecond(now.0.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("before-rewind-{}", time.strftime("%Y-%m-%dT%H-%M-%SZ"))
+    format!("{what}-{}", time.strftime("%Y-%m-%dT%H-%M-%SZ"))
 }
 
 /// Makes the replica tree equal to a point. The replica is detached afterwards, and stays so if a rewind that has
@@ -160,7 +167,7 @@ fn rewind_detached<R: ReplicaControl>(
     }
     let before = match &options.before {
         Some(name) => name.clone(),
-        None => set_before(replica, head, options.now)?,
+        None => set_before(replica, head, BEFORE_REWIND, options.now)?,
     };
     *begun = true;
     let done = carry_out(&plan, replica, monitor)?;
@@ -176,13 +183,14 @@ fn rewind_detached<R: ReplicaControl>(
 }
 
 /// Sets the bookmark, under another name if two rewinds begin within a second.
-pub(super) fn set_before<R: ReplicaControl>(
+pub(crate) fn set_before<R: ReplicaControl>(
     replica: &R,
     head: Lsn,
+    what: &str,
     now: Timestamp,
 ) -> Result<String, RestoreError> {
     const ATTEMPTS: u32 = 1000;
-    let base = before_name(now);
+    let base = name_before(what, now);
     let mut name = base.clone();
     let mut attempt = 1;
     loop {

@@ -8,7 +8,7 @@
 //!
 //! Nothing is remembered about how far a rewind has come: after an interruption it is begun again from a fresh flush.
 
-use super::execute::{ReplicaControl, RewindOptions, set_before};
+use super::execute::{BEFORE_REWIND, ReplicaControl, RewindOptions, set_before};
 use super::names::Note;
 use super::plan::RewindPlan;
 use super::steps::MasterBatch;
@@ -64,7 +64,7 @@ pub fn rewind_master<R: ReplicaControl>(
     let mut head = flush(replica, master)?;
     let before = match &options.before {
         Some(name) => name.clone(),
-        None => set_before(replica, head, options.now)?,
+        None => set_before(replica, head, BEFORE_REWIND, options.now)?,
     };
     let mut report = MasterReport {
         to: then.lsn(),

@@ -25,7 +25,7 @@ const ABSENT: [(&str, &[&str]); 5] = [
     ("journal", &["tokio", "tonic", "hyper", "prost", "clap", "anyhow", "sled"]),
     ("wire", &["clap", "sled", "object_store"]),
     ("replication", &["clap", "sled", "object_store"]),
-    ("restore", &["tokio", "tonic", "clap", "sled"]),
+    ("restore", &["tonic", "clap", "sled"]),
 ];
 
 /// Foreign crates that only these of ours may name.

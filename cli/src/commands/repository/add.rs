@@ -28,7 +28,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Outcome {
     let password = match &args.password_file {
         Some(file) => read_password(file)?,
-        None => ask().await?,
+        None => ask(true).await?,
     };
     let request = v1::AddRepositoryRequest { name: args.name, url: args.url, password };
     let mut client = context.client().await?;
@@ -45,7 +45,10 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
 }
 
 /// The first line of a file, as restic reads it.
-fn read_password(path: &Path) -> Result<String, Failure> {
+///
+/// # Errors
+/// `IO`, `USAGE` for an empty one.
+pub fn read_password(path: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(&codes::IO, format!("read the password file {}: {error}", path.display()))
     };
@@ -59,17 +62,18 @@ fn read_password(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Asks twice: a password that was mistyped when the repository was made is lost.
-async fn ask() -> Result<String, Failure> {
+/// Asks on a terminal; twice where it may be that of a new repository, since one that is mistyped then is lost.
+///
+/// # Errors
+/// `USAGE` where there is no terminal, `NOT_CONFIRMED`.
+pub async fn ask(new: bool) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         let message = "there is no terminal to ask for the password; give --password-file";
         return Err(Failure::new(&codes::USAGE, message));
     }
-    let asked = tokio::task::spawn_blocking(|| {
-        dialoguer::Password::new()
-            .with_prompt("Password of the repository")
-            .with_confirmation("Again", "They differ")
-            .interact()
+    let asked = tokio::task::spawn_blocking(move || {
+        let asked = dialoguer::Password::new().with_prompt("Password of the repository");
+        if new { asked.with_confirmation("Again", "They differ").interact() } else { asked.interact() }
     });
     match asked.await {
         Ok(Ok(password)) => Ok(password),

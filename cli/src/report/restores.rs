@@ -1,0 +1,66 @@
+//! What a restore came to, for people.
+
+use super::{LISTED_MAX, elapsed};
+use crate::output::{Output, count, path_text};
+use wire::units::format_size;
+use wire::v1;
+
+/// What a restore did, and how to go back.
+pub fn restore(out: &Output, name: &str, report: &v1::RestoreReport) {
+    let (files, directories) = (count(report.files, "file"), count(report.directories, "directory"));
+    out.data(&format!(
+        "restored {files} in {directories}, {} ({} written) in {}",
+        format_size(report.bytes),
+        format_size(report.bytes_written),
+        elapsed(report.elapsed.as_ref())
+    ));
+    let more = [
+        (report.resumed, "object", "there from an earlier run"),
+        (report.skipped, "object", "left as they were"),
+        (report.renamed, "object", "restored under another name"),
+        (report.removed, "name", "removed"),
+        (report.verified_files, "file", "read again and compared"),
+    ];
+    for (number, what, happened) in more {
+        if number > 0 {
+            out.data(&format!("  {} {happened}", count(number, what)));
+        }
+    }
+    if !report.before.is_empty() {
+        let onto = if report.onto_master { " --onto master" } else { "" };
+        out.talk(&format!("to go back:  restorectl rewind {name} --to bookmark:{}{onto}", report.before));
+    }
+    if report.detached {
+        out.talk(&format!(
+            "the scenario is detached; to follow the master again:  restorectl scenario resume {name}"
+        ));
+    }
+    listed(out, report.failed, &report.failures, "not restored");
+    listed(out, report.warned, &report.warnings, "not kept");
+}
+
+/// What a verification found.
+pub fn verified(out: &Output, report: &v1::SessionVerifyReport) {
+    let (files, blobs) = (count(report.files, "object"), count(report.blobs, "blob"));
+    let verdict =
+        if report.damaged == 0 { "no damage".to_owned() } else { format!("{} damaged", report.damaged) };
+    let (bytes, elapsed) = (format_size(report.bytes), elapsed(report.elapsed.as_ref()));
+    let short = report.session.get(..8).unwrap_or(&report.session);
+    out.data(&format!("session {short}: {files}, {bytes}, {blobs} read in {elapsed}: {verdict}"));
+    listed(out, report.damaged, &report.failures, "damaged");
+}
+
+/// What was left out is never left unsaid, not even with `-q`.
+fn listed(out: &Output, total: u64, list: &[v1::RestoreListed], what: &str) {
+    if total == 0 || out.json {
+        return;
+    }
+    out.warn(&format!("{} {what}:", count(total, "object")));
+    for listed in list.iter().take(LISTED_MAX) {
+        eprintln!("  {} ({}): {}", path_text(&listed.path), listed.what, listed.reason);
+    }
+    let more = total.saturating_sub(LISTED_MAX.min(list.len()) as u64);
+    if more > 0 {
+        eprintln!("  and {more} more");
+    }
+}

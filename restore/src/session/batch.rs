@@ -1,0 +1,425 @@
+//! A batch of files: from blobs to names.
+//!
+//! In this order, each step for all files before the next: temporary files are made; every pack is read once and its
+//! blobs are written to all places that want them; metadata; one `syncfs`; the renames; hard links; reading again.
+//! A file that fails at any step is left out of those that follow, and its temporary file is removed.
+//!
+//! What concerns all files (no room, an unreachable store, a failed sync) ends the restore: other files would fare no
+//! better, and a list of all of them would hide the reason.
+
+use super::error::{SessionRestoreError, at, is_fatal, is_store_down, repository};
+use super::fill::{FileJob, Place};
+use super::meta::{self, Refused};
+use super::plan::Plan;
+use super::receipt::{Listed, Receipt, chain};
+use super::target::{Dir, Target, remove, rename, unlink};
+use super::walk::{Result, Standing};
+use super::{Monitor, Progress};
+use parking_lot::Mutex;
+use snapshot::repository::read::{self, PackRead};
+use snapshot::repository::{BlobKind, Id, Location, RepositoryError};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// What all threads of a restore share.
+pub(super) struct Shared<'p> {
+    pub plan: &'p Plan<'p>,
+    pub target: &'p Target,
+    pub monitor: &'p dyn Monitor,
+    pub receipt: Mutex<Receipt>,
+    fatal: Mutex<Option<SessionRestoreError>>,
+    stop: AtomicBool,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl<'p> Shared<'p> {
+    pub fn new(plan: &'p Plan<'p>, target: &'p Target, monitor: &'p dyn Monitor) -> Self {
+        let verified = plan.options.verify.then_some(true);
+        let receipt = Mutex::new(Receipt { verified, ..Receipt::default() });
+        let (stop, files, bytes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        Self { plan, target, monitor, receipt, fatal: Mutex::new(None), stop, files, bytes }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.monitor.cancelled()
+    }
+
+    /// The first failure that ends the restore.
+    fn end(&self, error: SessionRestoreError) {
+        self.fatal.lock().get_or_insert(error);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Fails if the restore is to end.
+    pub fn check(&self) -> Result<()> {
+        match self.fatal.lock().take() {
+            Some(error) => Err(error),
+            None if self.is_over() => Err(SessionRestoreError::Cancelled),
+            None => Ok(()),
+        }
+    }
+
+    pub fn done(&self, files: u64, bytes: u64) {
+        let totals = &self.plan.totals;
+        let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (files_total, bytes_total) = (totals.objects(), totals.bytes);
+        self.monitor.progress(Progress { files, files_total, bytes, bytes_total });
+    }
+
+    /// Lists what could not be kept.
+    pub fn warn(&self, path: impl Fn() -> Vec<u8>, refused: Vec<Refused>) {
+        for (what, error) in refused {
+            let (reason, errno) = (error.to_string(), error.raw_os_error());
+            self.receipt.lock().warn(Listed { path: path(), what, reason, errno });
+        }
+    }
+
+    /// Lists an object that the target refused; an error if it would refuse all others, too.
+    pub fn refused(&self, path: Vec<u8>, what: &'static str, error: io::Error) -> Result<()> {
+        if is_fatal(&error) {
+            return Err(at("write", &path)(error));
+        }
+        let (reason, errno) = (error.to_string(), error.raw_os_error());
+        self.receipt.lock().fail(Listed { path, what, reason, errno });
+        Ok(())
+    }
+
+    /// As [`Shared::refused`], for a file on any thread.
+    fn file_refused(&self, job: &FileJob, what: &'static str, error: io::Error) {
+        if job.set_failed()
+            && let Err(error) = self.refused(job.path(), what, error)
+        {
+            self.end(error);
+        }
+    }
+}
+
+/// What defines an object that is no file.
+#[derive(Clone, Debug)]
+pub(super) struct Special {
+    pub link_target: Vec<u8>,
+    pub device: u64,
+}
+
+/// Where a blob goes.
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    blob: Id,
+    file: u32,
+    offset: u64,
+}
+
+/// A further name of a file.
+pub(super) struct LinkJob {
+    /// The first name.
+    pub from: (Arc<Dir>, Vec<u8>),
+    /// Made as an object of its own where links are not possible.
+    pub job: FileJob,
+    /// What it is if it is no regular file.
+    pub other: Option<Special>,
+}
+
+/// Files under way.
+pub(super) struct Batch<'p> {
+    shared: &'p Shared<'p>,
+    files: Vec<Arc<FileJob>>,
+    references: Vec<Reference>,
+    bytes: u64,
+    links: Vec<LinkJob>,
+}
+
+impl<'p> Batch<'p> {
+    pub fn new(shared: &'p Shared<'p>) -> Self {
+        Self { shared, files: Vec::new(), references: Vec::new(), bytes: 0, links: Vec::new() }
+    }
+
+    /// Whether it is time to write it.
+    pub fn is_full(&self) -> bool {
+        let limits = &self.shared.plan.options.batch;
+        self.references.len() >= limits.blobs
+            || self.files.len() + self.links.len() >= limits.files
+            || self.bytes >= limits.bytes
+    }
+
+    /// Adds a file. One that has more blobs than a batch is written as far as they go.
+    pub fn add(&mut self, job: FileJob) -> Result<()> {
+        let job = Arc::new(job);
+        self.files.push(job.clone());
+        self.bytes = self.bytes.saturating_add(job.size);
+        if job.place == Place::Whole {
+            return Ok(());
+        }
+        let index = self.shared.plan.repository.index().map_err(repository("look for blobs"))?;
+        let (mut offset, limit) = (0, self.shared.plan.options.batch.blobs.max(1));
+        let last = job.content.len().saturating_sub(1);
+        for (number, blob) in job.content.iter().enumerate() {
+            let Some(place) = index.lookup(BlobKind::Data, blob) else { continue };
+            let file = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
+            self.references.push(Reference { blob: *blob, file, offset });
+            offset += place.plain_bytes();
+            if self.references.len() >= limit && number < last {
+                self.write(true)?;
+                if job.has_failed() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn add_link(&mut self, link: LinkJob) {
+        self.links.push(link);
+    }
+
+    /// Writes the batch. With `partial` the last file has more blobs to come and stays. Links that could not be made.
+    pub fn write(&mut self, partial: bool) -> Result<Vec<LinkJob>> {
+        let shared = self.shared;
+        let open = if partial { self.files.last().cloned() } else { None };
+        self.fill()?;
+        let files = std::mem::take(&mut self.files);
+        let whole = files.get(..files.len() - usize::from(partial)).unwrap_or_default();
+        let outcome = finish(shared, whole);
+        if outcome.is_err() {
+            // What has not got its name yet is removed by whoever gives up.
+            self.files = files;
+            return outcome.map(|()| Vec::new());
+        }
+        self.files.extend(open);
+        self.references.clear();
+        self.bytes = 0;
+        if partial {
+            return Ok(Vec::new());
+        }
+        let mut left = Vec::new();
+        for link in std::mem::take(&mut self.links) {
+            left.extend(make_link(shared, link)?);
+        }
+        Ok(left)
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        let (shared, options) = (self.shared, self.shared.plan.options);
+        parallel(shared, &self.files, |job| {
+            if job.place == Place::Whole {
+                return;
+            }
+            if let Err(error) = job.make(shared.target, options.sparse) {
+                shared.file_refused(job, "create", error);
+            }
+        })?;
+        self.references.sort_unstable_by_key(|reference| reference.blob);
+        let mut wanted: Vec<Id> = self.references.iter().map(|reference| reference.blob).collect();
+        wanted.dedup();
+        let wanted = wanted.into_iter().map(|blob| (BlobKind::Data, blob));
+        let reads = read::plan(shared.plan.repository, wanted).map_err(repository("look for blobs"))?;
+        parallel(shared, &reads, |read| self.fetch(read))
+    }
+
+    fn fetch(&self, read: &PackRead) {
+        let shared = self.shared;
+        shared.plan.repository.read_pack(read, &mut |place, bytes| {
+            let from = self.references.partition_point(|reference| reference.blob < place.id);
+            let all = self.references.get(from..).unwrap_or_default();
+            let here = all.iter().take_while(|reference| reference.blob == place.id);
+            let jobs = here.filter_map(|reference| {
+                let job = self.files.get(reference.file as usize)?;
+                Some((job, reference.offset)).filter(|(job, _)| !job.has_failed())
+            });
+            match bytes {
+                Ok(bytes) => {
+                    for (job, offset) in jobs {
+                        if let Err(error) =
+                            job.write(shared.target, shared.plan.options.sparse, bytes, offset)
+                        {
+                            shared.file_refused(job, "content", error);
+                        }
+                        shared.done(0, bytes.len() as u64);
+                    }
+                }
+                Err(error) => lost(shared, place, error, jobs.map(|(job, _)| job)),
+            }
+            !shared.is_over()
+        });
+    }
+
+    /// Removes the temporary files of what has not got its name.
+    pub fn abandon(&self) {
+        for job in self.files.iter().filter(|job| job.is_made()) {
+            discard(self.shared, job);
+        }
+    }
+}
+
+/// A blob cannot be had: its files fail, or the restore ends if no blob can.
+fn lost<'j>(
+    shared: &Shared<'_>,
+    place: &Location,
+    error: RepositoryError,
+    jobs: impl Iterator<Item = &'j Arc<FileJob>>,
+) {
+    if is_store_down(&error) {
+        return shared.end(repository("read the session's content")(error));
+    }
+    let pack = snapshot::repository::ObjectKind::Pack.name(&place.pack);
+    let reason = format!("data blob {} in {pack} at offset {}: {}", place.id, place.offset, chain(&error));
+    for job in jobs {
+        if job.set_failed() {
+            let (path, reason) = (job.path(), reason.clone());
+            shared.receipt.lock().fail(Listed { path, what: "content", reason, errno: None });
+        }
+    }
+}
+
+/// From written bytes to names.
+fn finish(shared: &Shared<'_>, files: &[Arc<FileJob>]) -> Result<()> {
+    let target = shared.target;
+    parallel(shared, files, |job| {
+        if job.has_failed() {
+            discard(shared, job);
+        } else if job.place != Place::Whole {
+            match job.open(target) {
+                Ok(file) => {
+                    let mut refused = Vec::new();
+                    meta::set(file.as_fd(), &job.meta, shared.plan.options.owner, &mut refused);
+                    shared.warn(|| job.path(), refused);
+                }
+                Err(error) => shared.file_refused(job, "metadata", error),
+            }
+        }
+    })?;
+    target.sync().map_err(at("sync", b""))?;
+    parallel(shared, files, |job| {
+        if job.has_failed() {
+            return discard(shared, job);
+        }
+        if job.place != Place::Whole
+            && let Err(error) = put(target, (&job.dir, &job.temporary, &job.name), job.place)
+        {
+            shared.file_refused(job, "rename", error);
+            return discard(shared, job);
+        }
+        let mut receipt = shared.receipt.lock();
+        receipt.files += 1;
+        receipt.bytes += job.size;
+        receipt.bytes_written += job.written.load(Ordering::Relaxed);
+        drop(receipt);
+        shared.done(1, 0);
+    })?;
+    if shared.plan.options.verify {
+        parallel(shared, files, |job| verify(shared, job))?;
+    }
+    Ok(())
+}
+
+fn verify(shared: &Shared<'_>, job: &FileJob) {
+    if job.has_failed() {
+        return;
+    }
+    let index = match shared.plan.repository.index() {
+        Ok(index) => index,
+        Err(error) => return shared.end(repository("look for blobs")(error)),
+    };
+    let reason = match job.differs(shared.target, index, &|| shared.is_over()) {
+        Ok(None) => {
+            shared.receipt.lock().verified_files += 1;
+            return;
+        }
+        Ok(Some(offset)) => format!("from offset {offset} on it is not what was written"),
+        Err(error) => format!("it cannot be read again: {error}"),
+    };
+    let mut receipt = shared.receipt.lock();
+    receipt.verified = Some(false);
+    receipt.fail(Listed { path: job.path(), what: "verify", reason, errno: None });
+}
+
+fn discard(shared: &Shared<'_>, job: &FileJob) {
+    if job.is_made()
+        && let Ok(dir) = shared.target.fd(&job.dir)
+    {
+        // One that stays is removed by the next run, or has got its name already.
+        let _ = unlink(dir.as_fd(), &job.temporary);
+    }
+}
+
+/// Gives an object its name.
+pub(super) fn put(
+    target: &Target,
+    (dir, temporary, name): (&Arc<Dir>, &[u8], &[u8]),
+    place: Place,
+) -> io::Result<()> {
+    let dir = target.fd(dir)?;
+    if place == Place::ReplaceDirectory {
+        match remove(dir.as_fd(), name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    rename(dir.as_fd(), temporary, name, place == Place::Replace)
+}
+
+/// One more name. Comes back if the file system has no such links.
+fn make_link(shared: &Shared<'_>, link: LinkJob) -> Result<Option<LinkJob>> {
+    let (target, job) = (shared.target, &link.job);
+    let made = || -> io::Result<()> {
+        let first = target.stat(&link.from.0, &link.from.1)?.ok_or(io::ErrorKind::NotFound)?;
+        if target.stat(&job.dir, &job.name)?.is_some_and(|found| found.identity == first.identity) {
+            return Ok(());
+        }
+        let (from, to) = (target.fd(&link.from.0)?, target.fd(&job.dir)?);
+        rustix::fs::linkat(
+            &from,
+            link.from.1.as_slice(),
+            &to,
+            job.temporary.as_slice(),
+            rustix::fs::AtFlags::empty(),
+        )?;
+        // What an earlier run left there is replaced as well.
+        let place = if job.place == Place::Whole { Place::Replace } else { job.place };
+        let put = put(target, (&job.dir, &job.temporary, &job.name), place);
+        // Names of one inode are not renamed over each other.
+        let _ = unlink(to.as_fd(), &job.temporary);
+        put
+    };
+    const NOT_POSSIBLE: [i32; 4] = [1, 18, 31, 95];
+    match made() {
+        Ok(()) => {
+            shared.receipt.lock().links += 1;
+            shared.done(1, 0);
+        }
+        // EPERM, EXDEV, EMLINK, EOPNOTSUPP
+        Err(error) if error.raw_os_error().is_some_and(|errno| NOT_POSSIBLE.contains(&errno)) => {
+            shared.warn(|| job.path(), vec![("hard link", error)]);
+            return Ok(Some(link));
+        }
+        Err(error) => shared.refused(job.path(), "hard link", error)?,
+    }
+    Ok(None)
+}
+
+/// Does something with all items, on the threads of the options, until the restore is over.
+fn parallel<T: Sync>(shared: &Shared<'_>, items: &[T], each: impl Fn(&T) + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if shared.is_over() {
+                return;
+            }
+            each(item);
+        }
+    };
+    let threads = shared.plan.options.threads.clamp(1, 64).min(items.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no thread can be had, this one does it all.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    shared.check()
+}

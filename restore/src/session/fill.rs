@@ -1,0 +1,187 @@
+//! Files under their temporary names: making them, writing pieces, reading them again.
+//!
+//! A file is opened anew for every step, so that a batch of thousands takes no descriptors, and is only used if it is
+//! the inode that was made: a name can be exchanged by whoever owns the directory.
+
+use super::Sparse;
+use super::meta::Meta;
+use super::target::{Dir, Target, create_file, open_at, stat_fd};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
+use rustix::io::Errno;
+use snapshot::repository::{BlobKind, Id, Index};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const PAGE_BYTES: usize = 4096;
+/// Shorter runs of zeros are written: holes have a price when the file is read.
+const HOLE_BYTES_MIN: usize = 16 << 10;
+static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
+/// What becomes of what stands at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing stands there; if something does by then, it stays.
+    Free,
+    /// It is replaced.
+    Replace,
+    /// It is a directory and goes with all in it.
+    ReplaceDirectory,
+    /// The object is there already.
+    Whole,
+}
+
+/// A file to be restored.
+#[derive(Debug)]
+pub(super) struct FileJob {
+    pub dir: Arc<Dir>,
+    pub name: Vec<u8>,
+    pub temporary: Vec<u8>,
+    pub meta: Meta,
+    pub size: u64,
+    pub content: Vec<Id>,
+    pub place: Place,
+    /// Bytes written to it.
+    pub written: AtomicU64,
+    failed: AtomicBool,
+    made: OnceLock<(u64, u64)>,
+}
+
+impl FileJob {
+    pub fn new(
+        (dir, name): (Arc<Dir>, Vec<u8>),
+        temporary: Vec<u8>,
+        (meta, size, content): (Meta, u64, Vec<Id>),
+        place: Place,
+    ) -> Self {
+        let (written, failed, made) = (AtomicU64::new(0), AtomicBool::new(false), OnceLock::new());
+        Self { dir, name, temporary, meta, size, content, place, written, failed, made }
+    }
+
+    pub fn path(&self) -> Vec<u8> {
+        self.dir.path(&self.name)
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether this is the first failure.
+    pub fn set_failed(&self) -> bool {
+        !self.failed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether there is a temporary file.
+    pub fn is_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+
+    /// Makes the temporary file, unless there is one, of the size it will have.
+    pub fn make(&self, target: &Target, sparse: Sparse) -> io::Result<()> {
+        if self.is_made() {
+            return Ok(());
+        }
+        let fd = create_file(target.fd(&self.dir)?.as_fd(), &self.temporary)?;
+        let _ = self.made.set(stat_fd(fd.as_fd())?.identity);
+        if self.size == 0 {
+            return Ok(());
+        }
+        if sparse == Sparse::Off {
+            match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, self.size) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(rustix::fs::ftruncate(&fd, self.size)?)
+    }
+
+    /// The temporary file, for writing.
+    pub fn open(&self, target: &Target) -> io::Result<File> {
+        let dir = target.fd(&self.dir)?;
+        let fd = open_at(dir.as_fd(), &self.temporary, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        if Some(&stat_fd(fd.as_fd())?.identity) != self.made.get() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken the temporary name"));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Writes one blob where it belongs.
+    pub fn write(&self, target: &Target, sparse: Sparse, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let file = self.open(target)?;
+        let written = match sparse {
+            Sparse::Off => {
+                file.write_all_at(bytes, offset)?;
+                bytes.len() as u64
+            }
+            Sparse::Auto => write_data(&file, bytes, offset)?,
+        };
+        self.written.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads the file under its own name and compares it with its blobs. The offset of the first blob that differs.
+    pub fn differs(
+        &self,
+        target: &Target,
+        index: &Index,
+        over: &dyn Fn() -> bool,
+    ) -> io::Result<Option<u64>> {
+        let dir = target.fd(&self.dir)?;
+        let fd = open_at(dir.as_fd(), &self.name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        // What was synced comes from the disk now, not from memory.
+        rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed)?;
+        let file = File::from(fd);
+        let (mut buffer, mut at) = (Vec::new(), 0_u64);
+        for id in &self.content {
+            let length = index.lookup(BlobKind::Data, id).map_or(0, |place| place.plain_bytes());
+            buffer.resize(usize::try_from(length.min(BlobKind::Data.bytes_max())).unwrap_or(0), 0);
+            match file.read_exact_at(&mut buffer, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(at)),
+                result => result?,
+            }
+            if Id::of(&buffer) != *id {
+                return Ok(Some(at));
+            }
+            at += length;
+            if over() {
+                return Ok(None);
+            }
+        }
+        Ok((file.metadata()?.len() != at).then_some(at))
+    }
+}
+
+/// Writes what is no long run of zeros; the file is a hole already. The bytes written.
+fn write_data(file: &File, bytes: &[u8], offset: u64) -> io::Result<u64> {
+    let (mut from, mut at, mut zeros_from, mut written) = (0, 0, None, 0);
+    let write = |from: usize, to: usize| -> io::Result<u64> {
+        let piece = bytes.get(from..to).unwrap_or_default();
+        file.write_all_at(piece, offset + from as u64)?;
+        Ok(piece.len() as u64)
+    };
+    while at < bytes.len() {
+        let in_page = ((offset + at as u64) % PAGE_BYTES as u64) as usize;
+        let end = bytes.len().min(at + PAGE_BYTES - in_page);
+        let page = bytes.get(at..end).unwrap_or_default();
+        let zero = ZEROS.get(..page.len()) == Some(page);
+        match (zero, zeros_from) {
+            (true, None) => zeros_from = Some(at),
+            (false, Some(start)) => {
+                if at - start >= HOLE_BYTES_MIN {
+                    written += write(from, start)?;
+                    from = at;
+                }
+                zeros_from = None;
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    let to = zeros_from.filter(|start| bytes.len() - start >= HOLE_BYTES_MIN).unwrap_or(bytes.len());
+    Ok(written + write(from, to)?)
+}
