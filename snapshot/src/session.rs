@@ -64,6 +64,8 @@ pub trait Monitor: Sync {
     fn progress(&self, objects: u64, bytes: u64);
     /// Whether to stop. Nothing of the session is left then but data that the next prune removes.
     fn cancelled(&self) -> bool;
+    /// Everything is looked at from now on; what came before does not count.
+    fn begins_whole(&self) {}
     /// An object of the session and its absolute path; in no order, from several threads, and only of those that were
     /// looked at.
     fn object(&self, _path: &[u8], _node: &Node) {}
@@ -232,7 +234,10 @@ where
     let mut incremental = edited.is_some();
     let mut root = match edited {
         Some(root) => root,
-        None => scan::build(&work)?,
+        None => {
+            monitor.begins_whole();
+            scan::build(&work)?
+        }
     };
     for _ in 0..ATTEMPTS_MAX {
         let tree = finish::above(&work, root)?;
@@ -250,6 +255,7 @@ where
                 unusable = first.filter(|_| incremental).or(unusable);
                 incremental = false;
                 work.begin_anew();
+                monitor.begins_whole();
                 root = scan::build(&work)?;
             }
         }

@@ -59,6 +59,38 @@ enum Test {
     Regex(regex::bytes::Regex),
 }
 
+/// A pattern that paths from elsewhere can be held against, one at a time: those of a repository or a journal.
+pub struct Matching {
+    pattern: Pattern,
+    compiled: Compiled,
+}
+
+impl Matching {
+    /// Makes a pattern ready.
+    ///
+    /// # Errors
+    /// `Input`, `Limit`: as a query with it.
+    pub fn new(pattern: &Pattern) -> Result<Self, CatalogError> {
+        Ok(Matching { compiled: Compiled::new(pattern)?, pattern: pattern.clone() })
+    }
+
+    /// Whether a query would find the path in an entity with this root.
+    #[must_use]
+    pub fn is_match(&self, root: &[u8], path: &[u8]) -> bool {
+        match &self.pattern {
+            Pattern::All => true,
+            Pattern::Exact(wanted) => wanted == path,
+            Pattern::Prefix(prefix) => path.starts_with(prefix),
+            Pattern::Substring(_) => {
+                self.compiled.literal.as_ref().is_none_or(|literal| literal.find(path).is_some())
+            }
+            Pattern::Glob(_) | Pattern::Regex(_) => {
+                Matcher { compiled: &self.compiled, root, spans: Vec::new() }.is_match(path)
+            }
+        }
+    }
+}
+
 /// A pattern, made ready once for all entities.
 pub(super) struct Compiled {
     /// The interval the pattern's beginning leaves, for a whole path.
