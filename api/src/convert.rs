@@ -1,6 +1,7 @@
 //! Between the engine's types and the messages of the API.
 
 mod backups;
+mod catalog;
 
 use crate::definition::{AutoResync, CaptureMode, Definition, Hooks, Root, ScenarioType, Setting};
 use crate::engine::{

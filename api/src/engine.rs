@@ -6,11 +6,16 @@
 //! unless its documentation says otherwise.
 
 mod backups;
+mod catalog;
 mod error;
 mod rewinds;
 mod types;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
+pub use catalog::{
+    CatalogEnd, CatalogEntry, CatalogQuery, CatalogRebuilt, CatalogTree, FileVersion, Finder, NotCatalogued,
+    Part, Source, VersionChange,
+};
 pub use error::EngineError;
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use types::{
@@ -133,6 +138,11 @@ pub trait Engine: Send + Sync + 'static {
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport>;
     /// Sessions this daemon made, newest first.
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>>;
+
+    /// Finds files in sessions and points (`NOT_AVAILABLE` where there is no catalog).
+    fn finder(&self) -> EngineResult<&dyn Finder> {
+        Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon has no catalog: it is no replica"))
+    }
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

@@ -11,6 +11,7 @@ mod calls;
 mod consistent;
 mod control;
 mod error;
+mod finding;
 mod link;
 pub(crate) mod local;
 mod onto_master;
@@ -25,13 +26,15 @@ mod told;
 pub(crate) use consistent::thaw_left_over;
 pub(crate) use running::random_cookie;
 
+use crate::catalog::Keeper;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, DeleteReport, DiffSums, Each, Engine,
-    EngineError, EngineResult, Finding, FlushRequest, Flushed, JournalStats, Level, NewRepository, Point,
-    PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan, RewindReport,
-    RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status, VerifyReport,
+    EngineError, EngineResult, Finder, Finding, FlushRequest, Flushed, JournalStats, Level, NewRepository,
+    Point, PointsQuery, Progress, RebuildReport, Repository, ResolvedPoint, ResumeReport, RewindPlan,
+    RewindReport, RewindRequest, RunOptions, RunReport, Scenario, Session, SessionsQuery, State, Status,
+    VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -50,6 +53,7 @@ use wire::codes;
 pub struct Host {
     context: EngineContext,
     layout: Layout,
+    catalog: Arc<Keeper>,
     scenes: Mutex<BTreeMap<u64, Arc<Scene>>>,
     followed: calls::Followed,
     /// Turns true when masters are to go.
@@ -62,7 +66,9 @@ impl Host {
     pub fn new(context: EngineContext) -> Arc<Self> {
         let layout = Layout::new(context.options.data.clone());
         let closing = watch::channel(false).0;
-        Arc::new(Host { context, layout, scenes: Mutex::default(), followed: Default::default(), closing })
+        let catalog = Keeper::new(layout.catalog(), Arc::clone(&context.vault), context.activity.clone());
+        let (scenes, followed) = (Mutex::default(), Default::default());
+        Arc::new(Host { context, layout, catalog, scenes, followed, closing })
     }
 
     /// The service that masters of other machines dial.
@@ -261,14 +267,19 @@ impl Engine for Host {
     }
 
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport> {
-        self.scene(&request.scenario)?.backup(request, progress)
+        self.scene(&request.scenario)?.backup(request, &self.catalog, progress)
     }
 
     fn list_sessions(&self, query: &SessionsQuery) -> EngineResult<Vec<Session>> {
         Ok(self.context.vault.sessions(query))
     }
 
+    fn finder(&self) -> EngineResult<&dyn Finder> {
+        Ok(self)
+    }
+
     fn start(&self) -> EngineResult<()> {
+        self.catalog.start();
         for entry in self.context.registry.list() {
             if entry.wanted == Wanted::Stopped {
                 continue;
@@ -287,6 +298,7 @@ impl Engine for Host {
     fn shutdown(&self, limit: Duration) {
         // Masters keep what they have until the next start.
         self.closing.send_replace(true);
+        self.catalog.stop(limit / 4);
         let scenes: Vec<_> = self.scenes.lock().values().cloned().collect();
         std::thread::scope(|threads| {
             for scene in &scenes {

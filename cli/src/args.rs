@@ -1,8 +1,8 @@
 //! What may be typed. Help, man page and completions are made from this.
 
 use crate::commands::{
-    backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rewind,
-    scenario, session, tour,
+    backup, bookmark, catalog, completions, diff, explain, flush, job, journal, log, man, points, repository,
+    rewind, scenario, session, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -124,6 +124,9 @@ pub enum Command {
     /// What backups made
     #[command(subcommand)]
     Session(session::Command),
+    /// Find files and their versions
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     /// Long operations
     #[command(subcommand)]
     Job(job::Command),

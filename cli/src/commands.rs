@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod bookmark;
+pub mod catalog;
 pub mod completions;
 pub mod diff;
 pub mod explain;
@@ -41,6 +42,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Repository(command) => repository::run(command, context).await,
         Command::Backup(args) => backup::run(args, context).await,
         Command::Session(command) => session::run(command, context).await,
+        Command::Catalog(command) => catalog::run(command, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Log(args) => log::run(args, context).await,
         // The tour runs command lines of its own, so its future would contain itself.

@@ -1,5 +1,7 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod catalog;
+
 use crate::output::{lsn_text, utc_time};
 use serde_json::{Map, Value, json};
 use wire::convert::duration_from_wire;
@@ -386,6 +388,14 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
             "skipped": skipped(&report.missed),
             "skipped_count": report.sessions.iter().map(|session| session.missed).sum::<u64>(),
             "notes": report.notes,
+        }),
+        Some(Report::CatalogRebuild(report)) => json!({
+            "sessions": report.sessions,
+            "entries": report.entries,
+            "forgotten": report.forgotten,
+            "left_out": report.left_out,
+            "failed": skipped(&report.failed),
+            "elapsed_seconds": seconds(report.elapsed.as_ref()),
         }),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,

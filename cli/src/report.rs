@@ -20,6 +20,12 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Rewind(report) => rewind(out, name, report),
         Report::Verify(report) => verify(out, name, report),
         Report::Backup(report) => backup(out, name, report),
+        Report::CatalogRebuild(report) => {
+            let (sessions, entries) = (count(report.sessions, "session"), count(report.entries, "entry"));
+            let elapsed = elapsed(report.elapsed.as_ref());
+            out.data(&format!("the catalog was made anew: {sessions}, {entries}, in {elapsed}"));
+            skipped(out, &report.failed, report.failed.len() as u64);
+        }
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());

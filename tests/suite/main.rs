@@ -6,6 +6,7 @@
 mod adopt;
 mod backups;
 mod block_sync;
+mod catalogs;
 mod consistent;
 mod crash;
 mod cut_link;

@@ -26,6 +26,19 @@ fn ended(report: Report, skipped: u64) -> Ended {
     Ended { outcome, result: v1::Result { report: Some(report) }, error: None }
 }
 
+impl EngineRunner {
+    fn catalog_rebuild(
+        &self,
+        request: &v1::CatalogRebuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        let repository = (!request.repository.is_empty()).then_some(request.repository.as_str());
+        let report = self.0.finder()?.rebuild(repository, progress)?;
+        let failed = report.failed.len() as u64;
+        Ok(ended(Report::CatalogRebuild(report.into()), failed))
+    }
+}
+
 impl Runner for EngineRunner {
     fn run(
         &self,
@@ -86,6 +99,7 @@ impl Runner for EngineRunner {
                 let missed = report.sessions.iter().map(|session| session.missed).sum();
                 Ok(ended(Report::Backup(report.into()), missed))
             }
+            JobKind::CatalogRebuild => self.catalog_rebuild(&decode(request)?, progress),
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))
             }

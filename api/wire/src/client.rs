@@ -8,6 +8,7 @@ pub use dial::{check_tls, dial_tls};
 use crate::codes;
 use crate::endpoint::{Endpoint, SocketName};
 use crate::failure::Failure;
+use crate::v1::catalog_client::CatalogClient;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
 use crate::v1::repositories_client::RepositoriesClient;
@@ -52,6 +53,8 @@ pub struct Client {
     pub repositories: RepositoriesClient<Channel>,
     /// Backups.
     pub sessions: SessionsClient<Channel>,
+    /// Finding files.
+    pub catalog: CatalogClient<Channel>,
 }
 
 impl Client {
@@ -87,6 +90,7 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            catalog: CatalogClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }

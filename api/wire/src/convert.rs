@@ -111,8 +111,13 @@ words! {
     }
     JobKind {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
-        JournalRebuild = "journal-rebuild", Backup = "backup",
+        JournalRebuild = "journal-rebuild", Backup = "backup", CatalogRebuild = "catalog-rebuild",
     }
+    EntryKind {
+        File = "file", Directory = "directory", Symlink = "symlink", Fifo = "fifo", Socket = "socket",
+        CharDevice = "char-device", BlockDevice = "block-device", Other = "other",
+    }
+    CatalogSource { Catalog = "catalog", Repository = "repository", Journal = "journal" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }
 }
