@@ -19,13 +19,14 @@
 //!   temporary files, merges and searches hold one block a segment.
 //! * An answer comes in pages, in the order of [`path_order`].
 //!
-//! Modules in reading order: `types`, `path` (the order), `block`, `segment`, `manifest`, `lineage` (who holds what),
+//! Modules in reading order: `types`, `path` (the order), `block`, `filter`, `segment`, `manifest`, `lineage` (who holds what),
 //! `cursor`, `state` (how it changes), `sort` and `load`, `tidy` (merging), `pattern`, `search` and `query`.
 
 mod block;
 mod codec;
 mod cursor;
 mod error;
+mod filter;
 mod lineage;
 mod load;
 mod manifest;

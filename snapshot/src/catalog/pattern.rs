@@ -7,6 +7,7 @@
 use super::block::{Group, Names};
 use super::cursor::Select;
 use super::error::CatalogError;
+use super::filter::Runs;
 use super::path::{Span, check};
 use globset::GlobBuilder;
 use memchr::memmem::Finder;
@@ -98,6 +99,8 @@ pub(super) struct Compiled {
     /// The beginning, for a relative one.
     relative_prefix: Vec<u8>,
     literal: Option<Finder<'static>>,
+    /// Of the literal.
+    runs: Runs,
     test: Option<Test>,
 }
 
@@ -113,6 +116,7 @@ impl Compiled {
             spans: Some(vec![Span::default()]),
             relative_prefix: Vec::new(),
             literal: None,
+            runs: Runs::default(),
             test: None,
         };
         match pattern {
@@ -135,6 +139,8 @@ impl Compiled {
             Pattern::Glob(text) => compiled.glob(text)?,
             Pattern::Regex(text) => compiled.regex(text)?,
         }
+        compiled.runs =
+            compiled.literal.as_ref().map(|literal| Runs::of(literal.needle())).unwrap_or_default();
         Ok(compiled)
     }
 
@@ -224,6 +230,10 @@ fn relative<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
 }
 
 impl Select for Matcher<'_> {
+    fn runs(&self) -> Option<&Runs> {
+        Some(&self.compiled.runs).filter(|runs| !runs.is_empty())
+    }
+
     fn select(&self, names: &Names, within: Range<u32>, rows: &mut Vec<u32>) {
         rows.clear();
         match &self.compiled.literal {
