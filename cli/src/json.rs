@@ -389,14 +389,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
             "skipped_count": report.sessions.iter().map(|session| session.missed).sum::<u64>(),
             "notes": report.notes,
         }),
-        Some(Report::CatalogRebuild(report)) => json!({
-            "sessions": report.sessions,
-            "entries": report.entries,
-            "forgotten": report.forgotten,
-            "left_out": report.left_out,
-            "failed": skipped(&report.failed),
-            "elapsed_seconds": seconds(report.elapsed.as_ref()),
-        }),
+        Some(Report::CatalogRebuild(report)) => catalog::rebuilt(report),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,
             "rows": report.rows,

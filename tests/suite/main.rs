@@ -17,6 +17,7 @@ mod first_restart;
 mod foreign;
 mod full_disk;
 mod full_spool;
+mod grpc;
 mod half_rewinds;
 mod history;
 mod kills;

@@ -1,6 +1,6 @@
 //! Answers of the catalog as JSON.
 
-use super::{lsn, object, put_path, text};
+use super::{lsn, object, put_path, seconds, skipped, text};
 use crate::output::utc_time;
 use serde_json::{Map, Value, json};
 use wire::v1;
@@ -46,4 +46,17 @@ pub fn version(version: &v1::FileVersion) -> Value {
         "modified": utc_time(version.modified.as_ref()),
     });
     with_path(&version.path, rest)
+}
+
+/// What making the catalog anew came to.
+#[must_use]
+pub fn rebuilt(report: &v1::CatalogRebuildReport) -> Value {
+    json!({
+        "sessions": report.sessions,
+        "entries": report.entries,
+        "forgotten": report.forgotten,
+        "left_out": report.left_out,
+        "failed": skipped(&report.failed),
+        "elapsed_seconds": seconds(report.elapsed.as_ref()),
+    })
 }
