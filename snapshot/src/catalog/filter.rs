@@ -90,18 +90,20 @@ pub(super) fn is_sound(bytes: usize) -> bool {
     bytes.is_power_of_two() && (FILTER_BYTES_MIN..=FILTER_BYTES_MAX).contains(&bytes)
 }
 
-/// The runs of a text that is searched for.
-#[derive(Debug, Default)]
+/// The runs of texts that a path must have all.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Runs(Vec<usize>);
 
 impl Runs {
-    pub(super) fn of(text: &[u8]) -> Self {
-        let mut run = 0;
+    pub(super) fn of(texts: &[&[u8]]) -> Self {
         let mut slots = Vec::new();
-        for (at, byte) in text.iter().enumerate() {
-            run = shift(run, *byte);
-            if at >= 2 {
-                slots.push(slot(run));
+        for text in texts {
+            let mut run = 0;
+            for (at, byte) in text.iter().enumerate() {
+                run = shift(run, *byte);
+                if at >= 2 {
+                    slots.push(slot(run));
+                }
             }
         }
         slots.sort_unstable();
@@ -109,12 +111,12 @@ impl Runs {
         Runs(slots)
     }
 
-    /// Too short a text has none: it may be anywhere.
+    /// Too short texts have none: they may be anywhere.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a block with this filter may hold the text.
+    /// Whether a block with this filter may hold a path with the texts.
     pub(super) fn may_be_in(&self, filter: &[u8]) -> bool {
         let mask = (filter.len() * 8).saturating_sub(1);
         self.0.iter().all(|slot| {

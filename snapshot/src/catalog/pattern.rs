@@ -99,7 +99,7 @@ pub(super) struct Compiled {
     /// The beginning, for a relative one.
     relative_prefix: Vec<u8>,
     literal: Option<Finder<'static>>,
-    /// Of the literal.
+    /// Of all fixed texts, the literal among them.
     runs: Runs,
     test: Option<Test>,
 }
@@ -133,14 +133,13 @@ impl Compiled {
             Pattern::Prefix(prefix) if prefix.first() != Some(&b'/') => compiled.spans = Some(Vec::new()),
             Pattern::Prefix(prefix) => compiled.spans = Some(Span::prefix(prefix)),
             Pattern::Substring(bytes) => {
+                compiled.runs = Runs::of(&[bytes]);
                 compiled.literal = Some(Finder::new(bytes).into_owned());
                 compiled.test = Some(Test::Literal);
             }
             Pattern::Glob(text) => compiled.glob(text)?,
             Pattern::Regex(text) => compiled.regex(text)?,
         }
-        compiled.runs =
-            compiled.literal.as_ref().map(|literal| Runs::of(literal.needle())).unwrap_or_default();
         Ok(compiled)
     }
 
@@ -155,7 +154,7 @@ impl Compiled {
         } else {
             self.spans = Some(Span::prefix(&fixed.prefix));
         }
-        self.literal = fixed.literal.map(|literal| Finder::new(&literal).into_owned());
+        self.search_for(&fixed.texts);
         // Not by the glob's own matcher, which panics where the expression is nested too deep or becomes too large.
         let mut builder = regex::bytes::RegexBuilder::new(glob.regex());
         let built = builder.dot_matches_new_line(true).build();
@@ -183,9 +182,17 @@ impl Compiled {
         };
         let fixed = Fixed::of(text, unicode);
         self.spans = Some(Span::prefix(&fixed.prefix));
-        self.literal = fixed.literal.map(|literal| Finder::new(&literal).into_owned());
+        self.search_for(&fixed.texts);
         self.test = Some(Test::Regex(regex));
         Ok(())
+    }
+
+    /// A path must have all of these texts: the longest is looked for, blocks without the others are passed over.
+    fn search_for(&mut self, texts: &[Vec<u8>]) {
+        let all: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        self.runs = Runs::of(&all);
+        let longest = all.iter().max_by_key(|text| text.len());
+        self.literal = longest.map(|text| Finder::new(text).into_owned());
     }
 
     /// Ready for the entity with that root.
@@ -289,8 +296,8 @@ fn with_literal(names: &Names, literal: &Finder<'_>, within: &Range<u32>, rows: 
 struct Fixed {
     /// It begins with this.
     prefix: Vec<u8>,
-    /// It has this somewhere; none if the prefix is all there is.
-    literal: Option<Vec<u8>>,
+    /// It has each of these somewhere; none if the prefix is all there is.
+    texts: Vec<Vec<u8>>,
 }
 
 enum Piece {
@@ -320,7 +327,7 @@ impl Fixed {
             Piece::Text(text) if !text.contains(&0) => Some(text),
             _ => None,
         });
-        fixed.literal = texts.max_by_key(Vec::len);
+        fixed.texts = texts.collect();
         fixed
     }
 }
