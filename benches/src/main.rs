@@ -13,6 +13,7 @@
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
+//! | `find` | a query of the catalog of restic's sessions | `restic find` |
 //! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
 //!
 //! `rsync` and `restic` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
@@ -21,6 +22,7 @@
 mod append;
 mod catalog;
 mod daemon;
+mod find;
 mod first_sync;
 mod flush;
 mod lag;
@@ -36,7 +38,7 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 9] = [
     ("append", append::run),
     ("first-sync", first_sync::run),
     ("flush", flush::run),
@@ -44,6 +46,7 @@ const BENCHES: [(&str, Bench); 8] = [
     ("rewind", rewind::run),
     ("memory", memory::run),
     ("catalog", catalog::run),
+    ("find", find::run),
     ("repository", repository::run),
 ];
 
