@@ -70,6 +70,8 @@ pub struct Keeper {
     work: Mutex<Work>,
     poked: Condvar,
     stopping: AtomicBool,
+    /// The last thing that was said of the catalog.
+    said: Mutex<String>,
 }
 
 /// What the last listings of the repositories said.
@@ -101,6 +103,7 @@ impl Keeper {
             work: Mutex::default(),
             poked: Condvar::new(),
             stopping: AtomicBool::new(false),
+            said: Mutex::default(),
         };
         Arc::new(keeper)
     }
@@ -304,7 +307,13 @@ impl Keeper {
         missing
     }
 
+    /// Says it once: every question meets a catalog that cannot be opened.
     fn say(&self, text: &str) {
+        let mut said = self.said.lock();
+        if *said == text {
+            return;
+        }
+        text.clone_into(&mut said);
         tracing::warn!("{text}");
         self.activity.write(Level::Warning, "", None, text);
     }

@@ -497,7 +497,7 @@ fn is_long(path: &Path) -> bool {
 /// A repository that restic wrote: everything in it is found, and what restic forgets is forgotten.
 #[test]
 fn what_restic_wrote_is_found() {
-    let ground = Ground::new(|_| {});
+    let mut ground = Ground::new(|_| {});
     let theirs = ground.world.path("theirs");
     let source = ground.world.path("source");
     std::fs::create_dir_all(source.join("a/b")).unwrap();
@@ -532,9 +532,18 @@ fn what_restic_wrote_is_found() {
     let versions = ground.world.list(&format!("catalog versions {}", path("a/b/one.txt")));
     assert_eq!((versions.len(), &versions[0]["change"]), (1, &Value::from("stored")), "{versions:?}");
     ground.restic(&theirs, &["forget", "--keep-last", "1", "--group-by", "host"]);
-    let report = ground.world.ok("catalog rebuild");
-    assert_eq!(report["sessions"], 1, "{report}");
-    assert!(ground.paths("one.txt").is_empty());
+    // The next start notices by itself, and so does a rebuild of that repository.
+    ground.world.stop();
+    ground.world.start();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !ground.paths("one.txt").is_empty() {
+        assert!(Instant::now() < until, "what restic forgot is still found\n{}", ground.world.log_end());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ground.restic(&theirs, &["backup", from]);
+    let report = ground.world.ok("catalog rebuild --repository theirs");
+    assert_eq!(report["sessions"], 2, "{report}");
+    assert_eq!(ground.query("two.txt").0.len(), 2);
 }
 
 /// A new daemon finds in a repository what the old one made, whose DIR is gone.
@@ -572,4 +581,73 @@ fn what_is_refused() {
     let line = format!("catalog tree {} --at bookmark:none", world.master().display());
     world.refused(&line, 4, "RW1004");
     world.refused("catalog rebuild --repository nowhere", 4, "RW1050");
+}
+
+/// An answer in pages of one is the answer, through all its stretches, and its tokens are checked.
+#[test]
+fn pages_go_on_where_the_last_ended() {
+    let mut ground = Ground::new(|master| {
+        (0..7).for_each(|number| std::fs::write(master.join(format!("f{number}")), "1").unwrap());
+    });
+    ground.backup();
+    std::fs::write(ground.world.master().join("f-window"), "1").unwrap();
+    std::fs::write(ground.world.master().join("f-window-too"), "1").unwrap();
+    ground.world.flush();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |ground: &Ground, limit: u64, token: bytes::Bytes| {
+        let endpoint: wire::Endpoint = ground.world.endpoint().parse().unwrap();
+        runtime.block_on(async {
+            let mut client = wire::Client::connect(&endpoint, &wire::TlsFiles::default()).await.unwrap();
+            let pattern = "f*".to_owned();
+            let request =
+                wire::v1::CatalogQueryRequest { pattern, limit, page_token: token, ..Default::default() };
+            let mut stream = client.catalog.query(request).await?.into_inner();
+            let (mut paths, mut next) = (Vec::new(), bytes::Bytes::new());
+            while let Some(part) = stream.message().await? {
+                match part.part.unwrap() {
+                    wire::v1::catalog_part::Part::Entry(entry) => {
+                        paths.push((entry.path, entry.sessions, entry.source));
+                    }
+                    wire::v1::catalog_part::Part::End(end) => next = end.next_page_token,
+                    wire::v1::catalog_part::Part::NotCatalogued(_) => {}
+                }
+            }
+            Ok::<_, tonic::Status>((paths, next))
+        })
+    };
+    let pages = |ground: &Ground| {
+        let (mut all, mut token) = (Vec::new(), bytes::Bytes::new());
+        for _ in 0..100 {
+            let (paths, next) = ask(ground, 1, token).unwrap();
+            assert!(paths.len() <= 1, "{paths:?}");
+            all.extend(paths);
+            token = next;
+            if token.is_empty() {
+                return all;
+            }
+        }
+        panic!("the pages do not end: {all:?}");
+    };
+    let (whole, next) = ask(&ground, 0, bytes::Bytes::new()).unwrap();
+    assert_eq!((whole.len(), next.len()), (9, 0), "{whole:?}");
+    assert_eq!(pages(&ground), whole);
+    let bad = ask(&ground, 1, bytes::Bytes::from_static(b"\x09what")).unwrap_err();
+    assert_eq!(bad.code(), tonic::Code::InvalidArgument);
+    // Out of the repository: the catalog's place is taken by a file, so it cannot be opened.
+    ground.world.stop();
+    let place = ground.world.path("data/projections/catalog");
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::write(&place, "in the way").unwrap();
+    ground.world.start();
+    ground.world.wait_replicating();
+    let (whole, next) = ask(&ground, 0, bytes::Bytes::new()).unwrap();
+    let from = |source: wire::v1::CatalogSource| whole.iter().filter(|one| one.2 == source as i32).count();
+    assert_eq!((from(wire::v1::CatalogSource::Repository), next.len()), (7, 0), "{whole:?}");
+    assert_eq!(whole.len(), 9, "what a session holds is not told of the window: {whole:?}");
+    assert_eq!(pages(&ground), whole);
+    assert!(!ground.query("f*").1, "it is said");
+    // Somebody clears the place: it comes back without a restart.
+    std::fs::remove_file(&place).unwrap();
+    ground.world.ok("catalog rebuild");
+    assert!(ground.query("f*").1);
 }

@@ -186,7 +186,7 @@ impl Host {
                     }
                 }
                 Token::Session(after) => self.in_sessions(asked, &missing, *after, each)?,
-                Token::Window(after) => self.in_window(asked, after.as_ref(), each)?,
+                Token::Window(after) => self.in_window(asked, &missing, after.as_ref(), each)?,
             };
             let next = match (stretch, &from) {
                 (ControlFlow::Break(next), _) => next,

@@ -12,6 +12,7 @@ use super::super::Host;
 use super::super::scene::Scene;
 use super::token::Token;
 use super::{Asked, Stretch, modified};
+use crate::catalog::Uncatalogued;
 use crate::engine::{CatalogEntry, Each, EngineError, EngineResult, Part, Source};
 use journal::state::links_of;
 use journal::state::rows::{self, Change};
@@ -20,6 +21,8 @@ use journal::{Edge, Kind, Lsn, Meta, NodeId, RootNo, Space};
 use replication::os_tree::OsTree;
 use replication::replica::{LeasedView, Replica};
 use snapshot::catalog::{EntryKind, Filter, Row, path_order};
+use snapshot::listing;
+use snapshot::repository::{Id, Repository};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +32,8 @@ use std::sync::Arc;
 const ROWS_MAX: u64 = 2_000_000;
 /// Names that are looked at.
 const NAMES_MAX: u64 = 500_000;
+/// Paths that are looked for in sessions that are not catalogued.
+const LOOKUPS_MAX: usize = 5000;
 /// No tree of a replica is deeper.
 const DEPTH_MAX: usize = 8192;
 
@@ -58,6 +63,7 @@ impl Host {
     pub(super) fn in_window(
         &self,
         asked: &mut Asked<'_>,
+        missing: &[Uncatalogued],
         after: Option<&(String, Vec<u8>)>,
         each: Each<'_, Part<CatalogEntry>>,
     ) -> EngineResult<Stretch> {
@@ -75,7 +81,7 @@ impl Host {
             if asked.query.master.as_ref().is_some_and(|wanted| *wanted != master) {
                 continue;
             }
-            let names = self.window_of(asked, &scene)?;
+            let names = self.window_of(asked, &scene, missing)?;
             let last = after.filter(|(scenario, _)| scenario == name).map(|(_, path)| path.clone());
             // Nothing comes before an empty path.
             let mut last = last.unwrap_or_default();
@@ -107,7 +113,12 @@ impl Host {
     }
 
     /// What matches in the window of a scenario and is in no session, in the order of paths.
-    fn window_of(&self, asked: &mut Asked<'_>, scene: &Scene) -> EngineResult<Vec<(Vec<u8>, Name)>> {
+    fn window_of(
+        &self,
+        asked: &mut Asked<'_>,
+        scene: &Scene,
+        missing: &[Uncatalogued],
+    ) -> EngineResult<Vec<(Vec<u8>, Name)>> {
         let Ok(newest) = scene.resolve(&crate::points::PointSpec::Now) else { return Ok(Vec::new()) };
         let replica = scene.replica()?;
         let (oldest, _) = replica.journal().window();
@@ -143,14 +154,17 @@ impl Host {
         let mut present = super::present::Present::new(self);
         let filter = Filter { scenario: Some(scene.name().to_owned()), ..Filter::default() };
         let mut names = Vec::new();
+        let mut others = Others::new(scene.name(), missing);
         for (path, name) in window.found {
             if asked.query.deleted && present.holds(scene.name(), &path)? == Some(true) {
                 continue;
             }
-            if self.catalog.ask(|catalog| catalog.lookup(&path, &filter))?.is_empty() {
+            let is_known = !self.catalog.ask(|catalog| catalog.lookup(&path, &filter))?.is_empty();
+            if !is_known && !others.hold(self, &path)? {
                 names.push((path, name));
             }
         }
+        asked.notes.extend(others.note());
         names.sort_by(|a, b| path_order(&a.0, &b.0));
         Ok(names)
     }
@@ -171,6 +185,54 @@ impl Host {
 /// The path of a name in a directory.
 pub(super) fn child(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory.strip_suffix(b"/").unwrap_or(directory), b"/", name].concat()
+}
+
+/// Sessions that are not catalogued, asked for single paths: each answer reads the directories above one.
+struct Others<'m> {
+    sessions: Vec<&'m Uncatalogued>,
+    opened: Option<Vec<(Arc<Repository>, Id)>>,
+    left: usize,
+}
+
+impl<'m> Others<'m> {
+    fn new(scenario: &str, missing: &'m [Uncatalogued]) -> Self {
+        let sessions = missing.iter().filter(|session| session.scenario == scenario).collect();
+        Others { sessions, opened: None, left: LOOKUPS_MAX }
+    }
+
+    /// Whether one of them holds a path, as far as may be looked.
+    fn hold(&mut self, host: &Host, path: &[u8]) -> EngineResult<bool> {
+        if self.sessions.is_empty() {
+            return Ok(false);
+        }
+        if self.opened.is_none() {
+            let mut opened = Vec::new();
+            for session in &self.sessions {
+                let (_, repository) = host.context.vault.get(&session.repository)?;
+                // One that is gone holds nothing; the stretch before this one has said so.
+                if let Ok(record) = repository.load_session(&session.id) {
+                    opened.push((repository, record.tree));
+                }
+            }
+            self.opened = Some(opened);
+        }
+        for (repository, tree) in self.opened.iter().flatten() {
+            if self.left == 0 {
+                return Ok(false);
+            }
+            self.left -= 1;
+            if listing::at(repository, tree, path).map_err(super::repository_error_of)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is said if not everything was looked at.
+    fn note(&self) -> Option<String> {
+        let text = "some names of the window may also be in sessions that are not catalogued yet";
+        (self.left == 0).then(|| text.to_owned())
+    }
 }
 
 /// Host name of the master, as sessions have it.
