@@ -21,7 +21,7 @@ pub use feed::Feed;
 pub use fill::{Failed, FillReport};
 
 use crate::activity::Activity;
-use crate::engine::{EngineResult, Level, Session, SessionsQuery};
+use crate::engine::{EngineError, EngineResult, Level, Session, SessionsQuery};
 use crate::vault::Vault;
 use journal::{Lsn, OsDisk, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -81,6 +81,8 @@ struct Seen {
     gone: HashSet<Id>,
     /// Sessions that this server did not make and that are not loaded yet.
     found: BTreeMap<Id, Uncatalogued>,
+    /// Sessions of which it was said that they cannot be loaded.
+    told: HashSet<Id>,
 }
 
 #[derive(Default)]
@@ -318,7 +320,7 @@ impl Keeper {
         self.activity.write(Level::Warning, "", None, text);
     }
 
-    /// `NO_SUCH_SESSION`, `BAD_PARAMETERS`: the one known session whose id begins so.
+    /// `NO_SUCH_SESSION`, `SESSION_AMBIGUOUS`: the one known session whose id begins so.
     ///
     /// # Errors
     /// If there is none, or more than one.
@@ -326,7 +328,7 @@ impl Keeper {
         let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
         let none = || {
             let message = format!("no session's id begins with \"{prefix}\"");
-            crate::engine::EngineError::new(&codes::NO_SUCH_SESSION, message)
+            EngineError::new(&codes::NO_SUCH_SESSION, message)
         };
         if !digits {
             return Err(none());
@@ -342,11 +344,10 @@ impl Keeper {
         match found.as_slice() {
             [] => Err(none()),
             [only] => Ok(*only),
-            _ => Err(crate::engine::EngineError::new(
-                &codes::BAD_PARAMETERS,
-                format!("the ids of {} sessions begin with \"{prefix}\"", found.len()),
-            )
-            .advise("Give more digits of the id.")),
+            _ => {
+                let message = format!("the ids of {} sessions begin with \"{prefix}\"", found.len());
+                Err(EngineError::new(&codes::SESSION_AMBIGUOUS, message))
+            }
         }
     }
 }

@@ -46,8 +46,8 @@ impl Ground {
     /// What a query finds, and whether all of it was catalogued.
     fn query(&self, words: &str) -> (Vec<Value>, bool) {
         let ran = self.world.ctl(&format!("catalog query {words}"));
-        let found = if ran.exit == 4 && ran.code() == "RW1082" { Vec::new() } else { ran.objects() };
-        assert!(ran.exit == 0 || ran.code() == "RW1082", "{ran:?}\n{}", self.world.log_end());
+        let found = if ran.exit == 4 && ran.code() == "RW1091" { Vec::new() } else { ran.objects() };
+        assert!(ran.exit == 0 || ran.code() == "RW1091", "{ran:?}\n{}", self.world.log_end());
         (found, !ran.stderr.contains("not catalogued"))
     }
 
@@ -564,15 +564,15 @@ fn a_daemon_that_lost_everything() {
 fn what_is_refused() {
     let ground = Ground::new(|master| std::fs::write(master.join("a"), "1").unwrap());
     let world = &ground.world;
-    world.refused("catalog query nothing-has-this", 4, "RW1082");
-    world.refused("catalog query [", 2, "RW1080");
-    world.refused("catalog query --regex (", 2, "RW1080");
-    world.refused(&format!("catalog query {}", "*".repeat(5000)), 2, "RW1080");
+    world.refused("catalog query nothing-has-this", 4, "RW1091");
+    world.refused("catalog query [", 2, "RW1090");
+    world.refused("catalog query --regex (", 2, "RW1090");
+    world.refused(&format!("catalog query {}", "*".repeat(5000)), 2, "RW1090");
     world.refused("catalog query a --size ten", 2, "RW0468");
     world.refused("catalog query a --since yesterday", 2, "RW1007");
     world.refused("catalog query a --scenario nothing", 4, "RW1002");
-    world.refused("catalog query a --session 0123", 4, "RW1081");
-    world.refused("catalog query a --session nohex", 4, "RW1081");
+    world.refused("catalog query a --session 0123", 4, "RW1070");
+    world.refused("catalog query a --session nohex", 4, "RW1070");
     world.refused("catalog versions a", 2, "RW0468");
     world.refused("catalog versions /a/../b", 2, "RW0468");
     world.refused("catalog versions /not/protected", 4, "RW1032");
@@ -650,4 +650,31 @@ fn pages_go_on_where_the_last_ended() {
     std::fs::remove_file(&place).unwrap();
     ground.world.ok("catalog rebuild");
     assert!(ground.query("f*").1);
+}
+
+/// A session that cannot be read is reported and named; the others are found all the same.
+#[test]
+fn a_session_that_cannot_be_read_is_said() {
+    let ground = Ground::new(|master| std::fs::write(master.join("one"), "1").unwrap());
+    let first = ground.backup();
+    std::fs::write(ground.world.master().join("two"), "2").unwrap();
+    let second = ground.backup();
+    let record = ground.repository.join("snapshots").join(&first);
+    let mut bytes = std::fs::read(&record).unwrap();
+    bytes[40] ^= 1;
+    std::fs::remove_file(&record).unwrap();
+    std::fs::write(&record, bytes).unwrap();
+    let ran = ground.world.ctl("catalog rebuild");
+    let report = &ran.objects()[0];
+    assert_eq!(
+        (ran.exit, &report["state"], &report["sessions"]),
+        (3, &"incomplete".into(), &1.into()),
+        "{ran:?}"
+    );
+    assert_eq!(report["failed"][0]["path"], first.as_str(), "{ran:?}");
+    let ran = ground.world.ctl("catalog query two");
+    assert_eq!(ran.objects()[0]["last_session"], second.as_str(), "{ran:?}");
+    assert!(ran.stderr.contains(&first[..8]) && ran.stderr.contains("cannot be read"), "{ran:?}");
+    let ran = ground.world.ctl(&format!("catalog tree --session {first}"));
+    assert_eq!((ran.exit, ran.code().as_str()), (8, "RW1058"), "{ran:?}");
 }

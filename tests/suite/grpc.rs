@@ -57,7 +57,7 @@ fn the_shell_commands_work() {
     world.flush();
     let block = blocks("sh").pop().unwrap();
     let out = ok(shell(&world, &world.path(""), &block));
-    assert!(out.contains("/m/kept.txt\"") && out.contains("RW1082"), "{out}");
+    assert!(out.contains("/m/kept.txt\"") && out.contains("RW1091"), "{out}");
     // The same key again is the same job.
     let again = ok(shell(&world, &world.path(""), &block));
     assert_eq!(out.lines().next(), again.lines().next(), "{out}{again}");

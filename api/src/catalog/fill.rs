@@ -80,7 +80,6 @@ impl Keeper {
             catalog.sessions().into_iter().filter(|session| session.repository == repository).collect();
         let query = SessionsQuery { repository: Some(repository.to_owned()), ..SessionsQuery::default() };
         let made: Vec<Id> = self.vault.sessions(&query).iter().filter_map(|one| Id::parse(&one.id)).collect();
-        opened.reload_index().map_err(failed)?;
         let listed: HashSet<Id> = opened.list_sessions().map_err(failed)?.into_iter().collect();
         let mut report = FillReport::default();
         for session in before.iter().filter(|session| !listed.contains(&Id(session.id.0))) {
@@ -99,6 +98,10 @@ impl Keeper {
             seen.found.retain(|id, found| found.repository != repository || listed.contains(id));
         }
         let todo = self.todo(repository, &catalog, &opened, &listed, &mut report)?;
+        if !todo.is_empty() {
+            // After the listing: the index then has all that the listed sessions need.
+            opened.reload_index().map_err(failed)?;
+        }
         for one in &todo {
             if !go_on(report.entries) {
                 return Err(EngineError::interrupted(Interrupt::Cancelled));
@@ -189,8 +192,11 @@ impl Keeper {
             Err(ListingError::Catalog { source }) => Err(super::catalog_error(source)),
             Err(error) => {
                 let reason = chain(&error);
-                let text = format!("session {} cannot be catalogued: {reason}", todo.id.short());
-                self.activity.write(Level::Warning, "", None, &text);
+                // It is tried again and again, and said once.
+                if self.seen.lock().told.insert(todo.id) {
+                    let text = format!("session {} cannot be catalogued: {reason}", todo.id.short());
+                    self.activity.write(Level::Warning, "", None, &text);
+                }
                 report.failed.push(Failed { session: todo.id, reason });
                 Ok(())
             }

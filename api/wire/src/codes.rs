@@ -394,18 +394,25 @@ catalogue! {
         "the repository has a version that is not known"
         reason "Its config names a format version this program does not read."
         action "Use a program that does, or another repository.";
+
+    /// Unknown session.
+    NO_SUCH_SESSION = "RW1070" "restore" NotFound NotFound
+        "no such session"
+        reason "No session of the repositories has this id, or it was forgotten."
+        action "`restorectl session list` shows those this daemon made; of others the repository must have been added.";
+    /// Short ids.
+    SESSION_AMBIGUOUS = "RW1071" "restore" Usage InvalidArgument
+        "the session's id is ambiguous"
+        reason "More than one session has an id that begins so."
+        action "Give more digits of the id.";
+
     /// Not a pattern.
-    BAD_PATTERN = "RW1080" "catalog" Usage InvalidArgument
+    BAD_PATTERN = "RW1090" "catalog" Usage InvalidArgument
         "the pattern is not understood"
         reason "The text is no glob, or with --regex no regular expression, or it is too long or too complex."
         action "Correct the pattern at the place that the message names; quote it, so that the shell leaves it alone.";
-    /// Unknown session.
-    NO_SUCH_SESSION = "RW1081" "catalog" NotFound NotFound
-        "no such session"
-        reason "No session that is known has an id that begins so."
-        action "`restorectl session list` shows the sessions; `restorectl catalog rebuild` finds those that others made.";
     /// Found nothing.
-    NOTHING_MATCHES = "RW1082" "client" NotFound NotFound
+    NOTHING_MATCHES = "RW1091" "client" NotFound NotFound
         "nothing matches"
         reason "No session and no point of the window holds a path that passes the pattern and the filters."
         action "Look for less: a piece of the name without wildcards, fewer filters.";
