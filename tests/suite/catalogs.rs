@@ -295,6 +295,16 @@ fn the_window_is_searched_too() {
     let (found, _) = ground.query("new");
     assert_eq!((&found[0]["sessions"], &found[0]["source"]), (&1.into(), &"catalog".into()));
     assert_eq!(ground.paths("passing"), [path("passing")]);
+    // A directory that moved and went, with all above the file gone with it: both places are told.
+    std::fs::create_dir_all(master.join("first/deep")).unwrap();
+    std::fs::write(master.join("first/deep/file-of-two"), "12345").unwrap();
+    ground.world.flush();
+    std::fs::rename(master.join("first"), master.join("then")).unwrap();
+    ground.world.flush();
+    std::fs::remove_dir_all(master.join("then")).unwrap();
+    ground.world.flush();
+    assert_eq!(ground.paths("file-of-two"), [path("first/deep/file-of-two"), path("then/deep/file-of-two")]);
+    assert_eq!(ground.paths("file-of-two --deleted").len(), 2);
 }
 
 /// Sizes, times, limits and pages.

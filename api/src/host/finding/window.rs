@@ -132,7 +132,8 @@ impl Host {
             now: &now,
             roots: &roots,
             edges: Vec::new(),
-            places: HashMap::new(),
+            places: None,
+            directories: HashMap::new(),
             found: BTreeMap::new(),
             seen: HashSet::new(),
             looked_at: 0,
@@ -255,8 +256,10 @@ struct Window<'w> {
     roots: &'w [Vec<u8>],
     /// Names that changed, with the newest change of each; the newest first.
     edges: Vec<(Edge, Lsn)>,
-    /// Where nodes stood in the window.
-    places: HashMap<NodeId, Vec<Edge>>,
+    /// Where nodes stood in the window; made when first needed.
+    places: Option<HashMap<NodeId, Vec<Edge>>>,
+    /// Paths of directories as they are now.
+    directories: HashMap<NodeId, Option<Vec<u8>>>,
     found: BTreeMap<Vec<u8>, Name>,
     /// Directories that were gone through, as they were at their paths.
     seen: HashSet<Vec<u8>>,
@@ -286,34 +289,59 @@ impl Window<'_> {
             if edge.parent.is_kept_area() || !seen.insert(edge.clone()) {
                 continue;
             }
-            let undo = (rows::name_undo_key(&edge, Lsn::ZERO), rows::name_undo_key(&edge, Lsn::MAX));
-            for row in tables.range(Space::NameUndo, &undo.0, &undo.1) {
-                if let Some(node) = rows::read::<Option<NodeId>>(Space::NameUndo, &row?.1)? {
-                    self.places.entry(node).or_default().push(edge.clone());
-                }
-            }
             self.edges.push((edge, lsn));
         }
         Ok(true)
     }
 
+    /// Where a node stood in the window, present names aside. All of them are looked up when the first is asked for:
+    /// mostly none is, for most directories stand where they stood.
+    fn stood(&mut self, node: NodeId) -> EngineResult<Vec<Edge>> {
+        if self.places.is_none() {
+            let tables = self.replica.journal().tables();
+            let mut places: HashMap<NodeId, Vec<Edge>> = HashMap::new();
+            for (edge, _) in &self.edges {
+                let undo = (rows::name_undo_key(edge, Lsn::ZERO), rows::name_undo_key(edge, Lsn::MAX));
+                for row in tables.range(Space::NameUndo, &undo.0, &undo.1) {
+                    if let Some(node) = rows::read::<Option<NodeId>>(Space::NameUndo, &row?.1)? {
+                        places.entry(node).or_default().push(edge.clone());
+                    }
+                }
+            }
+            self.places = Some(places);
+        }
+        Ok(self.places.as_ref().and_then(|places| places.get(&node)).cloned().unwrap_or_default())
+    }
+
     /// Looks at every name that changed, as it stood last. Whether at all of them.
     fn changed(&mut self, asked: &Asked<'_>) -> EngineResult<bool> {
-        for (edge, lsn) in std::mem::take(&mut self.edges) {
+        for at in 0..self.edges.len() {
+            let Some((edge, lsn)) = self.edges.get(at).cloned() else { break };
             let now = self.now;
             let gone;
-            let (view, at, node) = match now.lookup(&edge)? {
-                Some(node) => (&**now, now.lsn(), node),
+            let (view, lsn, at_now, node) = match now.lookup(&edge)? {
+                Some(node) => (&**now, now.lsn(), true, node),
                 None => {
                     let Ok(view) = self.replica.view(predecessor(lsn)) else { continue };
                     let Some(node) = view.lookup(&edge)? else { continue };
                     gone = view;
-                    (&*gone, predecessor(lsn), node)
+                    (&*gone, predecessor(lsn), false, node)
                 }
             };
-            let Some(directory) = self.path_of(view, edge.parent)? else { continue };
+            let known = self.directories.get(&edge.parent).filter(|_| at_now).cloned();
+            let directory = match known {
+                Some(directory) => directory,
+                None => {
+                    let directory = self.path_of(view, edge.parent)?;
+                    if at_now {
+                        self.directories.insert(edge.parent, directory.clone());
+                    }
+                    directory
+                }
+            };
+            let Some(directory) = directory else { continue };
             let path = child(&directory, edge.name.as_bytes());
-            if !self.below(asked, view, node, path, at)? {
+            if !self.below(asked, view, node, path, lsn)? {
                 return Ok(false);
             }
         }
@@ -361,7 +389,7 @@ impl Window<'_> {
     }
 
     /// Path of a directory in a view.
-    fn path_of(&self, view: &View<OsTree>, directory: NodeId) -> EngineResult<Option<Vec<u8>>> {
+    fn path_of(&mut self, view: &View<OsTree>, directory: NodeId) -> EngineResult<Option<Vec<u8>>> {
         let mut names = Vec::new();
         let mut at = directory;
         while names.len() < DEPTH_MAX {
@@ -377,12 +405,20 @@ impl Window<'_> {
                 }
                 return Ok(Some(path));
             }
-            let present = links_of(&**self.replica.journal().tables(), at)?;
+            let stands = |edge: &Edge| -> EngineResult<bool> {
+                Ok(!edge.parent.is_kept_area() && view.lookup(edge)? == Some(at))
+            };
             let mut place = None;
-            for edge in present.into_iter().chain(self.places.get(&at).cloned().unwrap_or_default()) {
-                if !edge.parent.is_kept_area() && view.lookup(&edge)? == Some(at) {
+            for edge in links_of(&**self.replica.journal().tables(), at)? {
+                if stands(&edge)? {
                     place = Some(edge);
-                    break;
+                }
+            }
+            if place.is_none() {
+                for edge in self.stood(at)? {
+                    if stands(&edge)? {
+                        place = Some(edge);
+                    }
                 }
             }
             match place {
