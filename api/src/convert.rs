@@ -1,6 +1,7 @@
 //! Between the engine's types and the messages of the API.
 
 mod backups;
+mod catalog;
 mod snapshots;
 mod upkeep;
 

@@ -14,8 +14,8 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    EngineRunner, JobsService, JournalService, RepositoriesService, RestoreService, ScenariosService,
-    SessionsService, Shared, SnapshotsService,
+    CatalogService, EngineRunner, JobsService, JournalService, RepositoriesService, RestoreService,
+    ScenariosService, SessionsService, Shared, SnapshotsService,
 };
 use crate::store::Layout;
 use crate::vault::Vault;
@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use wire::client::MESSAGE_BYTES_MAX;
+use wire::v1::catalog_server::CatalogServer;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
 use wire::v1::repositories_server::RepositoriesServer;
@@ -277,6 +278,8 @@ async fn router(
         SnapshotsServer::new(SnapshotsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let restore =
         RestoreServer::new(RestoreService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let catalog =
+        CatalogServer::new(CatalogService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
@@ -285,6 +288,7 @@ async fn router(
     health.set_serving::<SessionsServer<SessionsService>>().await;
     health.set_serving::<SnapshotsServer<SnapshotsService>>().await;
     health.set_serving::<RestoreServer<RestoreService>>().await;
+    health.set_serving::<CatalogServer<CatalogService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
@@ -295,7 +299,8 @@ async fn router(
         .add_service(repositories)
         .add_service(sessions)
         .add_service(snapshots)
-        .add_service(restore);
+        .add_service(restore)
+        .add_service(catalog);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

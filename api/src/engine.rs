@@ -6,6 +6,7 @@
 //! unless its documentation says otherwise.
 
 mod backups;
+mod catalog;
 mod error;
 mod restores;
 mod rewinds;
@@ -14,6 +15,10 @@ mod types;
 mod upkeep;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
+pub use catalog::{
+    CatalogEnd, CatalogEntry, CatalogQuery, CatalogRebuilt, CatalogTree, FileVersion, Finder, NotCatalogued,
+    Part, Source, VersionChange,
+};
 pub use error::EngineError;
 pub use restores::{
     FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores,
@@ -181,6 +186,11 @@ pub trait Engine: Send + Sync + 'static {
     fn forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<ForgetReport>;
     /// Removes stale locks, or all.
     fn unlock(&self, repository: &str, all: bool) -> EngineResult<UnlockReport>;
+
+    /// Finds files in sessions and points (`NOT_AVAILABLE` where there is no catalog).
+    fn finder(&self) -> EngineResult<&dyn Finder> {
+        Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon has no catalog: it is no replica"))
+    }
 
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;

@@ -11,6 +11,7 @@ mod calls;
 mod consistent;
 mod control;
 mod error;
+mod finding;
 mod link;
 pub(crate) mod local;
 mod onto_master;
@@ -30,11 +31,12 @@ pub(crate) use consistent::thaw_left_over;
 pub(crate) use onto_master::master_error;
 pub(crate) use running::random_cookie;
 
+use crate::catalog::Keeper;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
     BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
-    DiffSums, Each, Engine, EngineError, EngineResult, Finding, FlushRequest, Flushed, ForgetReport,
+    DiffSums, Each, Engine, EngineError, EngineResult, Finder, Finding, FlushRequest, Flushed, ForgetReport,
     ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Point, PointsQuery,
     Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint,
     Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
@@ -58,6 +60,7 @@ use wire::codes;
 pub struct Host {
     context: EngineContext,
     layout: Layout,
+    catalog: Arc<Keeper>,
     scenes: Mutex<BTreeMap<u64, Arc<Scene>>>,
     followed: calls::Followed,
     /// Turns true when masters are to go.
@@ -70,7 +73,9 @@ impl Host {
     pub fn new(context: EngineContext) -> Arc<Self> {
         let layout = Layout::new(context.options.data.clone());
         let closing = watch::channel(false).0;
-        Arc::new(Host { context, layout, scenes: Mutex::default(), followed: Default::default(), closing })
+        let catalog = Keeper::new(layout.catalog(), Arc::clone(&context.vault), context.activity.clone());
+        let (scenes, followed) = (Mutex::default(), Default::default());
+        Arc::new(Host { context, layout, catalog, scenes, followed, closing })
     }
 
     /// The service that masters of other machines dial.
@@ -275,7 +280,7 @@ impl Engine for Host {
     }
 
     fn backup(&self, request: &BackupRequest, progress: &dyn Progress) -> EngineResult<BackupReport> {
-        self.scene(&request.scenario)?.backup(request, progress)
+        self.scene(&request.scenario)?.backup(request, &self.catalog, progress)
     }
 
     fn repository_stats(&self, repository: &str, progress: &dyn Progress) -> EngineResult<RepositoryStats> {
@@ -345,7 +350,12 @@ impl Engine for Host {
         Ok(self)
     }
 
+    fn finder(&self) -> EngineResult<&dyn Finder> {
+        Ok(self)
+    }
+
     fn start(&self) -> EngineResult<()> {
+        self.catalog.start();
         for entry in self.context.registry.list() {
             if entry.wanted == Wanted::Stopped {
                 continue;
@@ -364,6 +374,7 @@ impl Engine for Host {
     fn shutdown(&self, limit: Duration) {
         // Masters keep what they have until the next start.
         self.closing.send_replace(true);
+        self.catalog.stop(limit / 4);
         let scenes: Vec<_> = self.scenes.lock().values().cloned().collect();
         std::thread::scope(|threads| {
             for scene in &scenes {

@@ -61,6 +61,12 @@ impl Layout {
         self.data.join("projections").join("jobs")
     }
 
+    /// The catalog.
+    #[must_use]
+    pub fn catalog(&self) -> PathBuf {
+        self.data.join("projections").join("catalog")
+    }
+
     /// The master's index of a scenario.
     #[must_use]
     pub fn index(&self, scenario: &str) -> PathBuf {

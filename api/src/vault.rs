@@ -282,6 +282,13 @@ impl Vault {
         Ok(session)
     }
 
+    /// Whether this daemon made a session, from the journal of this id.
+    #[must_use]
+    pub fn is_of_journal(&self, session: &[u8; 32], journal: &[u8; 16]) -> bool {
+        let known = self.known.read();
+        known.sessions.iter().rev().any(|made| made.session == *session && made.journal == *journal)
+    }
+
     /// The newest session of a lineage whose point is not behind `at`.
     #[must_use]
     pub fn before(&self, lineage: &Lineage, at: Lsn) -> Option<SessionMade> {

@@ -13,6 +13,7 @@
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
+//! | `find` | a query of the catalog of restic's sessions | `restic find` |
 //! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
 //! | `peers` | first and second backup, restore | restic and borg |
 //!
@@ -22,6 +23,7 @@
 mod append;
 mod catalog;
 mod daemon;
+mod find;
 mod first_sync;
 mod flush;
 mod lag;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 10] = [
     ("append", append::run),
     ("first-sync", first_sync::run),
     ("flush", flush::run),
@@ -46,6 +48,7 @@ const BENCHES: [(&str, Bench); 9] = [
     ("rewind", rewind::run),
     ("memory", memory::run),
     ("catalog", catalog::run),
+    ("find", find::run),
     ("repository", repository::run),
     ("peers", peers::run),
 ];

@@ -1,8 +1,8 @@
 //! What may be typed. Help, man page and completions are made from this.
 
 use crate::commands::{
-    backup, bookmark, completions, diff, explain, flush, job, journal, log, man, points, repository, rescue,
-    restore, rewind, scenario, session, snapshot, tour,
+    backup, bookmark, catalog, completions, diff, explain, flush, job, journal, log, man, points, repository,
+    rescue, restore, rewind, scenario, session, snapshot, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -132,6 +132,9 @@ pub enum Command {
     Restore(restore::Command),
     /// Bring back a session from its repository alone: without a daemon
     Rescue(rescue::Args),
+    /// Find files and their versions
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     /// Long operations
     #[command(subcommand)]
     Job(job::Command),

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod bookmark;
+pub mod catalog;
 pub mod completions;
 pub mod diff;
 pub mod explain;
@@ -47,6 +48,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Snapshot(command) => snapshot::run(command, context).await,
         Command::Restore(command) => restore::run(command, context).await,
         Command::Rescue(args) => rescue::run(args, context).await,
+        Command::Catalog(command) => catalog::run(command, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Log(args) => log::run(args, context).await,
         // The tour runs command lines of its own, so its future would contain itself.

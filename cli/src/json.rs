@@ -1,5 +1,6 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod catalog;
 pub mod restores;
 pub mod upkeep;
 
@@ -422,6 +423,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
         Some(Report::Check(report)) => upkeep::check(report),
         Some(Report::Prune(report)) => upkeep::prune(report),
         Some(Report::Forget(report)) => upkeep::forget(report),
+        Some(Report::CatalogRebuild(report)) => catalog::rebuilt(report),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,
             "rows": report.rows,

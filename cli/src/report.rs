@@ -28,6 +28,12 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Forget(report) => upkeep::forget(out, report),
         Report::Restore(report) => restores::restore(out, name, report),
         Report::SessionVerify(report) => restores::verified(out, report),
+        Report::CatalogRebuild(report) => {
+            let (sessions, entries) = (count(report.sessions, "session"), count(report.entries, "entry"));
+            let elapsed = elapsed(report.elapsed.as_ref());
+            out.data(&format!("the catalog was made anew: {sessions}, {entries}, in {elapsed}"));
+            skipped(out, &report.failed, report.failed.len() as u64);
+        }
         Report::Rebuild(report) => {
             let (captures, rows) = (count(report.captures, "capture"), count(report.rows, "row"));
             let elapsed = elapsed(report.elapsed.as_ref());

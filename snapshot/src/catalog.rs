@@ -19,13 +19,14 @@
 //!   temporary files, merges and searches hold one block a segment.
 //! * An answer comes in pages, in the order of [`path_order`].
 //!
-//! Modules in reading order: `types`, `path` (the order), `block`, `segment`, `manifest`, `lineage` (who holds what),
+//! Modules in reading order: `types`, `path` (the order), `block`, `filter`, `segment`, `manifest`, `lineage` (who holds what),
 //! `cursor`, `state` (how it changes), `sort` and `load`, `tidy` (merging), `pattern`, `search` and `query`.
 
 mod block;
 mod codec;
 mod cursor;
 mod error;
+mod filter;
 mod lineage;
 mod load;
 mod manifest;
@@ -42,7 +43,7 @@ mod types;
 pub use error::{CatalogError, CatalogErrorKind};
 pub use load::{DeltaLoader, Loader, Order};
 pub use path::{PATH_BYTES_MAX, path_order};
-pub use pattern::{PATTERN_BYTES_MAX, Pattern};
+pub use pattern::{Matching, PATTERN_BYTES_MAX, Pattern};
 pub use query::{At, Child, Filter, Found, PAGE_MAX, Page, PageToken, Query, Version};
 pub use types::{Entity, EntryKind, Modified, Row, Session, SessionId, SessionInfo, TEXT_BYTES_MAX};
 
@@ -77,6 +78,28 @@ pub struct Stats {
     pub events: u64,
     /// Bytes on the disk.
     pub bytes: u64,
+}
+
+/// The catalog as it was at one moment, whatever is loaded or forgotten later: for answers of several pages.
+#[derive(Clone)]
+pub struct Reader {
+    snapshot: Arc<Snapshot>,
+}
+
+impl Reader {
+    /// As [`Catalog::query`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn query(&self, query: &Query) -> Result<Page<Found>, CatalogError> {
+        query::query(&self.snapshot, query)
+    }
+
+    /// Whether a session is in it.
+    #[must_use]
+    pub fn holds(&self, id: SessionId) -> bool {
+        self.snapshot.manifest.session_by_id(id).is_some_and(|session| !session.forgotten)
+    }
 }
 
 /// An open catalog. Clones are the same one. All calls block, and any number of threads may call at once.
@@ -154,6 +177,12 @@ impl Catalog {
             _lock: lock,
         };
         Ok(Catalog { shared: Arc::new(shared) })
+    }
+
+    /// The catalog as it is now, to be asked more than once.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { snapshot: self.shared.snapshot() }
     }
 
     /// Begins to load a session from its whole listing.

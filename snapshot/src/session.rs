@@ -67,6 +67,8 @@ pub trait Monitor: Sync {
     fn progress(&self, objects: u64, bytes: u64);
     /// Whether to stop. Nothing of the session is left then but data that the next prune removes.
     fn cancelled(&self) -> bool;
+    /// Everything is looked at from now on; what came before does not count.
+    fn begins_whole(&self) {}
     /// An object of the session and its absolute path; in no order, from several threads, and only of those that were
     /// looked at.
     fn object(&self, _path: &[u8], _node: &Node) {}
@@ -237,7 +239,10 @@ where
         Some(edited) => edited?,
     };
     let mut incremental = edited.is_some();
-    let scan = || scan::build(&work).map(|root| (root, Totals::counted(&work.counts.lock())));
+    let scan = || {
+        monitor.begins_whole();
+        scan::build(&work).map(|root| (root, Totals::counted(&work.counts.lock())))
+    };
     let (mut root, mut totals) = match edited {
         Some(edited) => edited,
         None => scan()?,

@@ -69,10 +69,10 @@ fn a_snapshot_is_kept_until_released() {
     assert_eq!(ids, [&id, second["id"].as_str().unwrap()], "{listed:?}");
     assert_eq!(world.ok(&format!("snapshot show {id}"))["lsn"], made["lsn"]);
     assert_eq!(world.ok(&format!("snapshot release {id}"))["id"].as_str(), Some(&*id));
-    world.refused(&format!("snapshot show {id}"), 4, "RW1090");
-    world.refused(&format!("snapshot release {id}"), 4, "RW1090");
-    world.refused("snapshot show 77-1", 4, "RW1090");
-    world.refused("snapshot show none", 4, "RW1090");
+    world.refused(&format!("snapshot show {id}"), 4, "RW1093");
+    world.refused(&format!("snapshot release {id}"), 4, "RW1093");
+    world.refused("snapshot show 77-1", 4, "RW1093");
+    world.refused("snapshot show none", 4, "RW1093");
     world.refused("snapshot create docs --at lsn:99999", 4, "RW1008");
     assert_eq!(world.list("snapshot list").len(), 1);
 
@@ -113,7 +113,7 @@ fn backups_keep_the_newest() {
     let report = world.ok(&format!("backup docs --to offsite --snapshot {id}"));
     assert_eq!((&report["snapshot"], &report["lsn"]), (&by_hand["id"], &by_hand["lsn"]), "{report}");
     assert_eq!(world.list("snapshot list").len(), 4);
-    world.refused(&format!("backup docs --to offsite --snapshot {}", made[0]), 4, "RW1090");
+    world.refused(&format!("backup docs --to offsite --snapshot {}", made[0]), 4, "RW1093");
     world.refused(&format!("backup docs --to offsite --snapshot {id} --consistent"), 2, "RW1028");
 }
 
@@ -166,7 +166,7 @@ fn a_mounted_point_is_the_tree_of_then() {
 
     world.start();
     world.wait_replicating();
-    world.refused(&format!("snapshot mount docs now {}", world.path("nowhere").display()), 1, "RW1091");
+    world.refused(&format!("snapshot mount docs now {}", world.path("nowhere").display()), 1, "RW1094");
     world.refused(&format!("snapshot mount docs now {}", world.master().display()), 2, "RW1011");
-    world.refused(&format!("snapshot mount docs 1-99 {}", second.display()), 4, "RW1090");
+    world.refused(&format!("snapshot mount docs 1-99 {}", second.display()), 4, "RW1093");
 }

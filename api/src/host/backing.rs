@@ -3,6 +3,7 @@
 use super::past::bookmarks;
 use super::scene::Scene;
 use super::snapshots::class_word;
+use crate::catalog::{Feed, Keeper, feed};
 use crate::engine::{
     BackupReport, BackupRequest, EngineResult, Interrupt, Level, Progress, ResolvedPoint, Session, Skipped,
 };
@@ -12,6 +13,7 @@ use crate::vault::{Lineage, backup_error, lsn_of, repository_error};
 use journal::{Class, Lsn, RootNo};
 use replication::os_tree::OsTree;
 use replication::replica::{LeasedView, Replica};
+use snapshot::catalog::{self, SessionId, SessionInfo};
 use snapshot::repository::{
     Id, Lock, LockOptions, Node, Purpose, Repository, RepositoryErrorKind, Timestamp, lock,
 };
@@ -30,8 +32,8 @@ const BOOKMARKS_MAX: usize = 16;
 /// The session before, and the tree as it was then.
 type Last = (LeasedView<OsTree>, SessionMade);
 
-/// Progress of a job, as a backup reports it.
-struct Watch<'p>(&'p dyn Progress);
+/// Progress of a job, as a backup reports it; what was looked at goes to the catalog.
+struct Watch<'p>(&'p dyn Progress, &'p Feed);
 
 impl Monitor for Watch<'_> {
     fn progress(&self, objects: u64, _: u64) {
@@ -44,13 +46,20 @@ impl Monitor for Watch<'_> {
         self.0.interrupted().is_some()
     }
 
-    fn object(&self, _: &[u8], _: &Node) {}
+    fn begins_whole(&self) {
+        self.1.begins_whole();
+    }
+
+    fn object(&self, path: &[u8], node: &Node) {
+        self.1.object(path, node);
+    }
 }
 
 /// What all sessions of a backup share.
 struct Backup<'b> {
     scene: &'b Scene,
     request: &'b BackupRequest,
+    catalog: &'b Arc<Keeper>,
     progress: &'b dyn Progress,
     replica: Arc<Replica<OsTree>>,
     point: ResolvedPoint,
@@ -82,6 +91,7 @@ impl Scene {
     pub(super) fn backup(
         &self,
         request: &BackupRequest,
+        catalog: &Arc<Keeper>,
         progress: &dyn Progress,
     ) -> EngineResult<BackupReport> {
         let began = Instant::now();
@@ -111,6 +121,7 @@ impl Scene {
         let backup = Backup {
             scene: self,
             request,
+            catalog,
             progress,
             replica,
             point,
@@ -174,13 +185,14 @@ impl Backup<'_> {
             session: Id(made.session),
             tree: Id(made.tree),
         });
+        let feed = Feed::new(Arc::clone(self.catalog), self.info(path));
         let stored = back_up(
             &*self.view,
             previous.as_ref(),
             &entity,
             (&self.repository, &self.lock),
             &record,
-            &Watch(self.progress),
+            &Watch(self.progress, &feed),
         )
         .map_err(|error| backup_error(self.progress.interrupted(), error))?;
         if let Some(damage) = &stored.unusable {
@@ -203,6 +215,13 @@ impl Backup<'_> {
             missed: stored.counts.missed_count,
         };
         let session = self.remember(path, journal, &made)?;
+        let previous = last.as_ref().filter(|_| stored.incremental);
+        feed.finish(&feed::Stored {
+            repository: &self.repository,
+            id: stored.id,
+            tree: stored.tree,
+            previous: previous.map(|(_, made)| (Id(made.session), Id(made.tree))),
+        });
         let how = if stored.incremental { "incremental" } else { "whole" };
         let text = format!(
             "session {} of {} in repository \"{}\" ({how}): {} files, {} bytes read, {} stored, {} missed",
@@ -248,6 +267,22 @@ impl Backup<'_> {
                 Ok((None, Some("the journal no longer reaches back to the session before")))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session as the catalog knows it, but for the id.
+    fn info(&self, path: &[u8]) -> SessionInfo {
+        SessionInfo {
+            id: SessionId([0; 32]),
+            repository: self.request.repository.clone(),
+            entity: catalog::Entity {
+                scenario: self.scene.name().to_owned(),
+                master: self.host.clone(),
+                name: String::from_utf8_lossy(path).into_owned(),
+                root: path.to_vec(),
+            },
+            taken: self.point.time,
+            lsn: Some(self.point.lsn),
         }
     }
 

@@ -110,6 +110,19 @@ fn failed_verification(ended: Ended, message: impl Into<String>) -> Ended {
     Ended { outcome: Outcome::Failed, error, ..ended }
 }
 
+impl EngineRunner {
+    fn catalog_rebuild(
+        &self,
+        request: &v1::CatalogRebuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        let repository = (!request.repository.is_empty()).then_some(request.repository.as_str());
+        let report = self.0.finder()?.rebuild(repository, progress)?;
+        let failed = report.failed.len() as u64;
+        Ok(ended(Report::CatalogRebuild(report.into()), failed))
+    }
+}
+
 impl Runner for EngineRunner {
     fn run(
         &self,
@@ -170,6 +183,7 @@ impl Runner for EngineRunner {
             }
             JobKind::Restore => self.restore(decode(request)?, again, progress),
             JobKind::SessionVerify => self.verify_session(decode(request)?, progress),
+            JobKind::CatalogRebuild => self.catalog_rebuild(&decode(request)?, progress),
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))
             }

@@ -8,6 +8,7 @@ pub use dial::{check_tls, dial_tls};
 use crate::codes;
 use crate::endpoint::{Endpoint, SocketName};
 use crate::failure::Failure;
+use crate::v1::catalog_client::CatalogClient;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
 use crate::v1::repositories_client::RepositoriesClient;
@@ -58,6 +59,8 @@ pub struct Client {
     pub snapshots: SnapshotsClient<Channel>,
     /// Restoring.
     pub restore: RestoreClient<Channel>,
+    /// Finding files.
+    pub catalog: CatalogClient<Channel>,
 }
 
 impl Client {
@@ -93,6 +96,7 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            catalog: CatalogClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             restore: RestoreClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),

@@ -433,13 +433,23 @@ catalogue! {
         "the retention would keep nothing"
         reason "Without a rule that keeps sessions every one of them would be forgotten."
         action "Give at least one of --keep-last, --keep-hourly, --keep-daily, --keep-weekly, --keep-monthly, --keep-yearly and --keep-within.";
+    /// Not a pattern.
+    BAD_PATTERN = "RW1090" "catalog" Usage InvalidArgument
+        "the pattern is not understood"
+        reason "The text is no glob, or with --regex no regular expression, or it is too long or too complex."
+        action "Correct the pattern at the place that the message names; quote it, so that the shell leaves it alone.";
+    /// Found nothing.
+    NOTHING_MATCHES = "RW1091" "client" NotFound NotFound
+        "nothing matches"
+        reason "No session and no point of the window holds a path that passes the pattern and the filters."
+        action "Look for less: a piece of the name without wildcards, fewer filters.";
     /// Id of a snapshot.
-    NO_SUCH_SNAPSHOT = "RW1090" "snapshot" NotFound NotFound
+    NO_SUCH_SNAPSHOT = "RW1093" "snapshot" NotFound NotFound
         "no such snapshot"
         reason "No snapshot has this id; those of backups make room for newer ones."
         action "`restorectl snapshot list` shows those there are.";
     /// FUSE.
-    MOUNT_FAILED = "RW1091" "snapshot" Failed FailedPrecondition
+    MOUNT_FAILED = "RW1094" "snapshot" Failed FailedPrecondition
         "the point cannot be mounted"
         reason "The directory is not there or cannot be used, or the kernel allows no FUSE file system here."
         action "Mount at an existing directory, with /dev/fuse at hand and the rights to mount; after a crash of the daemon `umount` what it left.";

@@ -113,10 +113,15 @@ words! {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
         JournalRebuild = "journal-rebuild", Backup = "backup", RepositoryCheck = "repository-check",
         RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget", Restore = "restore",
-        SessionVerify = "session-verify",
+        SessionVerify = "session-verify", CatalogRebuild = "catalog-rebuild",
     }
     PinnedBy { Hand = "hand", Backup = "backup" }
     IfExists { Overwrite = "overwrite", Newer = "newer", Skip = "skip", Rename = "rename", Fail = "fail" }
+    EntryKind {
+        File = "file", Directory = "directory", Symlink = "symlink", Fifo = "fifo", Socket = "socket",
+        CharDevice = "char-device", BlockDevice = "block-device", Other = "other",
+    }
+    CatalogSource { Catalog = "catalog", Repository = "repository", Journal = "journal" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }
 }

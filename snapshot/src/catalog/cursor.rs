@@ -6,6 +6,7 @@
 
 use super::block::{Events, Names};
 use super::error::CatalogError;
+use super::filter::Runs;
 use super::path::{Key, Span};
 use super::segment::{Segment, Unpacker};
 use super::types::Event;
@@ -16,6 +17,10 @@ use std::sync::Arc;
 pub(super) trait Select: Sync {
     /// Writes over `rows` the numbers of those in `within` that are wanted, rising.
     fn select(&self, names: &Names, within: std::ops::Range<u32>, rows: &mut Vec<u32>);
+    /// Runs that every wanted path has.
+    fn runs(&self) -> Option<&Runs> {
+        None
+    }
 }
 
 /// Takes all.
@@ -98,6 +103,12 @@ impl<'s> Cursor<'s> {
         let Some(block) = self.segment.blocks.get(self.block) else { return Ok(false) };
         if !self.span.is_before_end(block.first.as_key()) {
             return Ok(false);
+        }
+        if let Some(runs) = self.select.runs()
+            && !self.segment.may_hold(block, runs, unpacker)?
+        {
+            self.block += 1;
+            return Ok(true);
         }
         self.names = self.segment.names(block, unpacker)?;
         let starts_inside = block.first.as_key() >= self.span.low.as_key();

@@ -76,6 +76,17 @@ impl Claim {
         Ok((Claim { shared: Arc::clone(shared), info, number, parent }, snapshot))
     }
 
+    /// Gives the session its id.
+    fn identify(&mut self, id: super::SessionId) -> Result<(), CatalogError> {
+        let mut writers = self.shared.writers.lock();
+        if self.shared.snapshot().manifest.session_by_id(id).is_some() || !writers.loading.insert(id) {
+            return Err(CatalogError::AlreadyLoaded { id });
+        }
+        writers.loading.remove(&self.info.id);
+        self.info.id = id;
+        Ok(())
+    }
+
     fn sorter(&self) -> Sorter {
         let shared = &self.shared;
         Sorter::new(&shared.disk, &shared.directory, self.number, shared.sizes.sort_bytes)
@@ -256,6 +267,15 @@ impl Loader {
             compare: Compare { base, last: None, output: Output { claim, writer: None } },
             has_failed: false,
         })
+    }
+
+    /// Gives the session its id, where it was begun under a makeshift one because its own is known only when it is
+    /// durable in its repository.
+    ///
+    /// # Errors
+    /// `Conflict` if a session of that id is loaded or being loaded; the loader can then only be dropped.
+    pub fn identify(&mut self, id: super::SessionId) -> Result<(), CatalogError> {
+        self.compare.output.claim.identify(id)
     }
 
     /// Adds a path of the session.

@@ -7,6 +7,7 @@
 use super::block::{Group, Names};
 use super::cursor::Select;
 use super::error::CatalogError;
+use super::filter::Runs;
 use super::path::{Span, check};
 use globset::GlobBuilder;
 use memchr::memmem::Finder;
@@ -59,6 +60,38 @@ enum Test {
     Regex(regex::bytes::Regex),
 }
 
+/// A pattern that paths from elsewhere can be held against, one at a time: those of a repository or a journal.
+pub struct Matching {
+    pattern: Pattern,
+    compiled: Compiled,
+}
+
+impl Matching {
+    /// Makes a pattern ready.
+    ///
+    /// # Errors
+    /// `Input`, `Limit`: as a query with it.
+    pub fn new(pattern: &Pattern) -> Result<Self, CatalogError> {
+        Ok(Matching { compiled: Compiled::new(pattern)?, pattern: pattern.clone() })
+    }
+
+    /// Whether a query would find the path in an entity with this root.
+    #[must_use]
+    pub fn is_match(&self, root: &[u8], path: &[u8]) -> bool {
+        match &self.pattern {
+            Pattern::All => true,
+            Pattern::Exact(wanted) => wanted == path,
+            Pattern::Prefix(prefix) => path.starts_with(prefix),
+            Pattern::Substring(_) => {
+                self.compiled.literal.as_ref().is_none_or(|literal| literal.find(path).is_some())
+            }
+            Pattern::Glob(_) | Pattern::Regex(_) => {
+                Matcher { compiled: &self.compiled, root, spans: Vec::new() }.is_match(path)
+            }
+        }
+    }
+}
+
 /// A pattern, made ready once for all entities.
 pub(super) struct Compiled {
     /// The interval the pattern's beginning leaves, for a whole path.
@@ -66,6 +99,8 @@ pub(super) struct Compiled {
     /// The beginning, for a relative one.
     relative_prefix: Vec<u8>,
     literal: Option<Finder<'static>>,
+    /// Of all fixed texts, the literal among them.
+    runs: Runs,
     test: Option<Test>,
 }
 
@@ -81,6 +116,7 @@ impl Compiled {
             spans: Some(vec![Span::default()]),
             relative_prefix: Vec::new(),
             literal: None,
+            runs: Runs::default(),
             test: None,
         };
         match pattern {
@@ -97,6 +133,7 @@ impl Compiled {
             Pattern::Prefix(prefix) if prefix.first() != Some(&b'/') => compiled.spans = Some(Vec::new()),
             Pattern::Prefix(prefix) => compiled.spans = Some(Span::prefix(prefix)),
             Pattern::Substring(bytes) => {
+                compiled.runs = Runs::of(&[bytes]);
                 compiled.literal = Some(Finder::new(bytes).into_owned());
                 compiled.test = Some(Test::Literal);
             }
@@ -117,7 +154,7 @@ impl Compiled {
         } else {
             self.spans = Some(Span::prefix(&fixed.prefix));
         }
-        self.literal = fixed.literal.map(|literal| Finder::new(&literal).into_owned());
+        self.search_for(&fixed.texts);
         // Not by the glob's own matcher, which panics where the expression is nested too deep or becomes too large.
         let mut builder = regex::bytes::RegexBuilder::new(glob.regex());
         let built = builder.dot_matches_new_line(true).build();
@@ -145,9 +182,17 @@ impl Compiled {
         };
         let fixed = Fixed::of(text, unicode);
         self.spans = Some(Span::prefix(&fixed.prefix));
-        self.literal = fixed.literal.map(|literal| Finder::new(&literal).into_owned());
+        self.search_for(&fixed.texts);
         self.test = Some(Test::Regex(regex));
         Ok(())
+    }
+
+    /// A path must have all of these texts: the longest is looked for, blocks without the others are passed over.
+    fn search_for(&mut self, texts: &[Vec<u8>]) {
+        let all: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        self.runs = Runs::of(&all);
+        let longest = all.iter().max_by_key(|text| text.len());
+        self.literal = longest.map(|text| Finder::new(text).into_owned());
     }
 
     /// Ready for the entity with that root.
@@ -192,6 +237,10 @@ fn relative<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
 }
 
 impl Select for Matcher<'_> {
+    fn runs(&self) -> Option<&Runs> {
+        Some(&self.compiled.runs).filter(|runs| !runs.is_empty())
+    }
+
     fn select(&self, names: &Names, within: Range<u32>, rows: &mut Vec<u32>) {
         rows.clear();
         match &self.compiled.literal {
@@ -247,8 +296,8 @@ fn with_literal(names: &Names, literal: &Finder<'_>, within: &Range<u32>, rows: 
 struct Fixed {
     /// It begins with this.
     prefix: Vec<u8>,
-    /// It has this somewhere; none if the prefix is all there is.
-    literal: Option<Vec<u8>>,
+    /// It has each of these somewhere; none if the prefix is all there is.
+    texts: Vec<Vec<u8>>,
 }
 
 enum Piece {
@@ -278,7 +327,7 @@ impl Fixed {
             Piece::Text(text) if !text.contains(&0) => Some(text),
             _ => None,
         });
-        fixed.literal = texts.max_by_key(Vec::len);
+        fixed.texts = texts.collect();
         fixed
     }
 }

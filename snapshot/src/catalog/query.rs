@@ -51,7 +51,9 @@ impl Filter {
             && is(&self.entity, &entity.name)
     }
 
-    fn admits(&self, row: &Row) -> bool {
+    /// Whether a row passes what is said of kind, size and time.
+    #[must_use]
+    pub fn admits(&self, row: &Row) -> bool {
         self.kind.is_none_or(|kind| kind == row.kind)
             && self.size_min.is_none_or(|least| row.size >= least)
             && self.size_max.is_none_or(|most| row.size <= most)
@@ -67,6 +69,12 @@ pub struct PageToken(After);
 const TOKEN_VERSION: u8 = 1;
 
 impl PageToken {
+    /// Behind a row of a query.
+    #[must_use]
+    pub fn after(found: &Found) -> Self {
+        PageToken(After { path: found.path.clone(), entity: found.number })
+    }
+
     /// As bytes, to be given to somebody.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -118,6 +126,8 @@ pub struct Found {
     pub first: Arc<Session>,
     /// The newest of them.
     pub last: Arc<Session>,
+    /// The entity's number, for page tokens.
+    number: u32,
 }
 
 /// Part of an answer.
@@ -208,6 +218,7 @@ impl Asked<'_> {
             sessions,
             first: Arc::clone(self.state.session_by_time(first)?),
             last: Arc::clone(self.state.session_by_time(last)?),
+            number: self.state.number,
         })
     }
 

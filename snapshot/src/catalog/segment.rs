@@ -2,14 +2,15 @@
 //!
 //! A segment is written once, in order, and synced before the manifest names it; nothing ever changes it. Its index
 //! (first path, place and checksum of every block) is held in memory, some hundred bytes a block. Blocks are read when
-//! they are asked for and verified each time. Files are opened for each read and not held open, so neither many
-//! entities nor many readers use up file descriptors.
+//! they are asked for and verified each time. Whoever reads holds one file open, the last one it read from, so neither
+//! many entities nor many segments use up file descriptors.
 //!
 //! A segment that the manifest no longer names is removed when the last reader lets go of it.
 
 use super::block::{BLOCK_ROWS, EVENT_PART_BYTES_MAX, Events, Names, PATH_PART_BYTES_MAX};
 use super::codec::{Take, put_u32, put_u64};
 use super::error::{CatalogError, failed};
+use super::filter;
 use super::path::{Key, KeyBuf, check};
 use journal::{Disk, DiskFile};
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ pub(super) use write::SegmentWriter;
 
 const HEADER_MAGIC: [u8; 8] = *b"REWINDCS";
 const FOOTER_MAGIC: [u8; 8] = *b"REWINDCF";
-const SEGMENT_VERSION: u32 = 1;
+const SEGMENT_VERSION: u32 = 2;
+/// From this version on blocks have filters.
+const FILTER_VERSION: u32 = 2;
 const HEADER_BYTES: u64 = 32;
 pub(super) const FOOTER_BYTES: u64 = 32;
 /// An index is not longer: some ten million blocks.
@@ -53,6 +56,8 @@ pub(super) struct BlockAt {
     events: u32,
     names_part: Part,
     events_part: Part,
+    /// Not in segments of version 1.
+    filter_part: Option<Part>,
 }
 
 /// What the manifest says of a segment.
@@ -95,12 +100,14 @@ impl Drop for Segment {
 pub(super) struct Unpacker {
     zstd: zstd::bulk::Decompressor<'static>,
     stored: Vec<u8>,
+    /// The file read last, by the number of its segment.
+    open: Option<(u64, Arc<dyn DiskFile>)>,
 }
 
 impl Unpacker {
     pub(super) fn new() -> Result<Self, CatalogError> {
         let zstd = zstd::bulk::Decompressor::new().map_err(failed("start decompression", ""))?;
-        Ok(Unpacker { zstd, stored: Vec::new() })
+        Ok(Unpacker { zstd, stored: Vec::new(), open: None })
     }
 }
 
@@ -125,7 +132,7 @@ impl Segment {
             return Err(damaged(0, "its length is not what the manifest says"));
         }
         let read = |offset, bytes| read_exactly(&*file, &path, offset, bytes);
-        check_header(&read(0, HEADER_BYTES)?, entry.number, &path)?;
+        let version = check_header(&read(0, HEADER_BYTES)?, entry.number, &path)?;
         let footer_at = length - FOOTER_BYTES;
         let (index_at, index_bytes, index_crc) =
             parse_footer(&read(footer_at, FOOTER_BYTES)?, entry.footer_crc)
@@ -151,11 +158,13 @@ impl Segment {
             events: 0,
             obsolete: AtomicBool::new(false),
         };
-        segment.parse_index(&index, index_at).ok_or_else(|| damaged(index_at, "the index is not sound"))?;
+        segment
+            .parse_index(&index, index_at, version)
+            .ok_or_else(|| damaged(index_at, "the index is not sound"))?;
         Ok(segment)
     }
 
-    fn parse_index(&mut self, bytes: &[u8], end: u64) -> Option<()> {
+    fn parse_index(&mut self, bytes: &[u8], end: u64, version: u32) -> Option<()> {
         let mut take = Take(bytes);
         let (blocks, sessions) = (take.u32()?, take.u32()?);
         (self.rows, self.events) = (take.u64()?, take.u64()?);
@@ -179,6 +188,15 @@ impl Segment {
                 fits.then_some(part)
             };
             let (names_part, events_part) = (part(PATH_PART_BYTES_MAX)?, part(EVENT_PART_BYTES_MAX)?);
+            let mut filter_part = None;
+            if version >= FILTER_VERSION {
+                let (stored, crc) = (take.u32()?, take.u32()?);
+                filter_part = Some(Part { offset: at, stored, raw: stored, crc });
+                at = at.checked_add(u64::from(stored)).filter(|at| *at <= end)?;
+                if !filter::is_sound(stored as usize) {
+                    return None;
+                }
+            }
             let follows =
                 self.blocks.last().is_none_or(|before: &BlockAt| before.first.as_key() < first.as_key());
             if !follows || block_rows == 0 || block_rows as usize > BLOCK_ROWS {
@@ -192,6 +210,7 @@ impl Segment {
                 events: block_events,
                 names_part,
                 events_part,
+                filter_part,
             });
         }
         let sound = take.0.is_empty()
@@ -211,18 +230,40 @@ impl Segment {
         CatalogError::Damaged { path: self.path.clone(), offset: part.offset, what }
     }
 
-    fn unpack(&self, part: Part, unpacker: &mut Unpacker) -> Result<Vec<u8>, CatalogError> {
-        let file = self.disk.open(&self.path).map_err(failed("open", &self.path))?;
+    /// Reads a part as it is stored.
+    fn read(&self, part: Part, unpacker: &mut Unpacker) -> Result<(), CatalogError> {
+        let file = match unpacker.open.take().filter(|(number, _)| *number == self.entry.number) {
+            Some((_, file)) => file,
+            None => self.disk.open(&self.path).map_err(failed("open", &self.path))?,
+        };
         // The length was held against that of the file when the segment was opened.
         unpacker.stored.resize(part.stored as usize, 0);
         let count = file.read_at(&mut unpacker.stored, part.offset).map_err(failed("read", &self.path))?;
         if count != part.stored as usize || crc32c::crc32c(&unpacker.stored) != part.crc {
             return Err(self.damaged(part, "the block does not match its checksum"));
         }
+        unpacker.open = Some((self.entry.number, file));
+        Ok(())
+    }
+
+    fn unpack(&self, part: Part, unpacker: &mut Unpacker) -> Result<Vec<u8>, CatalogError> {
+        self.read(part, unpacker)?;
         let raw = unpacker.zstd.decompress(&unpacker.stored, part.raw as usize);
         raw.ok()
             .filter(|raw| raw.len() == part.raw as usize)
             .ok_or_else(|| self.damaged(part, "the block cannot be decompressed"))
+    }
+
+    /// Whether a block may hold a text; one without a filter may hold any.
+    pub(super) fn may_hold(
+        &self,
+        block: &BlockAt,
+        runs: &filter::Runs,
+        unpacker: &mut Unpacker,
+    ) -> Result<bool, CatalogError> {
+        let Some(part) = block.filter_part.filter(|_| !runs.is_empty()) else { return Ok(true) };
+        self.read(part, unpacker)?;
+        Ok(runs.may_be_in(&unpacker.stored))
     }
 
     /// The paths of a block.
@@ -256,6 +297,16 @@ impl Segment {
             let names = self.names(block, unpacker)?;
             self.check_names(block, &names)?;
             let events = self.events(block, unpacker)?;
+            if let Some(part) = block.filter_part {
+                self.read(part, unpacker)?;
+                let mut built = filter::FilterBuilder::default();
+                (0..block.rows).for_each(|row| built.push(names.key(row)));
+                let mut expected = Vec::new();
+                built.finish(&mut expected);
+                if expected != unpacker.stored {
+                    return Err(self.damaged(part, "the filter is not that of the paths"));
+                }
+            }
             let mut count = 0;
             for row in 0..block.rows {
                 let (key, events) = (names.key(row), events.of(row));
@@ -304,9 +355,9 @@ fn read_exactly(file: &dyn DiskFile, path: &Path, offset: u64, bytes: u64) -> Re
     Ok(out)
 }
 
-fn header(number: u64) -> Vec<u8> {
+fn header(number: u64, version: u32) -> Vec<u8> {
     let mut out = HEADER_MAGIC.to_vec();
-    put_u32(&mut out, SEGMENT_VERSION);
+    put_u32(&mut out, version);
     put_u32(&mut out, 0);
     put_u64(&mut out, number);
     put_u32(&mut out, 0);
@@ -315,7 +366,8 @@ fn header(number: u64) -> Vec<u8> {
     out
 }
 
-fn check_header(bytes: &[u8], number: u64, path: &Path) -> Result<(), CatalogError> {
+/// The version of a segment.
+fn check_header(bytes: &[u8], number: u64, path: &Path) -> Result<u32, CatalogError> {
     let damaged = |what| CatalogError::Damaged { path: path.to_owned(), offset: 0, what };
     let mut take = Take(bytes);
     let magic = take.array::<8>();
@@ -328,10 +380,10 @@ fn check_header(bytes: &[u8], number: u64, path: &Path) -> Result<(), CatalogErr
     if version > SEGMENT_VERSION {
         return Err(CatalogError::NewerVersion { path: path.to_owned(), version });
     }
-    if bytes != header(number) {
+    if version == 0 || bytes != header(number, version) {
         return Err(damaged("the header is that of another file"));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Place, length and checksum of the index.

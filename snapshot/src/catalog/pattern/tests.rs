@@ -8,7 +8,7 @@ use super::*;
 fn fixed(expression: &str) -> (String, Option<String>) {
     let fixed = Fixed::of(expression, true);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (text(fixed.prefix), fixed.literal.map(text))
+    (text(fixed.prefix), fixed.texts.into_iter().max_by_key(Vec::len).map(text))
 }
 
 fn check_fixed(expression: &str, prefix: &str, literal: Option<&str>) {
@@ -132,4 +132,17 @@ fn plainly(pattern: &Pattern, path: &[u8], root: &[u8]) -> bool {
         }
         _ => unreachable!("not tested here"),
     }
+}
+
+/// Blocks are passed over that lack any of the fixed texts, not only the longest.
+#[test]
+fn all_fixed_texts_count() {
+    let runs = |pattern: Pattern| Compiled::new(&pattern).unwrap().runs;
+    let both = Runs::of(&[b"budget-", b"-qzxv"]);
+    assert_eq!(runs(Pattern::Regex("budget-[0-9]+-qzxv$".to_owned())), both);
+    assert_eq!(runs(Pattern::Glob("*budget-*-qzxv".to_owned())), both);
+    assert_eq!(runs(Pattern::Substring(b"qzxv".to_vec())), Runs::of(&[b"qzxv"]));
+    // What is only one of several ways is in nobody's way.
+    assert!(runs(Pattern::Regex("(budget|plan)".to_owned())).is_empty());
+    assert!(runs(Pattern::Glob("*{budget,plan}".to_owned())).is_empty());
 }

@@ -6,9 +6,10 @@
 use super::super::block::{BLOCK_EVENTS, BLOCK_PATH_BYTES, EVENTS_OF_PATH_MAX, EventsBuilder, NamesBuilder};
 use super::super::codec::{put_string, put_u32, put_u64};
 use super::super::error::{CatalogError, failed};
+use super::super::filter::FilterBuilder;
 use super::super::path::{Key, KeyBuf, PATH_BYTES_MAX};
 use super::super::types::Event;
-use super::{BlockAt, FOOTER_MAGIC, INDEX_BYTES_MAX, Part, SegmentEntry, file_name, header};
+use super::{BlockAt, FOOTER_MAGIC, INDEX_BYTES_MAX, Part, SEGMENT_VERSION, SegmentEntry, file_name, header};
 use journal::{Disk, DiskFile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub(in crate::catalog) struct SegmentWriter {
     zstd: zstd::bulk::Compressor<'static>,
     names: NamesBuilder,
     events: EventsBuilder,
+    filter: FilterBuilder,
     first: KeyBuf,
     last: KeyBuf,
     blocks: Vec<BlockAt>,
@@ -78,6 +80,7 @@ impl SegmentWriter {
             zstd,
             names: NamesBuilder::default(),
             events: EventsBuilder::default(),
+            filter: FilterBuilder::default(),
             first: KeyBuf::default(),
             last: KeyBuf::default(),
             blocks: Vec::new(),
@@ -85,7 +88,7 @@ impl SegmentWriter {
             rows: 0,
             events_total: 0,
             raw: Vec::new(),
-            out: header(number),
+            out: header(number, SEGMENT_VERSION),
             written: 0,
             finished: false,
         })
@@ -104,6 +107,7 @@ impl SegmentWriter {
             self.first = key.to_buf();
         }
         self.names.push(key);
+        self.filter.push(key);
         self.events.push(events);
         self.last.dir.clear();
         self.last.dir.extend_from_slice(key.dir);
@@ -124,8 +128,12 @@ impl SegmentWriter {
         let names_part = self.pack()?;
         self.events.finish(&mut self.raw);
         let events_part = self.pack()?;
+        self.filter.finish(&mut self.raw);
+        // Half of its bits are chance: it would not become smaller.
+        let filter_part = Some(self.place(self.raw.len(), crc32c::crc32c(&self.raw)));
+        self.out.extend_from_slice(&self.raw);
         let first = std::mem::take(&mut self.first);
-        self.blocks.push(BlockAt { first, rows, events, names_part, events_part });
+        self.blocks.push(BlockAt { first, rows, events, names_part, events_part, filter_part });
         self.rows += u64::from(rows);
         self.events_total += u64::from(events);
         if self.out.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
@@ -133,10 +141,15 @@ impl SegmentWriter {
 
     fn pack(&mut self) -> Result<Part, CatalogError> {
         let stored = self.zstd.compress(&self.raw).map_err(failed("compress for", &self.path))?;
-        let offset = self.written + self.out.len() as u64;
-        let crc = crc32c::crc32c(&stored);
+        let part = self.place(stored.len(), crc32c::crc32c(&stored));
         self.out.extend_from_slice(&stored);
-        Ok(Part { offset, stored: stored.len() as u32, raw: self.raw.len() as u32, crc })
+        Ok(part)
+    }
+
+    /// The place of a part that is written next.
+    fn place(&self, stored: usize, crc: u32) -> Part {
+        let offset = self.written + self.out.len() as u64;
+        Part { offset, stored: stored as u32, raw: self.raw.len() as u32, crc }
     }
 
     fn flush(&mut self) -> Result<(), CatalogError> {
@@ -186,6 +199,10 @@ impl SegmentWriter {
             for part in [block.names_part, block.events_part] {
                 put_u32(&mut out, part.stored);
                 put_u32(&mut out, part.raw);
+                put_u32(&mut out, part.crc);
+            }
+            if let Some(part) = block.filter_part {
+                put_u32(&mut out, part.stored);
                 put_u32(&mut out, part.crc);
             }
         }

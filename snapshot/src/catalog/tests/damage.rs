@@ -124,7 +124,7 @@ fn a_later_version_is_named() {
         let path = Path::new(PLACE).join(&name);
         let bytes = disk.bytes(&path);
         let mut later = bytes.clone();
-        later[8] = 2;
+        later[8] = 3;
         let crc = match name == MANIFEST_NAME {
             true => crc32c::crc32c_append(crc32c::crc32c(&later[..20]), &later[24..]),
             false => crc32c::crc32c(&later[..28]),
@@ -133,7 +133,7 @@ fn a_later_version_is_named() {
         later[at..at + 4].copy_from_slice(&crc.to_le_bytes());
         disk.set_bytes(&path, later);
         let error = open_on(&disk).unwrap_err();
-        assert!(matches!(error, CatalogError::NewerVersion { version: 2, .. }), "{name}: {error:?}");
+        assert!(matches!(error, CatalogError::NewerVersion { version: 3, .. }), "{name}: {error:?}");
         assert!(error.is_damage());
         disk.set_bytes(&path, bytes);
     }

@@ -9,6 +9,13 @@ const VERSION_1: [(&str, &[u8]); 3] = [
     ("0000000000000003.segment", include_bytes!("golden/v1/0000000000000003.segment")),
 ];
 
+/// Segments of version 2 of the same sessions: blocks have filters.
+const VERSION_2: [(&str, &[u8]); 3] = [
+    ("manifest", include_bytes!("golden/v2/manifest")),
+    ("0000000000000002.segment", include_bytes!("golden/v2/0000000000000002.segment")),
+    ("0000000000000003.segment", include_bytes!("golden/v2/0000000000000003.segment")),
+];
+
 fn rows() -> Vec<(&'static str, Row)> {
     let link = Row { kind: EntryKind::Symlink, ..file(0) };
     let old = Modified { seconds: -5_000_000_000, nanoseconds: 999_999_999 };
@@ -53,12 +60,14 @@ fn check(directory: &Path) {
 }
 
 #[test]
-fn version_1_is_read() {
-    let place = tempfile::tempdir().unwrap();
-    VERSION_1.iter().for_each(|(name, bytes)| std::fs::write(place.path().join(name), bytes).unwrap());
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/src/catalog/tests/golden/v1");
-    assert_eq!(std::fs::read_dir(kept).unwrap().count(), VERSION_1.len(), "a file that is kept is not read");
-    check(place.path());
+fn all_versions_are_read() {
+    for (name, files) in [("v1", VERSION_1), ("v2", VERSION_2)] {
+        let place = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, bytes)| std::fs::write(place.path().join(name), bytes).unwrap());
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/catalog/tests/golden").join(name);
+        assert_eq!(std::fs::read_dir(kept).unwrap().count(), files.len(), "a file that is kept is not read");
+        check(place.path());
+    }
 }
 
 #[test]
