@@ -402,3 +402,42 @@ fn a_running_backup_is_spared() {
     assert!(run_prune(&repository, &options).unwrap().removed.packs > 0);
     assert_eq!(verify_all(&open(&(store as _))), 1);
 }
+
+/// Says stop when it is asked for the nth time.
+struct StopAt(std::sync::atomic::AtomicU64);
+
+impl Watch for StopAt {
+    fn progress(&self, _: &'static str, _: u64, _: Option<u64>, _: &'static str) {}
+
+    fn cancelled(&self) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// Cancelled wherever it asks: nothing is lost, and the next one finishes the work.
+#[test]
+fn cancelled_anywhere() {
+    let (ground, repository, _) = three();
+    keep_last(&repository, 2).unwrap();
+    let options = PruneOptions { unused_percent: 0, ..at_once() };
+    for times in 0.. {
+        let store = copy(&ground);
+        let repository = open(&(Arc::clone(&store) as _));
+        let lock = lock::acquire(&repository, Purpose::Prune, quickly()).unwrap();
+        let outcome = prune(&repository, &lock, &options, &StopAt(times.into()));
+        drop(lock);
+        assert_eq!(verify_all(&open(&(Arc::clone(&store) as _))), 2, "asked {times} times");
+        match outcome {
+            Err(error) => assert_eq!(error.kind(), RepositoryErrorKind::Cancelled, "{error:?}"),
+            Ok(_) => {
+                assert!(times > 10, "asked {times} times");
+                break;
+            }
+        }
+        run_prune(&repository, &options).unwrap();
+        let end = assert_whole(&repository);
+        assert_eq!((end.marked_packs, end.unnamed_packs), (0, 0), "asked {times} times");
+        assert_eq!(verify_all(&open(&(store as _))), 2);
+    }
+}

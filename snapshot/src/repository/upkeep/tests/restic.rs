@@ -107,10 +107,9 @@ fn the_policy_is_restics() {
         tree
     };
     for _ in 0..60 {
-        // Dense and sparse stretches over some years.
+        // Over some years, the denser the newer.
         let spread = [3_600, 86_400 * 3, 86_400 * 60, 86_400 * 1200][random.below(4) as usize];
-        let stretch = random.below(4) * 86_400 * 200;
-        let seconds = 1_600_000_000 + (stretch + random.below(spread)) as i64;
+        let seconds = 1_700_000_000 - random.below(spread) as i64;
         let mut session = record(empty, &[], 0);
         session.time = Timestamp { seconds, nanoseconds: random.below(1_000_000_000) as u32 };
         session.hostname = ["one", "two"][random.below(2) as usize].into();
