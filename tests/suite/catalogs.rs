@@ -301,6 +301,9 @@ fn the_window_is_searched_too() {
     ground.world.flush();
     std::fs::rename(master.join("first"), master.join("then")).unwrap();
     ground.world.flush();
+    // The file first: where it was is known only from where its directories stood.
+    std::fs::remove_file(master.join("then/deep/file-of-two")).unwrap();
+    ground.world.flush();
     std::fs::remove_dir_all(master.join("then")).unwrap();
     ground.world.flush();
     assert_eq!(ground.paths("file-of-two"), [path("first/deep/file-of-two"), path("then/deep/file-of-two")]);
