@@ -260,6 +260,12 @@ fn same(place: &Place, into: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As many as of every benchmark, or `$REWIND_BENCH_ROUNDS` for a first look.
+fn rounds() -> usize {
+    let asked = std::env::var("REWIND_BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    asked.unwrap_or(report::ROUNDS).max(1)
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -273,10 +279,11 @@ pub fn run() -> anyhow::Result<()> {
     let mut tenth = Vec::new();
     small.add(0)?;
     small.backup(0, false, 0.0)?;
-    for number in 0..report::ROUNDS {
+    for number in 0..rounds() {
         round(&large, number, &mut figures)?;
         small.change(number)?;
         tenth.push(small.backup(0, true, small.daemon.processor()?)?);
+        eprintln!("  round {} is over", number + 1);
     }
     large.daemon.stop()?.print();
     let [ours, restic, borg] = &figures;

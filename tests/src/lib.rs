@@ -13,6 +13,7 @@ pub mod keep;
 pub mod lab;
 pub mod model;
 pub mod pair;
+pub mod restic;
 pub mod rng;
 pub mod s3;
 pub mod sim_disk;

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use tests::compare::assert_same;
 use tests::daemon::{World, seed, size};
+use tests::restic::Restic;
 use tests::rng::Rng;
 
 #[test]
@@ -57,6 +57,12 @@ fn backups_survive_kills() {
         assert_eq!(names(&repository.join("snapshots")), listed, "round {round}");
         world.wait_replicating();
     }
+    let missing = || world.ctl("catalog query file-1").stderr.contains("is not catalogued yet");
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while missing() {
+        assert!(Instant::now() < give_up, "a session does not come into the catalog");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     println!("{again} sessions were found that the daemon had not remembered");
     assert!(again > 0, "no kill hit the moment between the two records");
     restic_agrees(&world, &repository, &password);
@@ -71,20 +77,12 @@ fn names(directory: &Path) -> BTreeSet<String> {
 }
 
 fn restic_agrees(world: &World, repository: &Path, password: &Path) {
-    let into = world.path("restored");
-    let restore = ["restore", "latest", "--target", into.to_str().unwrap()];
-    for arguments in [&["check", "--read-data"][..], &restore] {
-        let mut command = Command::new("restic");
-        command.arg("-r").arg(repository).arg("--password-file").arg(password);
-        let output = match command.args(["--no-cache", "-q"]).args(arguments).output() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                println!("left out: the program restic is not installed");
-                return;
-            }
-            output => output.unwrap(),
-        };
-        assert!(output.status.success(), "restic {arguments:?}: {output:?}");
+    let restic = Restic::new(repository, password);
+    if restic.run(&["check", "--read-data"]).is_none() {
+        return;
     }
+    let into = world.path("restored");
+    restic.run(&["restore", "latest", "--target", into.to_str().unwrap()]).unwrap();
     let restored = into.join(world.master().strip_prefix("/").unwrap());
     assert_same(&world.master(), &restored, "restored by restic");
 }

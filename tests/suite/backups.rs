@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::compare::assert_same;
 use tests::daemon::{World, is_root};
+use tests::restic::Restic;
 
 /// A world with a tree of everything, replicating, and a repository called `offsite`.
 pub(crate) struct Ground {
@@ -45,19 +46,7 @@ impl Ground {
 
     /// Runs restic on the repository; what it prints. `None` where there is no restic.
     pub fn restic(&self, arguments: &[&str]) -> Option<String> {
-        let mut command = Command::new("restic");
-        command.arg("-r").arg(&self.repository).arg("--password-file").arg(&self.password);
-        command.args(["--no-cache", "-q"]).args(arguments);
-        let output = match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                println!("left out: the program restic is not installed");
-                return None;
-            }
-            output => output.unwrap(),
-        };
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "restic {arguments:?}: {out}{err}");
-        Some(out.into_owned())
+        Restic::new(&self.repository, &self.password).run(arguments)
     }
 
     /// restic finds no fault, and what it restores of a session is the master's tree.

@@ -4,9 +4,9 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 use tests::daemon::{World, seed, size};
+use tests::restic::Restic;
 use tests::rng::Rng;
 
 /// A path and what a walk found there: kind and bytes.
@@ -71,19 +71,7 @@ impl Ground {
     }
 
     fn restic(&self, repository: &Path, arguments: &[&str]) -> Option<String> {
-        let mut command = Command::new("restic");
-        command.arg("-r").arg(repository).arg("--password-file").arg(&self.password);
-        command.args(["--no-cache", "-q"]).args(arguments);
-        let output = match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                println!("left out: the program restic is not installed");
-                return None;
-            }
-            output => output.unwrap(),
-        };
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "restic {arguments:?}: {out}{err}");
-        Some(out.into_owned())
+        Restic::new(repository, &self.password).run(arguments)
     }
 }
 
@@ -690,4 +678,20 @@ fn a_session_that_cannot_be_read_is_said() {
     assert!(ran.stderr.contains(&first[..8]) && ran.stderr.contains("cannot be read"), "{ran:?}");
     let ran = ground.world.ctl(&format!("catalog tree --session {first}"));
     assert_eq!((ran.exit, ran.code().as_str()), (8, "RW1058"), "{ran:?}");
+}
+
+#[test]
+fn what_is_forgotten_leaves_the_catalog() {
+    let ground = Ground::new(|master| std::fs::write(master.join("kept"), "text").unwrap());
+    ground.backup();
+    std::fs::write(ground.world.master().join("other"), "text").unwrap();
+    ground.backup();
+    let sessions = || ground.query("kept").0.iter().find_map(|row| row["sessions"].as_u64());
+    assert_eq!(sessions(), Some(2));
+    ground.world.ok("repository forget offsite --keep-last 1 --yes");
+    let until = Instant::now() + Duration::from_secs(60);
+    while sessions() != Some(1) {
+        assert!(Instant::now() < until, "{:?}\n{}", ground.query("kept"), ground.world.log_end());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -1,4 +1,4 @@
-//! Does restic read all of what we wrote, on disk and on an object store, of a large tree?
+//! Does restic read all of what we wrote, on disk and on an object store, of a large tree; do we read what it wrote?
 //!
 //! Two backups, the second after changes. `restic check --read-data` finds no fault, `restic restore` of both is what the
 //! master was, `restic ls` lists what the master has. With `REWIND_LONG=1` the tree is the source of Linux.
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::compare::assert_same;
 use tests::daemon::{World, is_long};
+use tests::restic::Restic;
 use tests::rng::Rng;
 use tests::s3::{BUCKET, ObjectStore};
 
 /// A repository as both programs know it.
-struct Place<'s> {
+struct Place {
     ours: String,
-    theirs: String,
-    store: Option<&'s ObjectStore>,
+    theirs: Restic,
 }
 
 fn run(command: &mut Command) -> String {
@@ -24,12 +24,6 @@ fn run(command: &mut Command) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {out}{err}");
     out.into_owned()
-}
-
-fn restic(world: &World, place: &Place<'_>, words: &[&str]) -> String {
-    let mut command = Command::new("restic");
-    command.args(["-r", &place.theirs, "--no-cache", "-q", "--password-file"]).arg(world.path("password"));
-    run(command.args(words).envs(place.store.map(ObjectStore::environment).unwrap_or_default()))
 }
 
 /// A tree like that of a project: many small files in many directories, some large ones.
@@ -90,16 +84,16 @@ fn walk(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// What restic lists at and below the master's directory.
-fn listed(world: &World, place: &Place<'_>, session: &str) -> BTreeSet<Vec<u8>> {
-    let text = restic(world, place, &["ls", session]);
+fn listed(world: &World, place: &Place, session: &str) -> BTreeSet<Vec<u8>> {
+    let text = place.theirs.run(&["ls", session]).unwrap();
     let master = world.master();
     let paths = text.lines().filter(|line| Path::new(line).starts_with(&master));
     paths.map(|line| line.as_bytes().to_vec()).collect()
 }
 
-fn restic_agrees(world: &World, place: &Place<'_>, session: &str, tree: &Path, what: &str) {
+fn restic_agrees(world: &World, place: &Place, session: &str, tree: &Path, what: &str) {
     let into = world.path("restored");
-    restic(world, place, &["restore", session, "--target", into.to_str().unwrap()]);
+    place.theirs.run(&["restore", session, "--target", into.to_str().unwrap()]).unwrap();
     assert_same(tree, &into.join(world.master().strip_prefix("/").unwrap()), what);
     std::fs::remove_dir_all(into).unwrap();
 }
@@ -115,16 +109,20 @@ fn check(store: Option<&ObjectStore>) {
     fill(&world);
     world.start();
     std::fs::write(world.path("password"), "correct horse\n").unwrap();
+    let password = world.path("password");
     let place = match store {
         None => {
-            let directory = world.path("repository").display().to_string();
-            Place { ours: format!("file://{directory}"), theirs: directory, store }
+            let directory = world.path("repository");
+            Place {
+                ours: format!("file://{}", directory.display()),
+                theirs: Restic::new(directory, &password),
+            }
         }
-        Some(there) => Place {
-            ours: format!("s3://{BUCKET}/some/prefix"),
-            theirs: format!("s3:http://{}/{BUCKET}/some/prefix", there.address),
-            store,
-        },
+        Some(there) => {
+            let theirs = format!("s3:http://{}/{BUCKET}/some/prefix", there.address);
+            let theirs = Restic::new(theirs, &password).with(there.environment());
+            Place { ours: format!("s3://{BUCKET}/some/prefix"), theirs }
+        }
     };
     world.protect();
     world.ok(&format!(
@@ -146,7 +144,7 @@ fn check(store: Option<&ObjectStore>) {
     assert_eq!(report["sessions"][0]["directories"], directories, "{report}");
     assert_eq!(report["sessions"][0]["files"], objects.len() - directories, "{report}");
     let second = session(report);
-    restic(&world, &place, &["check", "--read-data"]);
+    place.theirs.run(&["check", "--read-data"]).unwrap();
     restic_agrees(&world, &place, &first, &then, "the first session");
     restic_agrees(&world, &place, &second, &world.master(), "the second session");
     let expected = objects.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
@@ -174,5 +172,65 @@ fn restic_reads_what_lies_in_an_object_store() {
         && let Some(store) = ObjectStore::start()
     {
         check(Some(&store));
+    }
+}
+
+/// A repository that restic wrote: several snapshots, two keys, pruned. It is listed, checked, catalogued, and each of its
+/// snapshots comes back by the daemon and without it, by either key.
+#[test]
+fn what_restic_wrote_is_read() {
+    if !has_restic() {
+        return;
+    }
+    let mut world = World::idle();
+    fill(&world);
+    let (first_key, second_key) = (world.path("first key"), world.path("second key"));
+    std::fs::write(&first_key, "correct horse\n").unwrap();
+    std::fs::write(&second_key, "battery staple\n").unwrap();
+    let repository = world.path("theirs");
+    let restic = Restic::new(&repository, &first_key);
+    restic.run(&["init", "--repository-version", "2"]).unwrap();
+    let master = world.master();
+    let mut kept = Vec::new();
+    for number in 0..3 {
+        restic.run(&["backup", "--host", "elsewhere", master.to_str().unwrap()]).unwrap();
+        let then = world.path(&format!("then-{number}"));
+        run(Command::new("cp").arg("-a").arg(&master).arg(&then));
+        let listed: serde_json::Value =
+            serde_json::from_str(&restic.run(&["snapshots", "--json"]).unwrap()).unwrap();
+        let newest =
+            listed.as_array().unwrap().iter().max_by_key(|one| one["time"].as_str().unwrap().to_owned());
+        kept.push((newest.unwrap()["id"].as_str().unwrap().to_owned(), then));
+        change(&master);
+    }
+    restic.run(&["key", "add", "--new-password-file", second_key.to_str().unwrap()]).unwrap();
+    let (gone, _) = kept.remove(1);
+    restic.run(&["forget", &gone, "--prune"]).unwrap();
+
+    world.start();
+    let url = format!("file://{}", repository.display());
+    // The lines of the command hold no spaces, so the keys are linked to.
+    for (name, key) in [("key-1", &first_key), ("key-2", &second_key)] {
+        std::os::unix::fs::symlink(key, world.path(name)).unwrap();
+    }
+    world.ok(&format!("repository add theirs {url} --password-file {}", world.path("key-2").display()));
+    let checked = world.ok("repository check theirs --read-data");
+    assert_eq!(checked["state"], "done", "{checked}");
+    assert_eq!(world.ok("repository stats theirs")["sessions"], 2);
+    world.ok("catalog rebuild");
+    let found = world.list("catalog query new/deep/file --master elsewhere");
+    assert_eq!(found[0]["path"].as_str(), master.join("new/deep/file").to_str(), "{found:?}");
+    world.refused(&format!("session show {gone}"), 4, "RW1070");
+    for (id, then) in &kept {
+        let shown = world.ok(&format!("session show {id}"));
+        assert_eq!(shown["master"], "elsewhere", "{shown}");
+        let into = world.path("restored");
+        world.ok(&format!("restore session {id} --onto {} --verify", into.display()));
+        assert_same(then, &into.join(master.strip_prefix("/").unwrap()), "restored by the daemon");
+        std::fs::remove_dir_all(&into).unwrap();
+        let key = world.path("key-1");
+        world.ok(&format!("rescue {url} {id} --onto {} --password-file {}", into.display(), key.display()));
+        assert_same(then, &into.join(master.strip_prefix("/").unwrap()), "restored without a daemon");
+        std::fs::remove_dir_all(&into).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tests::compare::assert_same;
 use tests::daemon::{World, seed, size};
+use tests::restic::Restic;
 use tests::rng::Rng;
 
 /// A world with a tree, replicating, and a repository called `offsite`.
@@ -73,19 +74,7 @@ impl Ground {
 
     /// Runs restic on the repository. `None` where there is no restic.
     fn restic(&self, arguments: &[&str]) -> Option<String> {
-        let mut command = Command::new("restic");
-        command.arg("-r").arg(&self.repository).arg("--password-file").arg(&self.password);
-        command.args(["--no-cache", "-q"]).args(arguments);
-        let output = match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                println!("left out: the program restic is not installed");
-                return None;
-            }
-            output => output.unwrap(),
-        };
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "restic {arguments:?}: {out}{err}");
-        Some(out.into_owned())
+        Restic::new(&self.repository, &self.password).run(arguments)
     }
 
     /// restic finds no fault, and restores of each session what it has to hold.

@@ -322,7 +322,10 @@ impl Backup<'_> {
                 bytes_stored: number("data_added_packed").unwrap_or_default(),
                 missed: number("missed").unwrap_or_default(),
             };
-            return self.remember(&lineage.entity, lineage.journal, &made).map(Some);
+            let session = self.remember(&lineage.entity, lineage.journal, &made)?;
+            // The catalog was fed by the attempt that has ended.
+            self.catalog.poke();
+            return Ok(Some(session));
         }
         Ok(None)
     }

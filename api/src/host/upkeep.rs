@@ -78,7 +78,11 @@ impl Host {
         let known = self.context.vault.sessions_in(number);
         let there =
             repository.list_sessions().map_err(|error| upkeep_error("list the sessions", None, error))?;
-        let gone = known.into_iter().filter(|id| there.binary_search(id).is_err()).collect();
+        let gone: Vec<_> = known.into_iter().filter(|id| there.binary_search(id).is_err()).collect();
+        if !gone.is_empty() {
+            // They leave the catalog too, soon.
+            self.catalog.poke();
+        }
         self.context.vault.forgotten(number, gone)
     }
 
