@@ -343,7 +343,10 @@ impl Engine for Host {
     }
 
     fn mount(&self, scenario: &str, what: &MountWhat, directory: &Path) -> EngineResult<MountReport> {
-        self.scene(scenario)?.mount(what, directory)
+        // A mount over a tree of ours would hide it from us, and be taken for what has become of it.
+        self.check_target(directory)?;
+        let place = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        self.scene(scenario)?.mount(what, &place)
     }
 
     fn restores(&self) -> EngineResult<&dyn Restores> {

@@ -391,22 +391,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
             "skipped": skipped(&report.skipped),
             "skipped_count": report.skipped_count,
         }),
-        Some(Report::Verify(report)) => {
-            let damage = |damage: &v1::Damage| {
-                let mut map = Map::new();
-                put_path(&mut map, "file", &damage.file);
-                map.insert("offset".into(), damage.offset.into());
-                map.insert("what".into(), damage.what.clone().into());
-                Value::from(map)
-            };
-            json!({
-                "segments": report.segments,
-                "records": report.records,
-                "bytes": report.bytes,
-                "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
-                "elapsed_seconds": seconds(report.elapsed.as_ref()),
-            })
-        }
+        Some(Report::Verify(report)) => verified(report),
         Some(Report::Restore(report)) => Value::Object(restores::report(report)),
         Some(Report::SessionVerify(report)) => Value::Object(restores::verified(report)),
         Some(Report::Backup(report)) => json!({
@@ -432,7 +417,24 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
     })
 }
 
-/// Bytes of the files looked at, by the time it took.
+fn verified(report: &v1::VerifyReport) -> Value {
+    let damage = |damage: &v1::Damage| {
+        let mut map = Map::new();
+        put_path(&mut map, "file", &damage.file);
+        map.insert("offset".into(), damage.offset.into());
+        map.insert("what".into(), damage.what.clone().into());
+        Value::from(map)
+    };
+    json!({
+        "segments": report.segments,
+        "records": report.records,
+        "bytes": report.bytes,
+        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+        "elapsed_seconds": seconds(report.elapsed.as_ref()),
+    })
+}
+
+/// Bytes read from the replica, by the time it took.
 fn throughput(report: &v1::BackupReport) -> Value {
     let bytes: u64 = report.sessions.iter().map(|session| session.bytes_read).sum();
     let elapsed = report.elapsed.as_ref().and_then(duration_from_wire).unwrap_or_default().as_secs_f64();

@@ -113,6 +113,17 @@ fn backups_keep_the_newest() {
     let report = world.ok(&format!("backup docs --to offsite --snapshot {id}"));
     assert_eq!((&report["snapshot"], &report["lsn"]), (&by_hand["id"], &by_hand["lsn"]), "{report}");
     assert_eq!(world.list("snapshot list").len(), 4);
+    // The point of the oldest again: its snapshot is the newest now.
+    let again =
+        world.ok(&format!("backup docs --to offsite --at lsn:{}", of_backups[0]["lsn"].as_str().unwrap()));
+    world.refused(&format!("snapshot show {}", ids[0]), 4, "RW1093");
+    std::fs::write(world.master().join("file"), "once more").unwrap();
+    world.flush();
+    world.ok("backup docs --to offsite");
+    assert_eq!(
+        world.ok(&format!("snapshot show {}", again["snapshot"].as_str().unwrap()))["lsn"],
+        again["lsn"]
+    );
     world.refused(&format!("backup docs --to offsite --snapshot {}", made[0]), 4, "RW1093");
     world.refused(&format!("backup docs --to offsite --snapshot {id} --consistent"), 2, "RW1028");
 }
@@ -167,6 +178,16 @@ fn a_mounted_point_is_the_tree_of_then() {
     world.start();
     world.wait_replicating();
     world.refused(&format!("snapshot mount docs now {}", world.path("nowhere").display()), 1, "RW1094");
-    world.refused(&format!("snapshot mount docs now {}", world.master().display()), 2, "RW1011");
+    // Nothing of ours is covered, whichever way it is named.
+    std::fs::create_dir(world.path("repository")).unwrap();
+    std::fs::write(world.path("password"), "correct horse\n").unwrap();
+    let place = (world.path("repository"), world.path("password"));
+    world.ok(&format!("repository add r file://{} --password-file {}", place.0.display(), place.1.display()));
+    std::os::unix::fs::symlink(world.replica(), world.path("link")).unwrap();
+    for ours in
+        [world.master(), world.replica(), world.path("link"), world.path("data"), world.path("repository")]
+    {
+        world.refused(&format!("snapshot mount docs now {}", ours.display()), 5, "RW1073");
+    }
     world.refused(&format!("snapshot mount docs 1-99 {}", second.display()), 4, "RW1093");
 }

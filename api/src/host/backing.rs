@@ -17,7 +17,7 @@ use snapshot::catalog::{self, SessionId, SessionInfo};
 use snapshot::repository::{
     Id, Lock, LockOptions, Node, Purpose, Repository, RepositoryErrorKind, Timestamp, lock,
 };
-use snapshot::session::{Entity, Monitor, Previous, RecordOptions, Totals, back_up};
+use snapshot::session::{Entity, Monitor, Previous, RecordOptions, Session as Stored, Totals, back_up};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -85,6 +85,20 @@ struct Made {
     missed: u64,
 }
 
+impl From<&Stored> for Made {
+    fn from(stored: &Stored) -> Self {
+        Made {
+            id: stored.id,
+            tree: stored.tree,
+            incremental: stored.incremental,
+            totals: stored.totals,
+            bytes_read: stored.counts.bytes_read,
+            bytes_stored: stored.counts.bytes_stored,
+            missed: stored.counts.missed_count,
+        }
+    }
+}
+
 impl Scene {
     /// See [`crate::engine::Engine::backup`]. A session needs no state of the scenario: any point of the window can be
     /// read, also while it is stopped, suspended or detached.
@@ -95,6 +109,47 @@ impl Scene {
         progress: &dyn Progress,
     ) -> EngineResult<BackupReport> {
         let began = Instant::now();
+        let backup = self.begin_backup(request, catalog, progress)?;
+        let pinned = match request.snapshot {
+            Some(id) => Some((id, false)),
+            None => self.snapshot_of_backup(&backup.point, request.again)?,
+        };
+        let mut report = BackupReport {
+            lsn: backup.point.lsn,
+            time: backup.point.time,
+            snapshot: pinned.map(|(id, _)| id),
+            elapsed: Duration::ZERO,
+            sessions: Vec::new(),
+            missed: Vec::new(),
+            notes: Vec::new(),
+        };
+        let definition = self.definition();
+        let outcome = definition.roots.iter().enumerate().try_for_each(|(root, path)| {
+            // Whatever was typed, a session's paths have one form.
+            let path: PathBuf = path.master.components().collect();
+            backup.root(RootNo(root as u16), path.as_os_str().as_bytes(), &mut report)
+        });
+        if let Err(error) = outcome {
+            // The next attempt of an interrupted one needs it; after any other failure nobody does.
+            if let Some((id, true)) = pinned
+                && progress.interrupted() != Some(Interrupt::Shutdown)
+            {
+                self.release_snapshot(id.pin)?;
+            }
+            return Err(error);
+        }
+        self.thin_snapshots()?;
+        report.elapsed = began.elapsed();
+        Ok(report)
+    }
+
+    /// Everything that the sessions of a backup share.
+    fn begin_backup<'b>(
+        &'b self,
+        request: &'b BackupRequest,
+        catalog: &'b Arc<Keeper>,
+        progress: &'b dyn Progress,
+    ) -> EngineResult<Backup<'b>> {
         let replica = self.replica()?;
         let point = self.resolve(request.at.as_ref().unwrap_or(&PointSpec::Now))?;
         let (number, repository) = self.context.vault.get(&request.repository)?;
@@ -114,11 +169,7 @@ impl Scene {
         let controls = replica.journal().controls();
         let here = bookmarks(&controls).filter(|bookmark| bookmark.lsn == point.lsn);
         let bookmarks = here.map(|bookmark| bookmark.name).take(BOOKMARKS_MAX).collect();
-        let pinned = match request.snapshot {
-            Some(id) => Some((id, false)),
-            None => self.snapshot_of_backup(&point)?,
-        };
-        let backup = Backup {
+        Ok(Backup {
             scene: self,
             request,
             catalog,
@@ -132,33 +183,7 @@ impl Scene {
             host,
             excludes,
             bookmarks,
-        };
-        let mut report = BackupReport {
-            lsn: backup.point.lsn,
-            time: backup.point.time,
-            snapshot: pinned.map(|(id, _)| id),
-            elapsed: Duration::ZERO,
-            sessions: Vec::new(),
-            missed: Vec::new(),
-            notes: Vec::new(),
-        };
-        let outcome = definition.roots.iter().enumerate().try_for_each(|(root, path)| {
-            // Whatever was typed, a session's paths have one form.
-            let path: PathBuf = path.master.components().collect();
-            backup.root(RootNo(root as u16), path.as_os_str().as_bytes(), &mut report)
-        });
-        if let Err(error) = outcome {
-            // The next attempt of an interrupted one needs it; after any other failure nobody does.
-            if let Some((id, true)) = pinned
-                && progress.interrupted() != Some(Interrupt::Shutdown)
-            {
-                self.release_snapshot(id.pin)?;
-            }
-            return Err(error);
-        }
-        self.thin_snapshots()?;
-        report.elapsed = began.elapsed();
-        Ok(report)
+        })
     }
 }
 
@@ -205,16 +230,7 @@ impl Backup<'_> {
         });
         let room = MISSED_MAX.saturating_sub(report.missed.len());
         report.missed.extend(missed.take(room));
-        let made = Made {
-            id: stored.id,
-            tree: stored.tree,
-            incremental: stored.incremental,
-            totals: stored.totals,
-            bytes_read: stored.counts.bytes_read,
-            bytes_stored: stored.counts.bytes_stored,
-            missed: stored.counts.missed_count,
-        };
-        let session = self.remember(path, journal, &made)?;
+        let session = self.remember(path, journal, &Made::from(&stored))?;
         let previous = last.as_ref().filter(|_| stored.incremental);
         feed.finish(&feed::Stored {
             repository: &self.repository,

@@ -222,7 +222,7 @@ impl Scene {
     }
 
     /// A target inside a tree we own, or around one, would be captured, or destroyed, by ourselves.
-    pub(super) fn check_outside(&self, directory: &Path) -> EngineResult<()> {
+    fn check_outside(&self, directory: &Path) -> EngineResult<()> {
         let definition = self.definition();
         let target =
             std::path::absolute(directory).map_err(|error| EngineError::io("find", directory, error))?;

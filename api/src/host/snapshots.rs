@@ -107,11 +107,12 @@ impl Scene {
         Ok(Snapshot { held, ..self.snapshot(pin)? })
     }
 
-    /// The snapshot of a backup at a point, and whether it is new: an attempt before this one may have made it. `None`
-    /// where none are kept.
+    /// The snapshot of a backup at a point, and whether it is new: an attempt that is made `again` goes on with the one
+    /// that is there. `None` where none are kept.
     pub(super) fn snapshot_of_backup(
         &self,
         point: &ResolvedPoint,
+        again: bool,
     ) -> EngineResult<Option<(SnapshotId, bool)>> {
         let definition = self.definition();
         if !definition.rewind || definition.keep_snapshots == 0 {
@@ -122,14 +123,17 @@ impl Scene {
             let mut pins = controls.pins.iter();
             pins.find(|(_, pin)| pin.lsn() == point.lsn && is_of_backup(pin)).map(|(pin, _)| *pin)
         });
-        let (pin, new) = match there {
-            Some(pin) => (pin, false),
-            None => {
-                let words = Words { pinned_by: PinnedBy::Backup, time: point.time, class: point.class };
-                (replica.journal().pin(point.lsn, &words.format())?, true)
-            }
-        };
-        Ok(Some((SnapshotId { scenario: self.id(), pin }, new)))
+        let id = |pin| SnapshotId { scenario: self.id(), pin };
+        if let Some(pin) = there.filter(|_| again) {
+            return Ok(Some((id(pin), false)));
+        }
+        let words = Words { pinned_by: PinnedBy::Backup, time: point.time, class: point.class };
+        let new = replica.journal().pin(point.lsn, &words.format())?;
+        if let Some(pin) = there {
+            // One of a point is enough, and the newest backup's is the newest.
+            replica.journal().control(Control::Unpinned { pin })?;
+        }
+        Ok(Some((id(new), true)))
     }
 
     /// Lets go of the snapshots of backups but for the newest, as many as the scenario keeps.
@@ -196,7 +200,6 @@ impl Scene {
             }
             MountWhat::Snapshot(id) => self.resolve(&PointSpec::Lsn(self.snapshot(id.pin)?.lsn))?,
         };
-        self.check_outside(directory)?;
         let refused = |message: String| EngineError::new(&codes::MOUNT_FAILED, message);
         match std::fs::metadata(directory) {
             Ok(found) if found.is_dir() => {}

@@ -84,6 +84,8 @@ impl Scenarios for ScenariosService {
         }
         let scenario = self.0.call(move |shared| {
             let settings = settings_from_wire(request.settings);
+            // The scenario is opened anew with the settings.
+            no_backup(shared, &request.name)?;
             let scenario = shared.engine.set(&request.name, &settings)?;
             for setting in &settings {
                 let text = format!("{} was set to {}", setting.key, setting.value);

@@ -26,7 +26,7 @@ fn beside(replica: &Path) -> Option<PathBuf> {
 
 impl Host {
     /// Refuses a target in or around a tree of ours.
-    pub(super) fn check_target(&self, target: &Path) -> EngineResult<()> {
+    pub(in crate::host) fn check_target(&self, target: &Path) -> EngineResult<()> {
         let place = real(target)?;
         let mut ours = vec![self.layout.data().to_owned()];
         for entry in self.context.registry.list() {
