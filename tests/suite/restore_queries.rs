@@ -5,6 +5,7 @@ use crate::backups::{Ground, noise, walk};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tests::compare::assert_same;
 use tests::daemon::World;
 
@@ -272,18 +273,23 @@ fn a_daemon_that_is_killed_goes_on_with_all_sessions() {
         }
     }
     years.ground.world.flush();
-    for (number, wait) in [10_u64, 60, 120, 250, 400].into_iter().enumerate() {
+    for number in 0..3 {
         let world = &mut years.ground.world;
         let onto = world.path(&format!("out-{number}"));
         let line = format!("restore query work/*.bin --onto {} --detach", onto.display());
         let job = world.ok(&line)["job"].as_str().unwrap().to_owned();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
+        // The first files of a session: those before it are done.
+        let work = landed(&onto, &master.join("work"));
+        let until = Instant::now() + Duration::from_secs(60);
+        while !work.join(format!("{number}-0.bin")).exists() {
+            assert!(Instant::now() < until, "session {number} is not restored\n{}", world.log_end());
+            std::thread::sleep(Duration::from_millis(1));
+        }
         world.kill();
         world.start();
         let report = world.ok(&format!("job wait {job}"));
         assert_eq!((&report["state"], &report["failed"]), (&"done".into(), &0.into()), "{report}");
         assert_eq!(report["files"], 180, "{report}");
-        let work = landed(&onto, &master.join("work"));
         for round in 0..3 {
             for file in 0..60 {
                 let name = format!("{round}-{file}.bin");
@@ -295,4 +301,66 @@ fn a_daemon_that_is_killed_goes_on_with_all_sessions() {
         assert!(left.is_empty(), "{left:?}");
         std::fs::remove_dir_all(&onto).unwrap();
     }
+}
+
+/// What a plan says it found names what is started; by then it has to be the same.
+#[test]
+fn a_plan_that_is_no_longer_true_is_refused() {
+    let years = Years::new();
+    let world = &years.ground.world;
+    let onto = world.path("out");
+    let request = wire::v1::RestoreRequest {
+        query: Some(wire::v1::CatalogQueryRequest {
+            pattern: "work/*.docx".to_owned(),
+            ..wire::v1::CatalogQueryRequest::default()
+        }),
+        onto: Some(wire::v1::Onto {
+            target: Some(wire::v1::onto::Target::Directory(onto.to_str().unwrap().to_owned().into())),
+        }),
+        ..wire::v1::RestoreRequest::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let endpoint = world.endpoint().parse().unwrap();
+    let tls = wire::TlsFiles::default();
+    let mut client = runtime.block_on(wire::Client::connect(&endpoint, &tls)).unwrap();
+    let plan = runtime.block_on(async {
+        let mut parts = client.restore.plan_restore(request.clone()).await.unwrap().into_inner();
+        loop {
+            let part = parts.message().await.unwrap().unwrap();
+            if let Some(wire::v1::restore_part::Part::Plan(plan)) = part.part {
+                return plan;
+            }
+        }
+    });
+    let agreed = wire::v1::RestoreRequest { agreed: plan.agreed.clone(), ..request };
+    // Another session of the same files is the newest now.
+    years.ground.backup();
+    let refused = runtime.block_on(client.restore.start(agreed.clone())).unwrap_err();
+    assert!(refused.message().contains("something else"), "{refused:?}");
+    assert!(!onto.exists());
+    // A page of an answer is not what was asked for.
+    let mut page = agreed;
+    page.query.as_mut().unwrap().limit = 1;
+    assert!(runtime.block_on(client.restore.start(page)).is_err());
+}
+
+#[test]
+fn more_paths_than_a_job_remembers_are_refused() {
+    let ground = Ground::new();
+    let master = ground.world.master();
+    // Long paths, so that a few hundred are more than 750 KiB.
+    let mut deep = master.join("many");
+    (0..14).for_each(|_| deep.push("d".repeat(250)));
+    std::fs::create_dir_all(&deep).unwrap();
+    for number in 0..230 {
+        std::fs::write(deep.join(format!("{number}.x")), "").unwrap();
+    }
+    ground.backup();
+    let world = &ground.world;
+    let onto = world.path("out");
+    let ran = world.refused(&format!("restore query many/*.x --onto {}", onto.display()), 5, "RW1076");
+    assert!(ran.stdout.contains("230 paths"), "{ran:?}");
+    // The directory is one path.
+    let report = world.ok(&format!("restore query many --onto {}", onto.display()));
+    assert_eq!((&report["files"], &report["sessions"][0]["paths"]), (&230.into(), &1.into()), "{report}");
 }
