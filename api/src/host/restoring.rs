@@ -454,8 +454,13 @@ impl Restores for Host {
         let found = self.context.vault.find(session)?;
         let _lock = found.lock()?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let at = crate::points::wall_clock();
         let verified = session::verify(&found.repository, found.record.tree, threads, &Watch(progress))
             .map_err(|error| restore_error(progress.interrupted(), error))?;
+        if verified.damaged == 0 {
+            let (number, _) = self.context.vault.get(&found.name)?;
+            self.context.vault.verified(number, at, &[found.id])?;
+        }
         Ok(SessionVerifyReport {
             session: found.id.to_string(),
             repository: found.name.clone(),
