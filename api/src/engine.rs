@@ -8,6 +8,7 @@
 mod backups;
 mod catalog;
 mod error;
+mod restore_query;
 mod restores;
 mod rewinds;
 mod snapshots;
@@ -20,6 +21,7 @@ pub use catalog::{
     Part, Source, VersionChange,
 };
 pub use error::EngineError;
+pub use restore_query::{LeftOut, QueryFound, QueryRestores, RestoreSet, RestoredSession, SetPart};
 pub use restores::{
     FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores,
     SessionEntry, SessionName, SessionVerifyReport,

@@ -234,6 +234,17 @@ pub struct RepositoryChecked {
     pub damage_count: u64,
 }
 
+/// All that sessions need was read, and is as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SessionsVerified {
+    /// When the reading began.
+    pub time: Timestamp,
+    /// Id of the repository here.
+    pub repository: u64,
+    /// SHA-256 that names each session record.
+    pub sessions: Vec<[u8; 32]>,
+}
+
 /// One record of the server journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -264,6 +275,8 @@ pub enum Record {
     SessionsForgotten(SessionsForgotten),
     /// A repository was checked.
     RepositoryChecked(RepositoryChecked),
+    /// Sessions were verified.
+    SessionsVerified(SessionsVerified),
 }
 
 /// Ties each variant to its number, in both directions.
@@ -323,6 +336,7 @@ kinds! {
     RepositoryChecked = 0x3201,
     SessionMade = 0x4101,
     SessionsForgotten = 0x4201,
+    SessionsVerified = 0x4301,
 }
 
 /// Hands all records of a journal to `each`, in order.

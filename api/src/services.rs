@@ -7,6 +7,7 @@ mod catalog;
 mod jobs;
 mod journal;
 mod repositories;
+mod restore_queries;
 mod restores;
 mod runner;
 mod scenarios;

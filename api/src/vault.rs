@@ -18,9 +18,11 @@ pub use sessions::{Found, is_at_or_below, no_such_session};
 use crate::definition::check_name;
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Session, SessionsQuery};
 use crate::points::wall_clock;
-use crate::records::{Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionsForgotten, replay};
+use crate::records::{
+    Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionsForgotten, SessionsVerified, replay,
+};
 use crate::server_journal::{Durability, ServerJournal};
-use journal::{Class, Lsn};
+use journal::{Class, Lsn, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use snapshot::repository::{Id, Repository as Opened};
 use snapshot::store::{ConditionalPut, StoreUrl};
@@ -66,6 +68,8 @@ struct Known {
     sessions: Vec<SessionMade>,
     /// The last check of each repository.
     checks: BTreeMap<u64, RepositoryChecked>,
+    /// When the last verification began that a session passed, by repository.
+    verified: BTreeMap<(u64, [u8; 32]), Timestamp>,
     last_id: u64,
 }
 
@@ -79,8 +83,13 @@ impl Known {
             Record::SessionMade(made) => self.sessions.push(made),
             Record::SessionsForgotten(gone) => {
                 let ids: HashSet<[u8; 32]> = gone.sessions.into_iter().collect();
+                self.verified
+                    .retain(|(repository, id), _| *repository != gone.repository || !ids.contains(id));
                 self.sessions
                     .retain(|made| made.repository != gone.repository || !ids.contains(&made.session));
+            }
+            Record::SessionsVerified(SessionsVerified { time, repository, sessions }) => {
+                self.verified.extend(sessions.into_iter().map(|id| ((repository, id), time)));
             }
             Record::RepositoryChecked(checked) => drop(self.checks.insert(checked.repository, checked)),
             _ => {}
@@ -266,6 +275,19 @@ impl Vault {
         self.append(&mut self.known.write(), Record::RepositoryChecked(checked))
     }
 
+    /// Remembers that sessions passed a verification that began then.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn verified(&self, number: u64, time: Timestamp, passed: &[Id]) -> EngineResult<()> {
+        for some in passed.chunks(FORGOTTEN_MAX) {
+            let sessions = some.iter().map(|id| id.0).collect();
+            let verified = SessionsVerified { time, repository: number, sessions };
+            self.append(&mut self.known.write(), Record::SessionsVerified(verified))?;
+        }
+        Ok(())
+    }
+
     /// The last check of a repository.
     #[must_use]
     pub fn last_check(&self, number: u64) -> Option<RepositoryChecked> {
@@ -357,6 +379,7 @@ impl Vault {
             bytes_stored: made.bytes_stored,
             missed: made.missed,
             incremental: made.incremental,
+            verified: known.verified.get(&(made.repository, made.session)).copied(),
         }
     }
 

@@ -191,7 +191,7 @@ pub fn session(session: &v1::Session) -> Value {
         "incremental": session.incremental,
         "repository": session.repository,
         "tree": session.tree,
-        "verified": Value::Null,
+        "verified": utc_time(session.verified.as_ref()),
     }));
     put_path(&mut map, "entity", &session.entity);
     map.into()

@@ -35,6 +35,7 @@ mod packaging;
 mod real_dir;
 mod refusals;
 mod restart;
+mod restore_queries;
 mod restores;
 mod rewinds;
 mod sessions;

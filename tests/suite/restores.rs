@@ -137,8 +137,17 @@ fn sessions_are_shown_listed_and_verified() {
     assert_eq!((&odd["kind"], &odd["bytes"]), (&"file".into(), &3.into()), "{odd}");
     world.refused(&format!("session files {id} /nowhere"), 4, "RW1032");
     world.refused("session show ffff", 4, "RW1070");
+    assert_eq!(world.ok(&format!("session show {id}"))["verified"], Value::Null);
     let report = world.ok(&format!("session verify {id}"));
     assert_eq!((&report["verified"], &report["damaged"]), (&true.into(), &0.into()), "{report}");
+    let first = world.ok(&format!("session show {id}"))["verified"].clone();
+    assert_eq!(world.list("session list")[0]["verified"], first);
+    // A check of a part says nothing of a session, one of everything does.
+    world.ok("repository check offsite");
+    assert_eq!(world.ok(&format!("session show {id}"))["verified"], first);
+    world.ok("repository check offsite --read-data");
+    let second = world.ok(&format!("session show {id}"))["verified"].clone();
+    assert!(first.is_string() && second.as_str() > first.as_str(), "{first} {second}");
     // A byte of a pack.
     let packs = walk(&ground.repository.join("data"));
     let largest = packs.iter().max_by_key(|pack| std::fs::metadata(pack).unwrap().len()).unwrap();
@@ -150,6 +159,11 @@ fn sessions_are_shown_listed_and_verified() {
     assert!(object["damaged"].as_u64().unwrap() > 0, "{object}");
     let reason = object["failures"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("data/"), "the object is named: {object}");
+    assert_eq!(
+        world.ok(&format!("session show {id}"))["verified"],
+        second,
+        "the last time that it was right"
+    );
     // What is damaged is left out, the rest comes back.
     let onto = world.path("out");
     let ran = world.ctl(&format!("restore session {id} --onto {}", onto.display()));

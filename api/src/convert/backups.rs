@@ -36,6 +36,7 @@ impl From<Session> for v1::Session {
             bytes_stored: session.bytes_stored,
             missed: session.missed,
             incremental: session.incremental,
+            verified: session.verified.and_then(time),
             tree: session.tree,
         }
     }

@@ -85,6 +85,8 @@ pub struct Session {
     pub missed: u64,
     /// Whether it was made from what changed since the session before.
     pub incremental: bool,
+    /// When the last verification began that it passed: one of its own, or a check that read its whole repository.
+    pub verified: Option<Timestamp>,
 }
 
 /// How a backup went.

@@ -1,6 +1,7 @@
 //! Restoring, and looking at sessions, as the engine is asked for it.
 
 use super::backups::Session;
+use super::restore_query::{QueryRestores, RestoredSession};
 use super::rewinds::Onto;
 use super::types::{Change, Counts};
 use super::{Each, EngineResult, Progress};
@@ -122,6 +123,8 @@ pub struct RestoreReport {
     pub detached: bool,
     /// The directory restored into.
     pub target: Option<PathBuf>,
+    /// By query: what came from which session.
+    pub sessions: Vec<RestoredSession>,
     /// From the call to the end.
     pub elapsed: Duration,
 }
@@ -160,7 +163,7 @@ pub struct SessionVerifyReport {
 }
 
 /// What the engine does with sessions beside making them.
-pub trait Restores {
+pub trait Restores: QueryRestores {
     /// What a request means now (`NO_SUCH_SESSION`, `NO_SUCH_PATH`, `NO_SUCH_REPOSITORY`, `OUTSIDE_WINDOW` ...).
     fn mean_restore(&self, request: &RestoreRequest) -> EngineResult<RestoreMeaning>;
     /// What [`restore`](Restores::restore) would do now; changes nothing.

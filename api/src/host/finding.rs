@@ -23,7 +23,7 @@ use crate::engine::{
 use crate::points::wall_clock;
 use crate::vault::repository_error;
 use journal::Timestamp;
-use present::Present;
+pub(super) use present::Present;
 use snapshot::catalog::{Filter, Found, Matching, Modified, PAGE_MAX, PageToken, Query, Reader, SessionId};
 use snapshot::listing;
 use snapshot::repository::Id;

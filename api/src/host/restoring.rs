@@ -4,7 +4,9 @@
 //! scene of the scenario that the session was made of, one change of it at a time, like a rewind. The repository is locked
 //! against those who remove as long as it is read.
 
+mod query;
 mod scene;
+mod sets;
 mod target;
 
 use super::Host;
@@ -264,6 +266,51 @@ fn sums(plan: &mut RestorePlan, totals: Totals) {
     plan.resumed = totals.resumed;
 }
 
+impl Host {
+    /// What a restore of a session would do, added to the plan.
+    fn plan_session(
+        &self,
+        request: &RestoreRequest,
+        found: &Found,
+        progress: &dyn Progress,
+        plan: &mut RestorePlan,
+        each: Each<'_, Change>,
+    ) -> EngineResult<()> {
+        let watch = Watch(progress);
+        let paths = bytes_of(&request.paths);
+        let (repository, tree) = (&*found.repository, found.record.tree);
+        let failed = |error| restore_error(progress.interrupted(), error);
+        if let Onto::Directory(directory) = &request.onto {
+            let wanted = (paths.as_slice(), directory.as_path(), options(request));
+            let totals = session::plan_listed(repository, tree, wanted, &watch, &mut give(each, plan))
+                .map_err(failed)?
+                .totals;
+            sums(plan, totals);
+            return Ok(());
+        }
+        let (scene, root, entity) = self.scene_of_session(found)?;
+        let replica = scene.replica()?;
+        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request));
+        let onto = with_origin(onto.map_err(failed)?, found, &replica);
+        let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
+        let view = if request.onto == Onto::Master {
+            plan.warnings.push("the master's own files are changed; replication goes on".to_owned());
+            scene.view_of_master(&replica)?
+        } else {
+            scene.check_stoppable(&replica, request.continue_if_not_stopped)?;
+            if replica.status().detached.is_none() {
+                let text = "the replica stops following the master until `scenario resume`";
+                plan.warnings.push(text.to_owned());
+            }
+            replica.view(replica.journal().applied())?
+        };
+        let listed = onto.list(&view, then.as_deref(), &watch, &mut give(each, plan));
+        let totals = listed.map_err(failed)?;
+        sums(plan, totals);
+        Ok(())
+    }
+}
+
 impl Restores for Host {
     fn mean_restore(&self, request: &RestoreRequest) -> EngineResult<RestoreMeaning> {
         let found = match &request.source {
@@ -316,42 +363,12 @@ impl Restores for Host {
         }
         let found = self.found(&meaning.source)?;
         let _lock = found.lock()?;
-        let failed = |error| restore_error(progress.interrupted(), error);
         let mut plan = RestorePlan {
             session: found.id.to_string(),
             scenario: meaning.scenario,
             ..RestorePlan::default()
         };
-        let watch = Watch(progress);
-        let paths = bytes_of(&request.paths);
-        let (repository, tree) = (&*found.repository, found.record.tree);
-        if let Onto::Directory(directory) = &request.onto {
-            let wanted = (paths.as_slice(), directory.as_path(), options(request));
-            let totals = session::plan_listed(repository, tree, wanted, &watch, &mut give(each, &mut plan))
-                .map_err(failed)?
-                .totals;
-            sums(&mut plan, totals);
-            return Ok(plan);
-        }
-        let (scene, root, entity) = self.scene_of_session(&found)?;
-        let replica = scene.replica()?;
-        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request));
-        let onto = with_origin(onto.map_err(failed)?, &found, &replica);
-        let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
-        let view = if request.onto == Onto::Master {
-            plan.warnings.push("the master's own files are changed; replication goes on".to_owned());
-            scene.view_of_master(&replica)?
-        } else {
-            scene.check_stoppable(&replica, request.continue_if_not_stopped)?;
-            if replica.status().detached.is_none() {
-                let text = "the replica stops following the master until `scenario resume`";
-                plan.warnings.push(text.to_owned());
-            }
-            replica.view(replica.journal().applied())?
-        };
-        let listed = onto.list(&view, then.as_deref(), &watch, &mut give(each, &mut plan));
-        let totals = listed.map_err(failed)?;
-        sums(&mut plan, totals);
+        self.plan_session(request, &found, progress, &mut plan, each)?;
         Ok(plan)
     }
 
@@ -437,8 +454,13 @@ impl Restores for Host {
         let found = self.context.vault.find(session)?;
         let _lock = found.lock()?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let at = crate::points::wall_clock();
         let verified = session::verify(&found.repository, found.record.tree, threads, &Watch(progress))
             .map_err(|error| restore_error(progress.interrupted(), error))?;
+        if verified.damaged == 0 {
+            let (number, _) = self.context.vault.get(&found.name)?;
+            self.context.vault.verified(number, at, &[found.id])?;
+        }
         Ok(SessionVerifyReport {
             session: found.id.to_string(),
             repository: found.name.clone(),

@@ -115,6 +115,7 @@ impl Host {
         let began = Instant::now();
         let held = self.hold(&request.repository, Purpose::Check)?;
         let mut verified = self.load_verified(&held.repository)?;
+        let (at, known) = (wall_clock(), self.context.vault.sessions_in(held.number));
         let outcome = check(&held.repository, &held.lock, request.read, &mut verified, &Reporter(progress));
         // What was read before it was cut off was read.
         let path = self.verified_path(&held.repository)?;
@@ -128,6 +129,9 @@ impl Host {
             bytes_read: report.bytes_read,
             damage_count: report.damage_count,
         })?;
+        if report.damage_count == 0 && report.packs_read == report.packs {
+            self.context.vault.verified(held.number, at, &known)?;
+        }
         self.reconcile(held.number, &held.repository)?;
         for damage in report.damage.iter().take(20) {
             progress.note(Level::Error, &format!("{} is damaged: {}", damage.object, damage.what));

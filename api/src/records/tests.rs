@@ -85,6 +85,10 @@ fn golden_bytes() {
         "fc0094357701010707070707070707070707070707070707070707070707070707070707070707",
     );
     check(
+        Record::SessionsVerified(SessionsVerified { time, repository: 1, sessions: vec![[7; 32]] }),
+        "fc0094357701010707070707070707070707070707070707070707070707070707070707070707",
+    );
+    check(
         Record::RepositoryChecked(RepositoryChecked {
             time,
             repository: 1,

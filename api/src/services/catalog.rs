@@ -43,7 +43,7 @@ fn sizes(text: &str) -> EngineResult<(Option<u64>, Option<u64>)> {
 }
 
 /// A question as the engine wants it, from its message.
-fn query_from_wire(request: v1::CatalogQueryRequest) -> EngineResult<CatalogQuery> {
+pub(super) fn query_from_wire(request: v1::CatalogQueryRequest) -> EngineResult<CatalogQuery> {
     let pattern = if request.pattern.is_empty() {
         return Err(EngineError::new(&codes::BAD_PATTERN, "the pattern is empty")
             .because("Nothing is looked for.")

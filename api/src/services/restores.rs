@@ -1,9 +1,11 @@
 //! Restoring.
 
-use super::{Shared, Stream};
+use super::restore_queries as queries;
+use super::{Answers, Shared, Stream};
 use crate::convert::{onto_from_wire, path_from_wire, path_to_wire};
 use crate::engine::{
-    EngineError, EngineResult, Onto, RestoreMeaning, RestoreRequest, RestoreSource, SessionName,
+    EngineError, EngineResult, Interrupt, Level, Onto, Progress, RestoreMeaning, RestoreRequest,
+    RestoreSource, SessionName, SetPart,
 };
 use crate::jobs::Submission;
 use crate::points::PointSpec;
@@ -11,6 +13,7 @@ use prost::Message;
 use restore::session::{IfExists, Listed, Owner, Sparse};
 use tonic::{Request, Response, Status};
 use wire::codes;
+use wire::convert::time_to_wire;
 use wire::v1::restore_part::Part;
 use wire::v1::restore_server::Restore;
 use wire::v1::{self, JobKind};
@@ -96,6 +99,74 @@ fn settle(request: &mut v1::RestoreRequest, meaning: &RestoreMeaning) {
     }
 }
 
+/// What a restore by query would do.
+fn plan_query(
+    shared: &Shared,
+    request: &v1::RestoreRequest,
+    answers: &Answers<v1::RestorePart>,
+) -> EngineResult<()> {
+    let restores = shared.engine.restores()?;
+    let found = queries::find(restores, request, answers)?;
+    let requests = queries::requests(request, &found.sets, false)?;
+    let plan = restores.plan_sets(&requests, answers, &mut |part| {
+        let part = match part {
+            SetPart::Set(set, time) => Part::Set(v1::RestoreSetPlan {
+                session: set.session.id,
+                repository: set.session.repository.unwrap_or_default(),
+                time: Some(time_to_wire(time)),
+                paths: set.paths.len() as u64,
+            }),
+            SetPart::Change(change) => Part::Change(change.into()),
+        };
+        answers.send(v1::RestorePart { part: Some(part) })
+    })?;
+    let agreed = queries::agreed(&found.sets).into();
+    let (left_out, left_out_first) = (found.left_out.count, listed(found.left_out.first));
+    let plan = v1::RestorePlan { scenario: found.scenario, agreed, left_out, left_out_first, ..plan.into() };
+    // A client that has gone needs no end.
+    let _ = answers.send(v1::RestorePart { part: Some(Part::Plan(plan)) });
+    Ok(())
+}
+
+/// Whether the daemon stops, for a query that is answered before there is a job.
+struct Taking<'s>(&'s Shared);
+
+impl Progress for Taking<'_> {
+    fn report(&self, _: &str, _: u64, _: Option<u64>, _: &str) {}
+
+    fn note(&self, _: Level, _: &str) {}
+
+    fn interrupted(&self) -> Option<Interrupt> {
+        (*self.0.stop.borrow()).then_some(Interrupt::Shutdown)
+    }
+}
+
+/// Takes in a restore by query.
+fn start_query(
+    shared: &Shared,
+    mut request: v1::RestoreRequest,
+    idempotency_key: String,
+) -> EngineResult<v1::Job> {
+    // A client that tries again may have looked again.
+    let agreed = std::mem::take(&mut request.agreed);
+    let mut submission = Submission {
+        kind: JobKind::Restore,
+        scenario: String::new(),
+        exclusive: !matches!(onto_from_wire(request.onto.clone())?, Onto::Directory(_)),
+        request: request.encode_to_vec(),
+        idempotency_key,
+    };
+    if let Some(earlier) = shared.jobs.earlier(&submission)? {
+        return Ok(earlier);
+    }
+    let found = queries::find(shared.engine.restores()?, &request, &Taking(shared))?;
+    request.asked = submission.request.into();
+    queries::settle(&mut request, &found, &agreed)?;
+    submission.request = request.encode_to_vec();
+    submission.scenario = found.scenario;
+    shared.jobs.submit(submission)
+}
+
 #[tonic::async_trait]
 impl Restore for RestoreService {
     type PlanRestoreStream = Stream<v1::RestorePart>;
@@ -104,7 +175,13 @@ impl Restore for RestoreService {
         &self,
         request: Request<v1::RestoreRequest>,
     ) -> Result<Response<Self::PlanRestoreStream>, Status> {
-        let request = restore_from_wire(request.into_inner(), false)?;
+        let request = request.into_inner();
+        if request.query.is_some() {
+            return Ok(Response::new(
+                self.0.stream(move |shared, answers| plan_query(shared, &request, answers))?,
+            ));
+        }
+        let request = restore_from_wire(request, false)?;
         let stream = self.0.stream(move |shared, answers| {
             let plan = shared.engine.restores()?.plan_restore(&request, answers, &mut |change| {
                 answers.send(v1::RestorePart { part: Some(Part::Change(change.into())) })
@@ -120,6 +197,11 @@ impl Restore for RestoreService {
         let mut request = request.into_inner();
         let idempotency_key = std::mem::take(&mut request.idempotency_key);
         request.asked.clear();
+        request.found = None;
+        if request.query.is_some() {
+            let job = self.0.call(move |shared| start_query(shared, request, idempotency_key));
+            return Ok(Response::new(job.await?));
+        }
         let wanted = restore_from_wire(request.clone(), false)?;
         let job = self.0.call(move |shared| {
             let mut submission = Submission {
@@ -143,7 +225,7 @@ impl Restore for RestoreService {
     }
 }
 
-fn listed(listed: Vec<Listed>) -> Vec<v1::RestoreListed> {
+pub(super) fn listed(listed: Vec<Listed>) -> Vec<v1::RestoreListed> {
     let message = |listed: Listed| v1::RestoreListed {
         path: listed.path.into(),
         what: listed.what.to_owned(),
@@ -166,6 +248,9 @@ impl From<crate::engine::RestorePlan> for v1::RestorePlan {
             failures: listed(plan.failures),
             warnings: plan.warnings,
             resumed: plan.resumed,
+            agreed: Default::default(),
+            left_out: 0,
+            left_out_first: Vec::new(),
         }
     }
 }
@@ -196,6 +281,9 @@ impl From<crate::engine::RestoreReport> for v1::RestoreReport {
             elapsed: Some(wire::convert::duration_to_wire(report.elapsed)),
             detached: report.detached,
             target: report.target.as_deref().map(path_to_wire).unwrap_or_default(),
+            sessions: report.sessions.into_iter().map(Into::into).collect(),
+            left_out: 0,
+            left_out_first: Vec::new(),
         }
     }
 }

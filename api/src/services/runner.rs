@@ -2,6 +2,7 @@
 
 use super::journal::rewind_from_wire;
 use super::repositories::{check_from_wire, forget_from_wire, prune_from_wire};
+use super::restore_queries as queries;
 use super::restores::restore_from_wire;
 use super::sessions::backup_from_wire;
 use crate::convert::{check_to_wire, sync_mode_from_wire};
@@ -80,11 +81,19 @@ impl EngineRunner {
         again: bool,
         progress: &dyn Progress,
     ) -> Result<Ended, EngineError> {
-        let request = restore_from_wire(request, again)?;
-        let report = self.0.restores()?.restore(&request, progress)?;
+        let restores = self.0.restores()?;
+        let found = request.found.clone().unwrap_or_default();
+        let report = if request.query.is_some() {
+            let requests = queries::requests(&request, &queries::remembered(&found)?, again)?;
+            restores.restore_sets(&requests, progress)?
+        } else {
+            restores.restore(&restore_from_wire(request, again)?, progress)?
+        };
         let outcome = report.receipt.outcome();
-        let left = u64::from(outcome == restore::session::Outcome::Incomplete);
-        let ended = ended(Report::Restore(report.into()), left);
+        let left = u64::from(outcome == restore::session::Outcome::Incomplete) + found.left_out;
+        let v1::RestoreQueryFound { left_out, left_out_first, .. } = found;
+        let report = v1::RestoreReport { left_out, left_out_first, ..report.into() };
+        let ended = ended(Report::Restore(report), left);
         let message = "what was restored is not what the session holds";
         let differs = outcome == restore::session::Outcome::VerificationFailed;
         Ok(if differs { failed_verification(ended, message) } else { ended })

@@ -183,7 +183,14 @@ impl Vault {
             bytes_stored: 0,
             missed: 0,
             incremental: false,
+            verified: self.verified_at(&found.name, &found.id),
         })
+    }
+
+    fn verified_at(&self, repository: &str, session: &Id) -> Option<Timestamp> {
+        let known = self.known.read();
+        let number = known.named(repository)?.id;
+        known.verified.get(&(number, session.0)).copied()
     }
 
     /// Sessions of a scenario, or of any, that may hold a path of the master: the newest point first.

@@ -423,6 +423,16 @@ catalogue! {
         "the verification found damage"
         reason "Something that was read is not what was stored or written; it is listed."
         action "Check the disks; `restorectl session verify ID` looks at the session, `restic check --read-data` at its repository.";
+    /// Bounded.
+    QUERY_TOO_LARGE = "RW1076" "restore" Refused ResourceExhausted
+        "the query finds too much for one restore"
+        reason "A restore by query remembers each path; 10,000 paths, 750 KiB of them and 300,000 matches are the most. Directories that match count once, with all below them."
+        action "Narrow it (--scenario, --master, --since, --size, a longer pattern) and restore in several steps, or restore the directory with `restorectl restore tree`.";
+    /// Not what was shown.
+    QUERY_CHANGED = "RW1077" "restore" Refused Aborted
+        "the query finds something else than the plan showed"
+        reason "A session was added or forgotten, or files went or came back, between the plan and the start. Nothing was restored."
+        action "Give the command again and look at the new plan.";
     /// Place.
     REPOSITORY_OVERLAPS = "RW1080" "repository" Refused FailedPrecondition
         "the repository lies in a place that is used for something else"

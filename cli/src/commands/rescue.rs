@@ -151,7 +151,7 @@ fn show_plan(context: &Context, rescued: &Rescued) -> Exit {
     for change in &rescued.changes {
         context.out.data(&super::rewind::line(change));
     }
-    let mut map = json::restores::plan(&rescued.plan);
+    let mut map = json::restores::plan(&rescued.plan, &[]);
     map.remove("scenario");
     let changes: Value = rescued.changes.iter().map(json::change).collect();
     let mut object = serde_json::Map::new();

@@ -1,5 +1,6 @@
 //! `restore`: the plan, the question, the job, the way back.
 
+pub mod query;
 pub mod session;
 pub mod tree;
 
@@ -7,8 +8,8 @@ use super::{absolute, rewind};
 use crate::args::JobOptions;
 use crate::confirm::confirm;
 use crate::context::Context;
-use crate::output::{count, path_text, write_stdout};
-use crate::{Outcome, json, wait};
+use crate::output::{count, local_time, path_text, write_stdout};
+use crate::{Outcome, json, report, wait};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
@@ -26,6 +27,10 @@ pub enum Command {
     Session(session::Args),
     /// Bring back what a path of the master held, from the newest session that has it
     Tree(tree::Args),
+    /// Bring back everything a catalog query finds, each path from the newest session that holds it.
+    ///
+    /// A directory that matches comes back with all that is below it, unless --size, --since or --until ask about files.
+    Query(query::Args),
 }
 
 /// Runs a verb.
@@ -36,6 +41,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Session(args) => session::run(args, context).await,
         Command::Tree(args) => tree::run(args, context).await,
+        Command::Query(args) => query::run(args, context).await,
     }
 }
 
@@ -163,7 +169,9 @@ async fn restore(mut request: v1::RestoreRequest, options: Options, context: &Co
         let plan = show_plan(context, request.clone(), &target).await?;
         confirm(&context.out, &format!("Restore onto {}?", describe(&target)), options.yes).await?;
         // What was agreed to, not what the newest session is by now.
-        if request.at.is_empty() {
+        if request.query.is_some() {
+            request.agreed = plan.agreed;
+        } else if request.at.is_empty() {
             request.session = plan.session;
         }
     }
@@ -173,6 +181,9 @@ async fn restore(mut request: v1::RestoreRequest, options: Options, context: &Co
 
 fn heading(target: &Target, plan: &v1::RestorePlan) -> String {
     let short: String = plan.session.chars().take(8).collect();
+    if !plan.agreed.is_empty() {
+        return format!("restore of what the query finds onto {}", describe(target));
+    }
     match plan.session.is_empty() {
         true => format!("restore from the journal of \"{}\" onto {}", plan.scenario, describe(target)),
         false => format!("restore of session {short} onto {}", describe(target)),
@@ -201,6 +212,18 @@ fn talk(context: &Context, plan: &v1::RestorePlan) {
     for warning in &plan.warnings {
         context.out.warn(warning);
     }
+    report::restores::left_out(&context.out, plan.left_out, &plan.left_out_first);
+}
+
+/// Which session the changes after it come from.
+fn set_line(set: &v1::RestoreSetPlan) -> String {
+    format!(
+        "from session {} ({}, repository \"{}\"): {}",
+        set.session.get(..8).unwrap_or(&set.session),
+        local_time(set.time.as_ref()),
+        set.repository,
+        count(set.paths, "path")
+    )
 }
 
 /// Shows the plan on stderr, not all of it where it is long.
@@ -220,6 +243,12 @@ async fn show_plan(
                 total += 1;
                 if first.len() < SHOWN_MAX {
                     first.push(rewind::line(&change));
+                }
+            }
+            Some(Part::Set(set)) => {
+                total += 1;
+                if first.len() < SHOWN_MAX {
+                    first.push(set_line(&set));
                 }
             }
             Some(Part::Plan(whole)) => plan = Some(whole),
@@ -246,15 +275,27 @@ async fn show_all(context: &Context, request: v1::RestoreRequest, target: &Targe
     let mut stream = context.call(client.restore.plan_restore(request)).await?;
     let mut printed = 0_u64;
     let mut plan = None;
+    let mut sets = Vec::new();
     while let Some(part) = context.next(&mut stream).await? {
         match part.part {
             Some(Part::Change(change)) => {
                 let head = if printed == 0 { "{\"dry_run\":true,\"changes\":[" } else { "," };
-                let object = || write_stdout(&format!("{head}{}", json::change(&change)));
+                let from = sets.last().map(|set: &v1::RestoreSetPlan| set.session.as_str());
+                let object = || {
+                    let mut change = json::change(&change);
+                    if let (Some(session), Some(map)) = (from, change.as_object_mut()) {
+                        map.insert("session".into(), session.into());
+                    }
+                    write_stdout(&format!("{head}{change}"))
+                };
                 if !(if context.out.json { object() } else { context.out.data(&rewind::line(&change)) }) {
                     return Ok(Exit::Done);
                 }
                 printed += 1;
+            }
+            Some(Part::Set(set)) => {
+                context.out.data(&set_line(&set));
+                sets.push(set);
             }
             Some(Part::Plan(whole)) => plan = Some(whole),
             None => {}
@@ -263,7 +304,7 @@ async fn show_all(context: &Context, request: v1::RestoreRequest, target: &Targe
     let plan = plan.ok_or_else(no_plan)?;
     if context.out.json {
         let head = if printed == 0 { "{\"dry_run\":true,\"changes\":[" } else { "" };
-        let rest = Value::Object(json::restores::plan(&plan)).to_string();
+        let rest = Value::Object(json::restores::plan(&plan, &sets)).to_string();
         write_stdout(&format!("{head}],{}", rest.strip_prefix('{').unwrap_or("}")));
     } else {
         context.out.data(&heading(target, &plan));

@@ -2,13 +2,14 @@
 //!
 //! A standalone daemon runs in this process. Every command shown is run as it stands, by the code that runs it when a
 //! user types it; only `--endpoint` is added, in place of the environment variable shown at the start. What comes out
-//! is not believed: after each rewind every byte and all metadata are compared with copies the tour made itself, and
+//! is not believed: after each rewind and each restore every byte and all metadata are compared with copies the tour made itself, and
 //! one difference fails it.
 
 mod compare;
 mod copy;
 mod edits;
 mod sample;
+mod sessions;
 
 use crate::Outcome;
 use crate::args::Cli;
@@ -29,7 +30,7 @@ use wire::units::format_size;
 use wire::{Client, Exit, Failure, codes, v1};
 
 /// Copies of the tree a tour keeps at once, its own and the product's, for the check of free space.
-const COPIES: u64 = 6;
+const COPIES: u64 = 10;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -114,7 +115,8 @@ impl<'a> Tour<'a> {
         self.show(&format!("export REWIND_ENDPOINT={}", self.endpoint));
         let toured = self.steps().await;
         daemon.stop().await;
-        let tally = toured?;
+        let (mut tally, backed_up) = toured?;
+        self.rescue(&mut tally, &backed_up).await?;
         let elapsed = begun.elapsed().as_secs_f64();
         self.context.out.object(&json!({
             "equal": true,
@@ -157,7 +159,8 @@ impl<'a> Tour<'a> {
         Ok(())
     }
 
-    async fn steps(&self) -> Result<Tally, Failure> {
+    /// The steps that need the daemon; also a copy of what the last backup was made of.
+    async fn steps(&self) -> Result<(Tally, PathBuf), Failure> {
         let mut tally = Tally::default();
         self.say("It is named as a scenario and synchronized; from then on every change is journaled:");
         self.command(&[
@@ -180,6 +183,7 @@ impl<'a> Tour<'a> {
         self.line("flush tour").await?;
         let unnamed = self.applied().await?;
         let at_unnamed = self.keep("unnamed").await?;
+        self.back_up().await?;
 
         self.say("Then everything is ruined, and the ruin is replicated faithfully:");
         self.edit(edits::ruin).await?;
@@ -214,8 +218,9 @@ impl<'a> Tour<'a> {
         let landed = landed(&self.target, &self.master);
         self.compare(&mut tally, "directory and bookmark", &at_bookmark, &landed).await?;
         self.line("bookmark list tour").await?;
+        self.restore(&mut tally, &at_bookmark, &at_unnamed).await?;
         self.line("journal verify tour").await?;
-        Ok(tally)
+        Ok((tally, at_unnamed))
     }
 
     /// Runs a command line without anything to quote.

@@ -24,7 +24,7 @@ pub fn report(report: &v1::RestoreReport) -> Map<String, Value> {
         "session": text(&report.session),
         "files": report.files,
         "bytes": report.bytes,
-        "skipped": report.skipped,
+        "skipped": report.skipped + report.left_out,
         "failed": report.failed,
         "before": text(&report.before),
         "verified": report.verified,
@@ -42,6 +42,23 @@ pub fn report(report: &v1::RestoreReport) -> Map<String, Value> {
         "warned": report.warned,
         "warnings": listed(&report.warnings),
     }));
+    if !report.sessions.is_empty() || report.left_out > 0 {
+        let session = |one: &v1::RestoredSession| {
+            json!({
+                "session": one.session,
+                "repository": one.repository,
+                "paths": one.paths,
+                "files": one.files,
+                "bytes": one.bytes,
+                "failed": one.failed,
+            })
+        };
+        map.extend(object(json!({
+            "sessions": report.sessions.iter().map(session).collect::<Vec<_>>(),
+            "left_out": report.left_out,
+            "left_out_first": listed(&report.left_out_first),
+        })));
+    }
     put_path(&mut map, "target", &report.target);
     map
 }
@@ -65,7 +82,7 @@ pub fn verified(report: &v1::SessionVerifyReport) -> Map<String, Value> {
 
 /// What a restore would do, without its changes.
 #[must_use]
-pub fn plan(plan: &v1::RestorePlan) -> Map<String, Value> {
+pub fn plan(plan: &v1::RestorePlan, sets: &[v1::RestoreSetPlan]) -> Map<String, Value> {
     let conflicts = plan.first_conflicts.iter().map(|path| {
         let mut map = Map::new();
         put_path(&mut map, "path", path);
@@ -83,6 +100,21 @@ pub fn plan(plan: &v1::RestorePlan) -> Map<String, Value> {
         "failures": listed(&plan.failures),
         "warnings": plan.warnings,
     })));
+    if !plan.agreed.is_empty() {
+        let set = |set: &v1::RestoreSetPlan| {
+            json!({
+                "session": set.session,
+                "repository": set.repository,
+                "time": utc_time(set.time.as_ref()),
+                "paths": set.paths,
+            })
+        };
+        map.extend(object(json!({
+            "sessions": sets.iter().map(set).collect::<Vec<_>>(),
+            "left_out": plan.left_out,
+            "left_out_first": listed(&plan.left_out_first),
+        })));
+    }
     map
 }
 

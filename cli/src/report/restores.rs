@@ -14,6 +14,15 @@ pub fn restore(out: &Output, name: &str, report: &v1::RestoreReport) {
         format_size(report.bytes_written),
         elapsed(report.elapsed.as_ref())
     ));
+    for session in &report.sessions {
+        out.data(&format!(
+            "  {} from session {}: {}, {}",
+            count(session.paths, "path"),
+            session.session.get(..8).unwrap_or(&session.session),
+            count(session.files, "file"),
+            format_size(session.bytes)
+        ));
+    }
     let more = [
         (report.resumed, "object", "there from an earlier run"),
         (report.skipped, "object", "left as they were"),
@@ -37,6 +46,12 @@ pub fn restore(out: &Output, name: &str, report: &v1::RestoreReport) {
     }
     listed(out, report.failed, &report.failures, "not restored");
     listed(out, report.warned, &report.warnings, "not kept");
+    left_out(out, report.left_out, &report.left_out_first);
+}
+
+/// What a query found that no session holds.
+pub fn left_out(out: &Output, total: u64, first: &[v1::RestoreListed]) {
+    listed(out, total, first, "left out");
 }
 
 /// What a verification found.

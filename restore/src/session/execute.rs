@@ -9,15 +9,17 @@ use super::decide::Action;
 use super::error::{SessionRestoreError, at};
 use super::fill::{FileJob, Place};
 use super::links::{LinkKey, Links};
+use super::marker::Mark;
 use super::meta::{self, Meta};
 use super::plan::{Plan, content_bytes, in_the_way};
 use super::receipt::{Listed, Receipt, chain};
-use super::target::{Dir, list, make_dir, open_up, pin, remove, stat_fd, unlink};
+use super::target::{Dir, Target, list, make_dir, open_up, pin, remove, stat_fd, unlink};
 use super::walk::{Entered, Result, Step, Visitor};
 use rustix::fs::{FileType, Mode};
 use snapshot::repository::{Node, NodeKind};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Restores what the plan says. Returns when it is durable.
@@ -27,6 +29,37 @@ use std::sync::Arc;
 /// a failed sync), `Repository` likewise; `Cancelled`; and as [`super::plan`]. After an error the same restore, planned
 /// again, goes on.
 pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
+    let (receipt, unfinished) = execute_part(plan, monitor)?;
+    unfinished.finish()?;
+    Ok(receipt)
+}
+
+/// A restore that is done, and whose marker still says that it is not.
+#[must_use = "the target counts as unfinished until it is told otherwise"]
+#[derive(Debug)]
+pub struct Unfinished {
+    mark: Mark,
+    target: PathBuf,
+}
+
+impl Unfinished {
+    /// Removes the marker.
+    ///
+    /// # Errors
+    /// `Target`.
+    pub fn finish(self) -> Result<()> {
+        let name = self.target.as_os_str().as_encoded_bytes();
+        let target = Target::open(&self.target).map_err(at("open", name))?;
+        self.mark.remove(&target.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?)
+    }
+}
+
+/// As [`execute`], of one of several restores that make up one into the same target: its marker stays until all are done,
+/// so that after an interruption what it has made is known to be ours.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, Unfinished)> {
     let totals = &plan.totals;
     if totals.conflicts > 0 {
         let (first, count) = (totals.first_conflicts.clone(), totals.conflicts);
@@ -51,9 +84,9 @@ pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
     }
     outcome?;
     target.sync().map_err(at("sync", b""))?;
-    plan.mark.remove(&target)?;
     drop(run);
-    Ok(shared.receipt.into_inner())
+    let unfinished = Unfinished { mark: plan.mark.clone(), target: plan.target.clone() };
+    Ok((shared.receipt.into_inner(), unfinished))
 }
 
 struct Run<'p> {

@@ -95,6 +95,31 @@ impl Receipt {
         }
     }
 
+    /// Adds what another restore into the same place did.
+    pub fn add(&mut self, other: Receipt) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.others += other.others;
+        self.links += other.links;
+        self.bytes += other.bytes;
+        self.bytes_written += other.bytes_written;
+        self.resumed += other.resumed;
+        self.skipped += other.skipped;
+        self.renamed += other.renamed;
+        self.removed += other.removed;
+        self.failed += other.failed;
+        self.failures.extend(other.failures);
+        self.failures.truncate(LISTED_MAX);
+        self.warned += other.warned;
+        self.warnings.extend(other.warnings);
+        self.warnings.truncate(LISTED_MAX);
+        self.verified = match (self.verified, other.verified) {
+            (Some(one), Some(two)) => Some(one && two),
+            (one, two) => one.or(two),
+        };
+        self.verified_files += other.verified_files;
+    }
+
     pub(super) fn fail(&mut self, listed: Listed) {
         self.failed += 1;
         if self.failures.len() < LISTED_MAX {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 
 /// The newest points of all scenarios that were asked for.
-pub(super) struct Present<'h> {
+pub(in crate::host) struct Present<'h> {
     host: &'h Host,
     scenarios: HashMap<String, Option<Scenario>>,
 }
@@ -25,12 +25,12 @@ struct Scenario {
 }
 
 impl<'h> Present<'h> {
-    pub(super) fn new(host: &'h Host) -> Self {
+    pub(in crate::host) fn new(host: &'h Host) -> Self {
         Present { host, scenarios: HashMap::new() }
     }
 
     /// Whether the newest point of a scenario holds a path; `None` if it has no point to ask, or does not protect it.
-    pub(super) fn holds(&mut self, scenario: &str, path: &[u8]) -> EngineResult<Option<bool>> {
+    pub(in crate::host) fn holds(&mut self, scenario: &str, path: &[u8]) -> EngineResult<Option<bool>> {
         if !self.scenarios.contains_key(scenario) {
             let opened = open(self.host, scenario);
             self.scenarios.insert(scenario.to_owned(), opened);

@@ -8,9 +8,9 @@ use wire::units::format_size;
 use wire::v1::catalog_part::Part;
 use wire::{Exit, Failure, codes, v1};
 
-/// What was typed.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+/// What is looked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Wanted {
     /// A glob over the whole path, or below the root if it does not begin with `/`; without `*?[{` a piece of the path
     pattern: String,
     /// Only of this scenario
@@ -55,6 +55,34 @@ pub struct Args {
     /// The pattern is a regular expression, found anywhere in the path
     #[arg(long)]
     regex: bool,
+}
+
+impl Wanted {
+    /// The question, at most `limit` answers to it; 0: all.
+    #[must_use]
+    pub fn request(self, limit: u64) -> v1::CatalogQueryRequest {
+        v1::CatalogQueryRequest {
+            pattern: self.pattern,
+            regex: self.regex,
+            scenario: self.scenario,
+            master: self.master,
+            session: self.session,
+            since: self.since,
+            until: self.until,
+            size: self.size,
+            deleted: self.deleted,
+            limit,
+            page_token: Default::default(),
+        }
+    }
+}
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What is looked for.
+    #[command(flatten)]
+    wanted: Wanted,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     limit: u64,
@@ -80,19 +108,8 @@ fn line(entry: &v1::CatalogEntry) -> String {
 /// # Errors
 /// `NOTHING_MATCHES`; those of the daemon.
 pub async fn run(args: Args, context: &Context) -> Outcome {
-    let request = v1::CatalogQueryRequest {
-        pattern: args.pattern.clone(),
-        regex: args.regex,
-        scenario: args.scenario,
-        master: args.master,
-        session: args.session,
-        since: args.since,
-        until: args.until,
-        size: args.size,
-        deleted: args.deleted,
-        limit: args.limit,
-        page_token: Default::default(),
-    };
+    let pattern = args.wanted.pattern.clone();
+    let request = args.wanted.request(args.limit);
     let mut client = context.client().await?;
     let mut stream = context.call(client.catalog.query(request)).await?;
     let mut found = false;
@@ -113,5 +130,5 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
     if found {
         return Ok(Exit::Done);
     }
-    Err(Failure::new(&codes::NOTHING_MATCHES, format!("nothing matches {:?}", args.pattern)))
+    Err(Failure::new(&codes::NOTHING_MATCHES, format!("nothing matches {:?}", pattern)))
 }

@@ -38,6 +38,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         ("read", format_size(session.bytes_read)),
         ("stored", format_size(session.bytes_stored)),
         ("missed", session.missed.to_string()),
+        ("verified", session.verified.as_ref().map_or_else(|| "never".to_owned(), |at| local_time(Some(at)))),
     ]));
     Ok(Exit::Done)
 }
