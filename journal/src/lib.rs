@@ -27,6 +27,7 @@ pub mod retention;
 pub mod serialize;
 pub mod state;
 pub mod tables;
+pub mod take;
 pub mod tree;
 pub mod view;
 

@@ -1,44 +1,8 @@
-//! Taking and putting little-endian integers. Taking never panics: a short input is `None`, and so is everything
-//! after it.
+//! Putting little-endian integers; taking them is [`crate::take`].
 
 use crate::lsn::Lsn;
 
-/// Bytes nobody trusts, taken from the front.
-pub(super) struct Take<'a>(pub(super) &'a [u8]);
-
-impl<'a> Take<'a> {
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (front, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*front)
-    }
-
-    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (front, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(front)
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_le_bytes)
-    }
-
-    pub(super) fn lsn(&mut self) -> Option<Lsn> {
-        Some(Lsn { captured: self.u64()?, local: self.u64()? })
-    }
-}
+pub(super) use crate::take::Take;
 
 /// Bytes under construction.
 pub(super) trait Put {

@@ -8,7 +8,7 @@
 //! Parts come from the disk behind a checksum; what they say is checked all the same before it is used, because a
 //! checksum says that bytes are those written, not that they were right.
 
-use super::codec::{Take, put_u32, put_u64, put_varint, unzigzag, zigzag};
+use super::codec::{Take, TakeVariable, put_u32, put_u64, put_varint, unzigzag, zigzag};
 use super::path::Key;
 use super::types::{EntryKind, Event, Modified, Row};
 use std::ops::Range;

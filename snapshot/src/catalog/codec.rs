@@ -2,40 +2,22 @@
 //!
 //! Taking never panics and never allocates more than the input is long: a short input is `None`.
 
-/// Bytes nobody trusts, taken from the front.
-pub(super) struct Take<'a>(pub(super) &'a [u8]);
+pub(super) use journal::take::Take;
 
-impl<'a> Take<'a> {
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (front, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*front)
-    }
-
-    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (front, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(front)
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_le_bytes)
-    }
-
+/// Numbers of variable length and strings, beside what [`Take`] takes.
+pub(super) trait TakeVariable<'a> {
     /// A number in groups of seven bits, the lowest first; at most ten bytes.
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    fn varint(&mut self) -> Option<u64>;
+    /// One that fits into four bytes.
+    fn varint_u32(&mut self) -> Option<u32>;
+    /// A byte string behind its length.
+    fn string(&mut self) -> Option<&'a [u8]>;
+    /// A text behind its length.
+    fn text(&mut self) -> Option<String>;
+}
+
+impl<'a> TakeVariable<'a> for Take<'a> {
+    fn varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
             let byte = self.u8()?;
@@ -51,18 +33,16 @@ impl<'a> Take<'a> {
         None
     }
 
-    pub(super) fn varint_u32(&mut self) -> Option<u32> {
+    fn varint_u32(&mut self) -> Option<u32> {
         self.varint().and_then(|value| u32::try_from(value).ok())
     }
 
-    /// A byte string behind its length.
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
+    fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.varint_u32()?;
         self.bytes(length as usize)
     }
 
-    /// A text behind its length.
-    pub(super) fn text(&mut self) -> Option<String> {
+    fn text(&mut self) -> Option<String> {
         self.string().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())
     }
 }

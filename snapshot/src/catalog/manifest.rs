@@ -4,7 +4,7 @@
 //! before that nothing of it is. Files are created and synced before a manifest names them and removed after one no
 //! longer does, so a crash leaves at most files that no manifest names; opening removes those.
 
-use super::codec::{Take, put_string, put_u32, put_u64, put_varint};
+use super::codec::{Take, TakeVariable, put_string, put_u32, put_u64, put_varint};
 use super::error::{CatalogError, failed};
 use super::segment::SegmentEntry;
 use super::types::{Entity, SessionId, TEXT_BYTES_MAX};

@@ -8,7 +8,7 @@
 //! A segment that the manifest no longer names is removed when the last reader lets go of it.
 
 use super::block::{BLOCK_ROWS, EVENT_PART_BYTES_MAX, Events, Names, PATH_PART_BYTES_MAX};
-use super::codec::{Take, put_u32, put_u64};
+use super::codec::{Take, TakeVariable, put_u32, put_u64};
 use super::error::{CatalogError, failed};
 use super::filter;
 use super::path::{Key, KeyBuf, check};

@@ -5,7 +5,7 @@
 //! Runs are scratch: not synced, gone when the sorter is dropped or the catalog opened next, but checked when they are
 //! read all the same, because a disk that loses them would otherwise lose entries silently.
 
-use super::codec::{Take, put_string, put_u32, put_varint, unzigzag, zigzag};
+use super::codec::{Take, TakeVariable, put_string, put_u32, put_varint, unzigzag, zigzag};
 use super::error::{CatalogError, failed};
 use super::path::{Key, split};
 use super::types::{EntryKind, Modified, Row};
