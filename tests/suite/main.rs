@@ -38,6 +38,7 @@ mod restart;
 mod restore_queries;
 mod restores;
 mod rewinds;
+mod session_crash;
 mod sessions;
 mod snapshots;
 mod sparse;

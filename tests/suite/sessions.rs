@@ -12,8 +12,8 @@ use snapshot::repository::{
     BlobKind, BlobWriter, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository, RepositoryOptions,
     WriterOptions, lock,
 };
-use snapshot::session::{Entity, NoMonitor, Previous, RecordOptions, Session, back_up};
-use snapshot::store::MemoryStore;
+use snapshot::session::{Entity, NoMonitor, Previous, RecordOptions, Session, SessionError, back_up};
+use snapshot::store::{BlobStore, MemoryStore};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,23 +28,52 @@ fn entity() -> Entity {
     Entity { root: RootNo(0), path: PATH.to_vec(), device: 77 }
 }
 
-/// A repository in memory and a lock on it.
-fn repository() -> (Arc<Repository>, Lock) {
+/// A repository in a store, made if there is none, and a lock on it.
+pub fn repository_in(store: Arc<dyn BlobStore>) -> (Arc<Repository>, Lock) {
     let options =
         RepositoryOptions { key_cost: KeyCost { log_n: 4, r: 1, p: 1 }, ..RepositoryOptions::default() };
-    let store = Arc::new(MemoryStore::new());
-    let repository = Arc::new(Repository::init(store, &"secret".to_owned().into(), options).unwrap());
-    let lock_options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
-    let lock = lock::acquire(&repository, Purpose::Backup, lock_options).unwrap();
+    let password = "secret".to_owned().into();
+    let repository = match Repository::open(Arc::clone(&store), &password) {
+        Ok(repository) => repository,
+        Err(_) => Repository::init(store, &password, options).unwrap(),
+    };
+    let repository = Arc::new(repository);
+    let lock = lock_of(&repository);
     (repository, lock)
 }
 
-fn session(lab: &Lab, at: Lsn, previous: Option<(Lsn, &Session)>, to: &(Arc<Repository>, Lock)) -> Session {
+/// A lock for a backup.
+pub fn lock_of(repository: &Arc<Repository>) -> Lock {
+    let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
+    lock::acquire(repository, Purpose::Backup, options).unwrap()
+}
+
+fn repository() -> (Arc<Repository>, Lock) {
+    repository_in(Arc::new(MemoryStore::new()))
+}
+
+/// A session of the view at a point.
+pub fn session(
+    lab: &Lab,
+    at: Lsn,
+    previous: Option<(Lsn, &Session)>,
+    to: &(Arc<Repository>, Lock),
+) -> Session {
+    try_session(lab, at, previous, to).unwrap()
+}
+
+/// The same where it may fail.
+pub fn try_session(
+    lab: &Lab,
+    at: Lsn,
+    previous: Option<(Lsn, &Session)>,
+    to: &(Arc<Repository>, Lock),
+) -> Result<Session, SessionError> {
     let old = previous.map(|(lsn, session)| (lab.view(lsn), session));
     let previous =
         old.as_ref().map(|(view, session)| Previous { view, session: session.id, tree: session.tree });
     let record = RecordOptions { host: "master".to_owned(), ..RecordOptions::default() };
-    back_up(&lab.view(at), previous.as_ref(), &entity(), (&to.0, &to.1), &record, &NoMonitor).unwrap()
+    back_up(&lab.view(at), previous.as_ref(), &entity(), (&to.0, &to.1), &record, &NoMonitor)
 }
 
 fn times(at: snapshot::repository::Timestamp) -> journal::Timestamp {
@@ -75,7 +104,7 @@ fn canonical_node(repository: &Repository, node: &Node, path: &[u8]) -> Canonica
 }
 
 /// What a session holds below the root's path.
-fn canonical(repository: &Repository, tree: Id) -> Canonical {
+pub fn canonical(repository: &Repository, tree: Id) -> Canonical {
     let mut found = Canonical::new();
     let mut inodes = HashMap::new();
     let mut todo = vec![(Vec::new(), tree)];
