@@ -17,6 +17,7 @@ use crate::catalog::{
     Catalog, CatalogError, CatalogErrorKind, EntryKind, Loader, Modified, Order, PATH_BYTES_MAX, Row,
     SessionInfo,
 };
+use crate::repository::session::path_of_text;
 use crate::repository::{Id, Node, NodeKind, Repository, RepositoryError, SessionRecord, Step};
 use sha2::{Digest, Sha256};
 
@@ -111,7 +112,8 @@ fn first_eight(hash: &[u8]) -> u64 {
 
 /// Where the listing of a session begins: at its only path, if it has one and the tree holds it, else at `/`.
 ///
-/// Records hold text, trees hold bytes: a part of the path that is not UTF-8 is found by what it looks like as text.
+/// Records hold text, trees hold bytes: other programs, and ours before it escaped them, wrote U+FFFD for bytes that are not
+/// UTF-8. Such a part is found by what it looks like as text.
 ///
 /// # Errors
 /// `Repository`.
@@ -119,7 +121,10 @@ pub fn top(repository: &Repository, record: &SessionRecord) -> Result<Top, Listi
     let whole = Top { root: b"/".to_vec(), node: None, tree: Some(record.tree) };
     let [path] = record.paths.as_slice() else { return Ok(whole) };
     let same = |name: &[u8], part: &[u8]| String::from_utf8_lossy(name).as_bytes() == part;
-    Ok(descend(repository, &record.tree, path.as_bytes(), &same)?.unwrap_or(whole))
+    Ok(descend(repository, &record.tree, &path_of_text(path), &|name, part| {
+        name == part || same(name, part)
+    })?
+    .unwrap_or(whole))
 }
 
 /// What a session has at a path, given its root tree; `None` if it has nothing there.

@@ -6,7 +6,11 @@
 use crate::history::seeds;
 use journal::{Attributes, Kind, Lsn, RootNo};
 use snapshot::repository::keys::KeyCost;
+use snapshot::repository::session::path_of_text;
 use snapshot::repository::tree::read_tree;
+use snapshot::repository::upkeep::NoWatch;
+use snapshot::repository::upkeep::forget::{ForgetOptions, plan_forget};
+use snapshot::repository::upkeep::policy::Policy;
 use snapshot::repository::writer::Commit;
 use snapshot::repository::{
     BlobKind, BlobWriter, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository, RepositoryOptions,
@@ -179,4 +183,28 @@ fn a_session_is_what_the_view_showed() {
     for seed in seeds(30) {
         one_history(seed, 150);
     }
+}
+
+/// Names that look the same as lossy text are not the same root: none takes the place of another in a retention.
+#[test]
+fn roots_that_are_not_utf8_are_apart() {
+    let mut lab = Lab::new();
+    lab.synchronized(&mut Generator::new(7, Options::default()));
+    let (repository, lock) = repository();
+    let paths: [&[u8]; 4] = [b"/srv/M\xfcller", b"/srv/M\xf6ller", b"/srv/M%FCller", b"/srv/M%F6ller"];
+    let record = RecordOptions { host: "master".to_owned(), ..RecordOptions::default() };
+    for path in paths {
+        let entity = Entity { path: path.to_vec(), ..entity() };
+        let view = lab.view(lab.journal.applied());
+        back_up(&view, None, &entity, (&repository, &lock), &record, &NoMonitor).unwrap();
+    }
+    let policy = Policy { last: 1, ..Policy::default() };
+    let options = ForgetOptions { policy, ..ForgetOptions::default() };
+    let groups = plan_forget(&repository, &options, &NoWatch).unwrap();
+    assert!(groups.iter().all(|group| group.forget.is_empty()), "{groups:?}");
+    let mut found: Vec<Vec<u8>> = groups.iter().map(|group| path_of_text(&group.paths[0])).collect();
+    found.sort_unstable();
+    let mut wanted = paths.map(<[u8]>::to_vec);
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
 }

@@ -14,6 +14,7 @@ use journal::{Class, Lsn, RootNo};
 use replication::os_tree::OsTree;
 use replication::replica::{LeasedView, Replica};
 use snapshot::catalog::{self, SessionId, SessionInfo};
+use snapshot::repository::session::path_text;
 use snapshot::repository::{
     Id, Lock, LockOptions, Node, Purpose, Repository, RepositoryErrorKind, Timestamp, lock,
 };
@@ -294,7 +295,7 @@ impl Backup<'_> {
             entity: catalog::Entity {
                 scenario: self.scene.name().to_owned(),
                 master: self.host.clone(),
-                name: String::from_utf8_lossy(path).into_owned(),
+                name: path_text(path),
                 root: path.to_vec(),
             },
             taken: self.point.time,
@@ -350,7 +351,7 @@ impl Backup<'_> {
         let class = class_word(self.point.class);
         let tags = [
             format!("scenario:{}", self.scene.name()),
-            format!("entity:{}", String::from_utf8_lossy(path)),
+            format!("entity:{}", path_text(path)),
             format!("lsn:{}", self.point.lsn),
             format!("class:{class}"),
             format!("journal:{:032x}", u128::from_be_bytes(*journal)),

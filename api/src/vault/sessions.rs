@@ -4,6 +4,7 @@ use super::{Vault, lsn_of, no_such_repository, repository_error};
 use crate::engine::{EngineError, EngineResult, Session, SessionName, SessionsQuery};
 use crate::records::SessionMade;
 use journal::{Class, Lsn, Timestamp};
+use snapshot::repository::session::path_of_text;
 use snapshot::repository::{
     Id, Lock, LockOptions, Purpose, Repository as Opened, RepositoryError, RepositoryErrorKind,
     SessionRecord, lock,
@@ -35,7 +36,7 @@ impl Found {
     pub fn entity(&self) -> Vec<u8> {
         match &self.made {
             Some(made) => made.entity.clone(),
-            None => self.record.paths.first().map(|path| path.clone().into_bytes()).unwrap_or_default(),
+            None => self.record.paths.first().map(|path| path_of_text(path)).unwrap_or_default(),
         }
     }
 

@@ -171,6 +171,7 @@ fn a_listing_begins_at_the_only_path() {
     let root_of = |paths: &[&str]| top(&repository, &record(root, paths)).unwrap().root;
     assert_eq!(root_of(&["/srv"]), b"/srv");
     assert_eq!(root_of(&["/srv/x\u{fffd}"]), b"/srv/x\xff", "found by what it looks like");
+    assert_eq!(root_of(&["//srv/x%FF"]), b"/srv/x\xff");
     assert_eq!(root_of(&["/not/there"]), b"/");
     assert_eq!(root_of(&["/srv", "/etc"]), b"/");
     assert_eq!(root_of(&[]), b"/");

@@ -2,6 +2,9 @@
 //!
 //! A record names the tree, and says of what, by whom and when it was made. It is written last, when all that its tree
 //! needs is durable: a reader that finds a record finds everything. Ids may be shortened to any unambiguous beginning.
+//!
+//! Paths are bytes and records hold text. [`path_text`] is one to one, so that roots whose names are not UTF-8 do not become
+//! one: sessions are grouped, and forgotten, by this text.
 
 use super::Repository;
 use super::error::RepositoryError;
@@ -22,7 +25,7 @@ pub struct SessionRecord {
     pub parent: Option<Id>,
     /// Root tree.
     pub tree: Id,
-    /// Absolute paths on the machine that was backed up.
+    /// Absolute paths on the machine that was backed up, as [`path_text`] has them.
     #[serde(default, deserialize_with = "nullable")]
     pub paths: Vec<String>,
     /// The machine.
@@ -61,6 +64,42 @@ fn is_zero(value: &u32) -> bool {
 /// Go writes an absent list as `null`.
 fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The text of an absolute path: itself if it is UTF-8. Else, after one more `/` in front, which no such path begins with,
+/// each byte that is not UTF-8 and each `%` as `%` and two digits.
+#[must_use]
+pub fn path_text(path: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(path) {
+        return text.to_owned();
+    }
+    let mut text = "/".to_owned();
+    for chunk in path.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('%', "%25"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// The path of a text that [`path_text`] made; of every other text its bytes.
+#[must_use]
+pub fn path_of_text(text: &str) -> Vec<u8> {
+    let escaped = text.strip_prefix('/').filter(|path| path.starts_with('/'));
+    let decoded = escaped.and_then(unescaped).filter(|path| path_text(path) == text);
+    decoded.unwrap_or_else(|| text.as_bytes().to_vec())
+}
+
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut pieces = text.split('%');
+    let mut path = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        path.push(u8::from_str_radix(digits, 16).ok()?);
+        path.extend_from_slice(rest.as_bytes());
+    }
+    Some(path)
 }
 
 impl Repository {
@@ -126,3 +165,6 @@ impl Repository {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

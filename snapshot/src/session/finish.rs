@@ -3,6 +3,7 @@
 use super::directory::save_tree;
 use super::node::{Held, node};
 use super::{Counts, Entity, SessionError, Totals, Work};
+use crate::repository::session::path_text;
 use crate::repository::{Id, Repository, SessionRecord, Timestamp, TreeBuilder};
 use journal::{Attributes, Kind, Meta, NodeId, TreeIo};
 
@@ -70,7 +71,7 @@ pub(super) fn record(
         time: options.time,
         parent,
         tree,
-        paths: vec![String::from_utf8_lossy(&entity.path).into_owned()],
+        paths: vec![path_text(&entity.path)],
         hostname: options.host.clone(),
         username: "root".to_owned(),
         uid: 0,

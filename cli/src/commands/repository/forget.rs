@@ -7,6 +7,7 @@ use crate::output::{count, local_time, path_text};
 use crate::{Outcome, json, wait};
 use console::style;
 use serde_json::Value;
+use snapshot::repository::upkeep::policy::LATER_THAN_NOW;
 use std::time::Duration;
 use wire::convert::duration_to_wire;
 use wire::units::parse_duration;
@@ -142,6 +143,12 @@ fn show(context: &Context, name: &str, items: &[v1::ForgetItem]) {
     let (keep, forget) = sums(items);
     let gone = count(forget, "session");
     context.out.talk(&format!("forget {gone} of repository \"{name}\", keep {keep}:"));
+    let later = items.iter().filter(|item| item.reasons.iter().any(|reason| reason == LATER_THAN_NOW));
+    let later = later.count() as u64;
+    if later > 0 {
+        let text = "dated later than now: a clock was wrong; kept, and no rule counts them (see --dry-run)";
+        context.out.talk(&format!("  {} {text}", count(later, "session")));
+    }
     let mut shown = items.iter().filter(|item| item.reasons.is_empty());
     shown.by_ref().take(SHOWN_MAX).for_each(|item| context.out.talk(&format!("  {}", line(item))));
     let more = shown.count() as u64;

@@ -7,7 +7,7 @@ use super::policy::{Candidate, Group, Policy, apply};
 use super::{Watch, go_on};
 use crate::repository::error::{RepositoryError, RepositoryErrorKind};
 use crate::repository::id::Id;
-use crate::repository::{Lock, Repository};
+use crate::repository::{Lock, Repository, Timestamp};
 
 /// Which sessions are looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn plan_forget(
             candidates.push(Candidate::new(id, &record));
         }
     }
-    apply(&options.policy, candidates)
+    apply(&options.policy, Timestamp::now(), candidates)
 }
 
 /// Forgets what a plan says; returns what is gone. `lock` is the caller's, for [`Purpose::Forget`].

@@ -5,6 +5,9 @@
 //! months or years that have one; `within` keeps all that are not older, counted from the newest session of the group, not
 //! from now, so that a host that is gone loses nothing by time passing. Hours and days are those of UTC.
 //!
+//! A session that is dated later than now, by more than [`CLOCKS_APART_MAX`] seconds, was made while a clock was wrong. It
+//! says nothing of how old the others are: it is kept, no rule counts it, and `within` does not count from it.
+//!
 //! Refused: a policy that keeps nothing. A group never loses its last session.
 
 use crate::repository::error::RepositoryError;
@@ -15,6 +18,12 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Seconds that a session may be dated later than now, as clocks of machines differ.
+const CLOCKS_APART_MAX: i64 = 3600;
+
+/// Why a session is kept that is dated later than now.
+pub const LATER_THAN_NOW: &str = "later-than-now";
 
 /// How many sessions are kept, of each group. 0: the rule keeps none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +82,8 @@ impl Candidate {
 pub struct Kept {
     /// The session.
     pub session: Candidate,
-    /// Rules that keep it: `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `within`.
+    /// Rules that keep it: `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `within`; or
+    /// [`LATER_THAN_NOW`] alone.
     pub reasons: Vec<&'static str>,
 }
 
@@ -90,11 +100,15 @@ pub struct Group {
     pub forget: Vec<Candidate>,
 }
 
-/// Decides, group by group, in the order of hosts and paths.
+/// Decides, group by group, in the order of hosts and paths. `now` tells which sessions cannot be as new as they say.
 ///
 /// # Errors
 /// `EmptyPolicy`; `GroupEmptied` if nothing of a group would stay.
-pub fn apply(policy: &Policy, sessions: Vec<Candidate>) -> Result<Vec<Group>, RepositoryError> {
+pub fn apply(
+    policy: &Policy,
+    now: Timestamp,
+    sessions: Vec<Candidate>,
+) -> Result<Vec<Group>, RepositoryError> {
     if policy.is_empty() {
         return Err(RepositoryError::EmptyPolicy);
     }
@@ -103,7 +117,7 @@ pub fn apply(policy: &Policy, sessions: Vec<Candidate>) -> Result<Vec<Group>, Re
         groups.entry((session.host.clone(), session.paths.clone())).or_default().push(session);
     }
     let decide = |((host, paths), sessions): ((String, Vec<String>), _)| {
-        let (keep, forget) = divide(policy, sessions);
+        let (keep, forget) = divide(policy, now, sessions);
         if keep.is_empty() {
             return Err(RepositoryError::GroupEmptied { host, paths: paths.join(", ") });
         }
@@ -145,15 +159,20 @@ fn civil(time: Timestamp) -> DateTime {
         .map_or(DateTime::MIN, |stamp| stamp.to_zoned(TimeZone::UTC).datetime())
 }
 
-fn divide(policy: &Policy, mut sessions: Vec<Candidate>) -> (Vec<Kept>, Vec<Candidate>) {
+fn divide(policy: &Policy, now: Timestamp, mut sessions: Vec<Candidate>) -> (Vec<Kept>, Vec<Candidate>) {
     sessions.sort_by(|a, b| b.time.cmp(&a.time).then(a.id.cmp(&b.id)));
-    let newest = sessions.first().map(|session| session.time).unwrap_or_default();
+    let limit = Timestamp { seconds: now.seconds.saturating_add(CLOCKS_APART_MAX), ..now };
+    let later = sessions.partition_point(|session| session.time > limit);
+    let sessions_later = sessions.drain(..later);
+    let mut keep: Vec<Kept> =
+        sessions_later.map(|session| Kept { session, reasons: vec![LATER_THAN_NOW] }).collect();
+    let newest = sessions.first().map(|session| session.time.min(now)).unwrap_or_default();
     let within = policy.within.filter(|within| !within.is_zero()).map(|within| Timestamp {
         seconds: newest.seconds.saturating_sub(i64::try_from(within.as_secs()).unwrap_or(i64::MAX)),
         ..newest
     });
     let mut rules = rules(policy);
-    let (mut keep, mut forget) = (Vec::new(), Vec::new());
+    let mut forget = Vec::new();
     for (number, session) in sessions.into_iter().enumerate() {
         let at = civil(session.time);
         let mut reasons = Vec::new();

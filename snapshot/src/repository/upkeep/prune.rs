@@ -39,7 +39,28 @@ pub(super) struct Survey {
     pub sessions: HashSet<Id>,
 }
 
+/// Surveys that are begun anew, because a session that lacks something vanished, before that is an error.
+const SURVEYS_MAX: u32 = 5;
+
 pub(super) fn survey(repository: &Repository, watch: &dyn Watch) -> Result<Survey, RepositoryError> {
+    for _ in 1..SURVEYS_MAX {
+        match try_survey(repository, watch) {
+            // Its marks are in the ledger, without those below them: whoever shares a tree with it would not look there.
+            Err(RepositoryError::SessionIncomplete { session, .. }) if is_gone(repository, &session) => {}
+            outcome => return outcome,
+        }
+    }
+    try_survey(repository, watch)
+}
+
+/// Whether a record was taken back or forgotten meanwhile.
+fn is_gone(repository: &Repository, session: &Id) -> bool {
+    repository.load_session(session).is_err_and(|error| error.kind() == RepositoryErrorKind::NotFound)
+}
+
+/// A ledger in which everything is marked that the sessions need. One session that cannot be walked to its end spoils the
+/// ledger: trees that it marked count as looked into.
+fn try_survey(repository: &Repository, watch: &dyn Watch) -> Result<Survey, RepositoryError> {
     watch.progress("read the index", 0, None, "files");
     // Records first: what they need was named in an index file before. Those that appear later are looked at later.
     let ids = repository.list_sessions()?;
@@ -50,25 +71,15 @@ pub(super) fn survey(repository: &Repository, watch: &dyn Watch) -> Result<Surve
     for (done, session) in ids.into_iter().enumerate() {
         go_on(watch)?;
         watch.progress("read trees", done as u64, Some(total), "sessions");
-        // A backup may take its record back: it is none then.
-        let gone = |error: &RepositoryError| error.kind() == RepositoryErrorKind::NotFound;
         let record = match repository.load_session(&session) {
-            Err(error) if gone(&error) => continue,
+            // A backup may take its record back: it is none then.
+            Err(error) if error.kind() == RepositoryErrorKind::NotFound => continue,
             outcome => outcome?,
         };
-        let needed = need_tree(repository, &mut ledger, &record.tree, watch, &mut |kind, id, source| {
+        need_tree(repository, &mut ledger, &record.tree, watch, &mut |kind, id, source| {
             let (id, source) = (*id, source.map(Box::new));
             Err(RepositoryError::SessionIncomplete { session, kind, id, source })
-        });
-        match needed {
-            Ok(()) => {}
-            Err(RepositoryError::SessionIncomplete { .. })
-                if repository.load_session(&session).is_err_and(|error| gone(&error)) =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error),
-        }
+        })?;
         sessions.insert(session);
     }
     ledger.choose();

@@ -12,8 +12,13 @@ fn sessions(times: &[&str]) -> Vec<Candidate> {
     times.iter().enumerate().map(session).collect()
 }
 
+/// A day after the newest.
+fn now() -> Timestamp {
+    Timestamp::parse("2026-01-02T00:30:00Z").unwrap()
+}
+
 fn kept(policy: Policy, times: &[&str]) -> Vec<(String, Vec<&'static str>)> {
-    let groups = apply(&policy, sessions(times)).unwrap();
+    let groups = apply(&policy, now(), sessions(times)).unwrap();
     groups[0].keep.iter().map(|kept| (kept.session.time.to_string(), kept.reasons.clone())).collect()
 }
 
@@ -57,7 +62,7 @@ fn groups_are_apart() {
     let mut all = sessions(&TIMES);
     all[6].host = "other".into();
     all[5].paths = vec!["/a".into(), "/b".into()];
-    let groups = apply(&Policy { last: 1, ..Policy::default() }, all).unwrap();
+    let groups = apply(&Policy { last: 1, ..Policy::default() }, now(), all).unwrap();
     assert_eq!(groups.len(), 3);
     assert!(groups.iter().all(|group| group.keep.len() == 1));
     assert_eq!(groups.iter().map(|group| group.forget.len()).sum::<usize>(), 4);
@@ -67,6 +72,32 @@ fn groups_are_apart() {
 fn nothing_is_no_policy() {
     let zero = Policy { within: Some(Duration::ZERO), ..Policy::default() };
     for policy in [Policy::default(), zero] {
-        assert!(matches!(apply(&policy, sessions(&TIMES)), Err(RepositoryError::EmptyPolicy)));
+        assert!(matches!(apply(&policy, now(), sessions(&TIMES)), Err(RepositoryError::EmptyPolicy)));
     }
+}
+
+/// One session made while the clock was far ahead must not make all others look old, nor take anybody's place.
+#[test]
+fn a_clock_that_jumped_costs_nothing() {
+    const FUTURE: &str = "2038-01-19T03:14:07Z";
+    let day = Some(Duration::from_secs(86_400 * 4));
+    for policy in [
+        Policy { within: day, ..Policy::default() },
+        Policy { last: 4, ..Policy::default() },
+        Policy { daily: 3, ..Policy::default() },
+        Policy { monthly: 3, yearly: 2, within: day, ..Policy::default() },
+    ] {
+        let without = kept(policy, &TIMES);
+        let times: Vec<&str> = TIMES.into_iter().chain([FUTURE]).collect();
+        let mut with = kept(policy, &times);
+        assert_eq!(with.remove(0), (FUTURE.to_owned(), vec![LATER_THAN_NOW]));
+        assert_eq!(with, without, "{policy:?}");
+    }
+    // Clocks that differ a little are no jump, but `within` never counts from later than now.
+    let within = Policy { within: Some(Duration::from_secs(1800)), ..Policy::default() };
+    let of = |times: &[&str]| kept(within, times).into_iter().map(|(time, _)| time).collect::<Vec<_>>();
+    let (ahead, behind) = ("2026-01-02T01:20:00Z", "2026-01-02T00:10:00Z");
+    assert_eq!(of(&[ahead, behind]), [ahead, behind]);
+    // Nothing but sessions from later: all stay.
+    assert_eq!(of(&[FUTURE]), [FUTURE]);
 }

@@ -99,6 +99,61 @@ fn thorough() -> PruneOptions {
     PruneOptions { unused_percent: 0, ..at_once() }
 }
 
+/// A session that lacks a blob shares a directory with one that is whole, is looked at first, and is forgotten at each
+/// call of the prune.
+#[test]
+fn a_broken_session_goes_at_every_call() {
+    let (ground, repository) = fresh();
+    let files: Vec<u64> = (0..12).collect();
+    let whole = backup(&repository, &files, 1);
+    let mut shared = None;
+    let root = repository.load_session(&whole).unwrap().tree;
+    repository
+        .load_tree(&root, &mut |node| {
+            shared = node.subtree;
+            false
+        })
+        .unwrap();
+    let work = writer(&repository);
+    let mut tree = TreeBuilder::new();
+    let directory = Node { name: b"a".into(), kind: NodeKind::Directory, subtree: shared, ..Node::default() };
+    tree.add(&directory).unwrap();
+    let content = vec![Id::of(b"never stored")];
+    tree.add(&Node { name: b"b".into(), size: 1, content, ..Node::default() }).unwrap();
+    let tree = work.save_tree(&mut tree).unwrap().id;
+    work.flush().unwrap();
+    // Sessions are looked at in the order of their ids.
+    let broken = (2..)
+        .map(|number| (number, repository.save_session(&record(tree, &[], number)).unwrap()))
+        .find(|(_, id)| {
+            let first = *id < whole;
+            if !first {
+                repository.remove_session(id).unwrap();
+            }
+            first
+        })
+        .unwrap()
+        .1;
+    let (mut stopped, mut pruned) = (0, 0);
+    for call in 0.. {
+        let store = copy(&ground);
+        let hooked = Interrupted::new(Arc::clone(&store));
+        let pruner = open(&(Arc::clone(&hooked) as _));
+        let behind = Arc::clone(&store);
+        hooked.before(call, Box::new(move || behind.delete(&ObjectKind::Snapshot.name(&broken)).unwrap()));
+        match run_prune(&pruner, &thorough()) {
+            Ok(_) => pruned += 1,
+            Err(RepositoryError::SessionIncomplete { session, .. }) if session == broken => stopped += 1,
+            Err(error) => panic!("call {call}: {error:?}"),
+        }
+        if !hooked.was_called() {
+            break;
+        }
+        verify(&open(&(Arc::clone(&store) as _)), &whole);
+    }
+    assert!(stopped > 0 && pruned > 0, "{stopped} stopped, {pruned} pruned");
+}
+
 /// A backup that began before the prune, found all that was forgotten in the index, and ends at each of its calls.
 #[test]
 fn a_backup_ends_at_every_call() {
