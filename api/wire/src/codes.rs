@@ -423,6 +423,11 @@ catalogue! {
         "the verification found damage"
         reason "Something that was read is not what was stored or written; it is listed."
         action "Check the disks; `restorectl session verify ID` looks at the session, `restic check --read-data` at its repository.";
+    /// Removing by what is not complete.
+    SESSION_LACKS = "RW1076" "restore" Refused FailedPrecondition
+        "the session lacks objects"
+        reason "Some objects could not be read when the session was made. Removing what it does not hold would remove them too, maybe their last copies."
+        action "Restore without `--delete`, or from a session that missed nothing: `restorectl session list` shows what each one missed.";
     /// Place.
     REPOSITORY_OVERLAPS = "RW1080" "repository" Refused FailedPrecondition
         "the repository lies in a place that is used for something else"

@@ -53,7 +53,9 @@ pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
     target.sync().map_err(at("sync", b""))?;
     plan.mark.remove(&target)?;
     drop(run);
-    Ok(shared.receipt.into_inner())
+    let mut receipt = shared.receipt.into_inner();
+    receipt.lack(plan.options.missed, b"/");
+    Ok(receipt)
 }
 
 struct Run<'p> {

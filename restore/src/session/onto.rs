@@ -85,10 +85,7 @@ impl<'r> Onto<'r> {
         paths: &[Vec<u8>],
         options: Options,
     ) -> Result<Self> {
-        if options.delete && options.if_exists == IfExists::Rename {
-            let what = "removing what the session does not hold would remove what keeps its name";
-            return Err(SessionRestoreError::Options { what });
-        }
+        options.check()?;
         let mut wanted = Arc::new(Paths::new(paths)?);
         let (mut at, mut path, mut top) = (tree, Vec::new(), None);
         for name in entity.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {

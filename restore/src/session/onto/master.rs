@@ -44,6 +44,18 @@ pub fn restore_master<R: ReplicaControl>(
     now: Timestamp,
     monitor: &dyn Monitor,
 ) -> Result<OntoReport> {
+    let mut report = passes(replica, link, onto, now, monitor)?;
+    report.receipt.lack(onto.options.missed, &onto.entity);
+    Ok(report)
+}
+
+fn passes<R: ReplicaControl>(
+    replica: &R,
+    link: &dyn MasterLink,
+    onto: &Onto<'_>,
+    now: Timestamp,
+    monitor: &dyn Monitor,
+) -> Result<OntoReport> {
     let mut head = flush(replica, link)?;
     let mut report = OntoReport::default();
     let mut sink = Batches::new(link, onto.root);

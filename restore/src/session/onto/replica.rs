@@ -50,7 +50,8 @@ pub fn restore_replica<R: ReplicaControl>(
             _ => {}
         }
     }
-    let receipt = outcome?;
+    let mut receipt = outcome?;
+    receipt.lack(onto.options.missed, &onto.entity);
     Ok(OntoReport { receipt, detached: replica.is_detached(), before })
 }
 

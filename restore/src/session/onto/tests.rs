@@ -300,6 +300,19 @@ fn the_rule_fail_changes_nothing_and_directories_are_no_conflict() {
     assert_eq!(world.tree.snapshot(ROOT)[&b"a".to_vec()].data, b"all alike");
 }
 
+/// A session that missed something removes nothing, and says what it is.
+#[test]
+fn what_a_session_missed_stays() {
+    let (world, store) = (with_files(&["a", "unreadable"]), Store::new());
+    let tree = store.session(&world, world.applied());
+    let lacking = Options { missed: 1, ..exact() };
+    let refused = store.restore(&world, tree, &[], lacking).unwrap_err();
+    assert!(matches!(refused, SessionRestoreError::Lacking { missed: 1 }), "{refused:?}");
+    let report = store.restore(&world, tree, &[], Options { delete: false, ..lacking }).unwrap();
+    assert_eq!(report.receipt.outcome(), crate::session::Outcome::Incomplete, "{report:?}");
+    assert!(report.receipt.warnings[0].reason.contains("lacks 1 object "), "{report:?}");
+}
+
 /// Stops after some looks.
 struct Impatient(Cell<u64>);
 
