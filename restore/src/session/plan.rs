@@ -159,7 +159,8 @@ impl Plan<'_> {
     }
 
     pub(super) fn walk<'w>(&'w self, target: Option<&'w Target>, again: bool) -> Walk<'w, Target> {
-        let rules = Rules { if_exists: self.options.if_exists, delete: self.options.delete, again };
+        let (if_exists, delete) = (self.options.if_exists, self.options.delete);
+        let rules = Rules { if_exists, delete, again, half_made: false };
         Walk {
             repository: self.repository,
             tree: self.tree,
