@@ -48,7 +48,7 @@ pub use error::{SessionRestoreError, SessionRestoreErrorKind};
 pub use execute::{Unfinished, execute, execute_part};
 pub use onto::{Onto, OntoReport, restore_master, restore_replica};
 pub use plan::{EachPlanned, Plan, Planned, Totals, plan, plan_listed};
-pub use receipt::{Listed, Outcome, Receipt};
+pub use receipt::{LACKING, Listed, Outcome, Receipt, lacking};
 pub use verify::{Verified, verify};
 
 use crate::monitor::NoMonitor;
@@ -103,10 +103,28 @@ pub struct Options {
     pub delete: bool,
     /// Files are read again and compared with the ids of their blobs.
     pub verify: bool,
+    /// Objects that the session lacks because they could not be read when it was made. With any, `delete` is refused, and
+    /// the receipt says so.
+    pub missed: u64,
     /// Threads that fetch and write, at least 1.
     pub threads: usize,
     /// Most a batch takes.
     pub batch: BatchLimits,
+}
+
+impl Options {
+    /// Whether what is asked for can be done without loss.
+    fn check(&self) -> Result<(), SessionRestoreError> {
+        if self.delete && self.if_exists == IfExists::Rename {
+            let what = "removing what the session does not hold would remove what keeps its name";
+            return Err(SessionRestoreError::Options { what });
+        }
+        // What was merely not read may stand there as its last copy.
+        if self.delete && self.missed > 0 {
+            return Err(SessionRestoreError::Lacking { missed: self.missed });
+        }
+        Ok(())
+    }
 }
 
 impl Default for Options {
@@ -117,6 +135,7 @@ impl Default for Options {
             sparse: Sparse::default(),
             delete: false,
             verify: false,
+            missed: 0,
             threads: 4,
             batch: BatchLimits::default(),
         }

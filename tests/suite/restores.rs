@@ -597,6 +597,76 @@ fn each_root_has_a_session_of_its_own() {
     assert_eq!((back(&one), back(&two)), (b"first".to_vec(), b"second".to_vec()));
 }
 
+/// What a session merely could not read is not removed by it, and whoever restores it is told.
+#[test]
+fn a_session_that_missed_something_removes_nothing() {
+    let ground = Ground::new();
+    let (world, master) = (&ground.world, ground.world.master());
+    let (_, complete) = ground.backup();
+    let id = complete["id"].as_str().unwrap();
+    let repository = open(&ground);
+    let id = repository.resolve_session(id).unwrap();
+    let mut record = repository.load_session(&id).unwrap();
+    record.summary.as_mut().unwrap()["missed"] = 3.into();
+    let lacking = repository.save_session(&record).unwrap();
+    std::fs::write(master.join("only-here"), "the last copy").unwrap();
+    world.flush();
+    for onto in ["master", "replica"] {
+        let line = format!("restore tree {} --session {lacking} --onto {onto}", master.display());
+        world.refused(&format!("{line} --delete --yes"), 5, "RW1078");
+        world.refused(&format!("{line} --delete --dry-run"), 5, "RW1078");
+        assert!(master.join("only-here").exists() && world.replica().join("only-here").exists());
+    }
+    let dry = plan(world, &format!("restore tree {} --session {lacking}", master.display()));
+    assert!(dry["warnings"].to_string().contains("lacks 3 objects"), "{dry}");
+    let into = |name: &str| world.path(name).display().to_string();
+    let report = incomplete(world, &format!("restore session {lacking} --onto {}", into("out")));
+    assert!(report["warnings"].to_string().contains("lacks 3 objects"), "{report}");
+    let url = format!("file://{}", ground.repository.display());
+    let ran = rescue(&ground, &url, &format!("{lacking} --onto {}", into("rescued")));
+    assert_eq!((ran.exit, &ran.objects()[0]["state"]), (3, &"incomplete".into()), "{ran:?}");
+}
+
+/// The repository, opened beside the daemon.
+fn open(ground: &Ground) -> Arc<snapshot::repository::Repository> {
+    use snapshot::store::DirectoryStore;
+    let store = Arc::new(DirectoryStore::open(&ground.repository).unwrap());
+    Arc::new(snapshot::repository::Repository::open(store, &"correct horse".to_owned().into()).unwrap())
+}
+
+/// Whoever asks for the newest tree does not get an older one because the newest cannot be reached.
+#[test]
+fn the_newest_tree_is_never_an_older_one_unasked() {
+    let mut ground = Ground::new();
+    let master = ground.world.master();
+    let (_, older) = ground.backup();
+    let world = &mut ground.world;
+    let (second, away) = (world.path("second"), world.path("away"));
+    world.ok(&format!(
+        "repository add second file://{} --password-file {}",
+        second.display(),
+        world.path("password").display()
+    ));
+    std::fs::write(master.join("file-01"), "of november").unwrap();
+    world.flush();
+    world.ok("backup docs --to second");
+    // Not kept open.
+    world.stop();
+    std::fs::rename(&second, &away).unwrap();
+    world.start();
+    let onto = world.path("out");
+    let line = format!("restore tree {} --onto {}", master.display(), onto.display());
+    let ran = world.ctl(&line);
+    assert_ne!(ran.exit, 0, "{ran:?}");
+    assert!(format!("{ran:?}").contains("second"), "names the repository: {ran:?}");
+    assert!(!onto.exists(), "nothing is restored");
+    world.ok(&format!("{line} --session {}", older["id"].as_str().unwrap()));
+    std::fs::remove_dir_all(&onto).unwrap();
+    std::fs::rename(&away, &second).unwrap();
+    world.ok(&line);
+    assert_eq!(std::fs::read(landed(&onto, &master).join("file-01")).unwrap(), b"of november");
+}
+
 /// Whoever removes things holds the repository alone: nobody restores beside it, but a person who knows better.
 #[test]
 fn a_repository_that_is_locked() {

@@ -7,6 +7,7 @@
 mod query;
 mod scene;
 mod sets;
+mod source;
 mod target;
 
 use super::Host;
@@ -50,8 +51,9 @@ fn bytes_of(paths: &[PathBuf]) -> Vec<Vec<u8>> {
     paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
 }
 
-fn options(request: &RestoreRequest) -> Options {
+fn options(request: &RestoreRequest, found: &Found) -> Options {
     Options {
+        missed: found.record.missed(),
         if_exists: request.if_exists(),
         owner: request.owner,
         sparse: request.sparse,
@@ -72,26 +74,6 @@ impl Host {
             RestoreSource::Session(name) => self.context.vault.find(name),
             RestoreSource::Tree { .. } | RestoreSource::Point { .. } => Err(no_such_session("of that kind")),
         }
-    }
-
-    /// The newest session that holds a path.
-    fn holding(&self, path: &Path, scenario: Option<&str>) -> EngineResult<Found> {
-        if let Some(scenario) = scenario {
-            self.context.registry.get(scenario)?;
-        }
-        let bytes = path.as_os_str().as_bytes();
-        let mut first = None;
-        for name in self.context.vault.holding(bytes, scenario) {
-            match self.context.vault.find(&name) {
-                Ok(found) if holds(&found, bytes)? => return Ok(found),
-                Ok(_) => {}
-                Err(error) => first = first.or(Some(error)),
-            }
-        }
-        Err(first.unwrap_or_else(|| {
-            let message = format!("no session holds {}", path.display());
-            EngineError::new(&codes::NO_SUCH_PATH, message)
-        }))
     }
 
     /// The scene whose tree a session is of, and the root.
@@ -139,9 +121,15 @@ impl Host {
         let watch = Watch(progress);
         let failed = |error| restore_error(progress.interrupted(), error);
         let paths = bytes_of(&request.paths);
-        let plan =
-            session::plan(&found.repository, found.record.tree, &paths, directory, options(request), &watch)
-                .map_err(failed)?;
+        let plan = session::plan(
+            &found.repository,
+            found.record.tree,
+            &paths,
+            directory,
+            options(request, found),
+            &watch,
+        )
+        .map_err(failed)?;
         let receipt = session::execute(&plan, &watch).map_err(failed)?;
         let target = Some(directory.to_owned());
         Ok(RestoreReport { receipt, target, ..RestoreReport::default() })
@@ -281,7 +269,7 @@ impl Host {
         let (repository, tree) = (&*found.repository, found.record.tree);
         let failed = |error| restore_error(progress.interrupted(), error);
         if let Onto::Directory(directory) = &request.onto {
-            let wanted = (paths.as_slice(), directory.as_path(), options(request));
+            let wanted = (paths.as_slice(), directory.as_path(), options(request, found));
             let totals = session::plan_listed(repository, tree, wanted, &watch, &mut give(each, plan))
                 .map_err(failed)?
                 .totals;
@@ -290,7 +278,7 @@ impl Host {
         }
         let (scene, root, entity) = self.scene_of_session(found)?;
         let replica = scene.replica()?;
-        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request));
+        let onto = session::Onto::new(repository, tree, (&entity, root), &paths, options(request, found));
         let onto = with_origin(onto.map_err(failed)?, found, &replica);
         let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
         let view = if request.onto == Onto::Master {
@@ -326,6 +314,11 @@ impl Restores for Host {
                 return Ok(RestoreMeaning { source, scenario: scenario.clone() });
             }
         };
+        if let Some((lacks, which)) = self.lacking(&found).filter(|_| request.delete) {
+            let message = format!("session {}: {lacks}", found.id.short());
+            let action = format!("Restore without `--delete`, or from a complete session: {which}.");
+            return Err(EngineError::new(&codes::SESSION_LACKS, message).advise(action));
+        }
         for path in &request.paths {
             if !holds(&found, path.as_os_str().as_bytes())? {
                 let message = format!("session {} does not hold {}", found.id.short(), path.display());
@@ -368,6 +361,7 @@ impl Restores for Host {
             scenario: meaning.scenario,
             ..RestorePlan::default()
         };
+        plan.warnings.extend(self.lacking(&found).map(|(lacks, which)| format!("{lacks}; {which}")));
         self.plan_session(request, &found, progress, &mut plan, each)?;
         Ok(plan)
     }
@@ -390,7 +384,7 @@ impl Restores for Host {
                     found.record.tree,
                     (&entity, root),
                     &paths,
-                    options(request),
+                    options(request, &found),
                 )
                 .map_err(|error| restore_error(progress.interrupted(), error))?;
                 let onto = with_origin(onto, &found, &*scene.replica()?);
@@ -401,6 +395,10 @@ impl Restores for Host {
         // Somebody may have removed what was read after a lock that was lost; what was read was right, so only say it.
         if let Err(error) = lock.check() {
             tracing::warn!(%error, "the lock on the repository was lost during a restore");
+        }
+        let said = report.receipt.warnings.iter_mut().find(|listed| listed.what == session::LACKING);
+        if let (Some((_, which)), Some(listed)) = (self.lacking(&found), said) {
+            listed.reason = format!("{}; {which}", listed.reason);
         }
         report.session = found.id.to_string();
         report.elapsed = began.elapsed();

@@ -91,6 +91,7 @@ pub fn restore_error(interrupt: Option<Interrupt>, error: SessionRestoreError) -
         Kind::NotFound => &codes::NO_SUCH_PATH,
         Kind::Busy => &codes::TARGET_REFUSED,
         Kind::State => &codes::WOULD_OVERWRITE,
+        Kind::Lacking => &codes::SESSION_LACKS,
         Kind::Refused => &codes::BAD_PARAMETERS,
         Kind::Full => &codes::DISK_FULL,
         Kind::Io => &codes::IO,

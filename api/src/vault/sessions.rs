@@ -194,6 +194,20 @@ impl Vault {
         known.verified.get(&(number, session.0)).copied()
     }
 
+    /// The newest session of a root that missed nothing, of a scenario or of any.
+    #[must_use]
+    pub fn newest_complete(&self, entity: &[u8], scenario: Option<&str>) -> Option<SessionName> {
+        let known = self.known.read();
+        let complete = known.sessions.iter().filter(|made| {
+            made.missed == 0
+                && made.entity == entity
+                && scenario.is_none_or(|name| name == made.scenario_name)
+        });
+        let made = complete.max_by_key(|made| (made.point_time, lsn_of(made), made.time))?;
+        let repository = known.repositories.get(&made.repository).map(|added| added.name.clone());
+        Some(SessionName { id: Id(made.session).to_string(), repository })
+    }
+
     /// Sessions of a scenario, or of any, that may hold a path of the master: the newest point first.
     #[must_use]
     pub fn holding(&self, path: &[u8], scenario: Option<&str>) -> Vec<SessionName> {

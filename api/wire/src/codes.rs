@@ -433,6 +433,11 @@ catalogue! {
         "the query finds something else than the plan showed"
         reason "A session was added or forgotten, or files went or came back, between the plan and the start. Nothing was restored."
         action "Give the command again and look at the new plan.";
+    /// Removing by what is not complete.
+    SESSION_LACKS = "RW1078" "restore" Refused FailedPrecondition
+        "the session lacks objects"
+        reason "Some objects could not be read when the session was made. Removing what it does not hold would remove them too, maybe their last copies."
+        action "Restore without `--delete`, or from a session that missed nothing: `restorectl session list` shows what each one missed.";
     /// Place.
     REPOSITORY_OVERLAPS = "RW1080" "repository" Refused FailedPrecondition
         "the repository lies in a place that is used for something else"

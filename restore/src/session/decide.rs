@@ -46,6 +46,8 @@ pub(super) struct Rules {
     pub delete: bool,
     /// An earlier run of the same restore did not end.
     pub again: bool,
+    /// What a replica's run that did not end has half made is made whole, whatever the rule.
+    pub half_made: bool,
 }
 
 /// Decides about an object.
@@ -55,6 +57,9 @@ pub(super) fn decide(wanted: Wanted<'_>, found: Option<&Found>, rules: Rules) ->
     if directory && found.kind == NodeKind::Directory {
         let metadata = rules.if_exists == IfExists::Overwrite || (rules.again && is_ours(wanted.meta, found));
         return Action::Merge { metadata };
+    }
+    if rules.half_made && wanted.meta.kind == NodeKind::File && is_half_made(found) {
+        return Action::Replace;
     }
     if rules.again && !directory && is_whole(wanted, found) {
         return Action::Whole;
@@ -79,6 +84,18 @@ pub(super) fn is_ours(wanted: &Meta, found: &Found) -> bool {
     // Bits that were withheld do not count.
     let same_mode = (found.mode ^ wanted.mode) & 0o1777 == 0;
     is_unfinished(found.mode) || (same_mode && found.modified == wanted.modified)
+}
+
+/// Mode and time of a file in a replica's tree that does not have all its bytes yet: nobody chooses both.
+pub(super) const HALF_MADE_MODE: u32 = 0o1600;
+pub(super) const HALF_MADE_TIME: i64 = 0;
+
+/// Whether a file is one that a restore onto a replica began and did not end: made by a local change, with the mode and
+/// the time of such.
+pub(super) fn is_half_made(found: &Found) -> bool {
+    let time = snapshot::repository::Timestamp { seconds: HALF_MADE_TIME, nanoseconds: 0 };
+    let local = found.identity.1 >> 63 == 1;
+    local && found.kind == NodeKind::File && found.mode == HALF_MADE_MODE && found.modified == time
 }
 
 /// Whether what stands there is what this restore would make, as far as its stat shows.

@@ -53,6 +53,9 @@ pub enum SessionRestoreError {
     /// Two options that exclude each other.
     #[error("{what}")]
     Options { what: &'static str },
+    /// What the session does not hold was to be removed, and it does not hold what could not be read.
+    #[error("{}", super::receipt::lacking(*missed))]
+    Lacking { missed: u64 },
     /// Somebody asked to stop.
     #[error("the restore was cancelled")]
     Cancelled,
@@ -70,6 +73,8 @@ pub enum SessionRestoreErrorKind {
     Busy,
     /// The journal, the replica or the master: see the source.
     Scenario,
+    /// The session is not complete.
+    Lacking,
     /// Not a valid request, or beyond a limit.
     Refused,
     /// Stopped because somebody asked.
@@ -98,6 +103,7 @@ impl SessionRestoreError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Full,
                 _ => Kind::Io,
             },
+            Self::Lacking { .. } => Kind::Lacking,
             Self::Cancelled => Kind::Cancelled,
         }
     }

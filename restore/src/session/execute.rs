@@ -86,7 +86,9 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     target.sync().map_err(at("sync", b""))?;
     drop(run);
     let unfinished = Unfinished { mark: plan.mark.clone(), target: plan.target.clone() };
-    Ok((shared.receipt.into_inner(), unfinished))
+    let mut receipt = shared.receipt.into_inner();
+    receipt.lack(plan.options.missed, b"/");
+    Ok((receipt, unfinished))
 }
 
 struct Run<'p> {

@@ -85,10 +85,7 @@ impl<'r> Onto<'r> {
         paths: &[Vec<u8>],
         options: Options,
     ) -> Result<Self> {
-        if options.delete && options.if_exists == IfExists::Rename {
-            let what = "removing what the session does not hold would remove what keeps its name";
-            return Err(SessionRestoreError::Options { what });
-        }
+        options.check()?;
         let mut wanted = Arc::new(Paths::new(paths)?);
         let (mut at, mut path, mut top) = (tree, Vec::new(), None);
         for name in entity.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
@@ -149,13 +146,25 @@ impl<'r> Onto<'r> {
         monitor: &dyn Monitor,
         each: &mut EachPlanned<'_>,
     ) -> Result<Totals> {
+        Ok(self.compare(view, then, monitor, each)?.0)
+    }
+
+    /// The same, and how many files were read to their end and are as the session has them.
+    fn compare<T: TreeIo>(
+        &self,
+        view: &View<T>,
+        then: Option<&View<T>>,
+        monitor: &dyn Monitor,
+        each: &mut EachPlanned<'_>,
+    ) -> Result<(Totals, u64)> {
         let known = self.known(view, then, monitor)?;
         let mut changer = Changer::planning(self, (view, known.as_ref()), monitor, each);
         self.walk(view, &mut changer)?;
-        Ok(changer.into_totals())
+        let alike = changer.alike;
+        Ok((changer.into_totals(), alike))
     }
 
-    /// What the journal knows of files that were touched since the session.
+    /// What the journal knows of files that were touched since the session; nothing where all are to be read.
     fn known<'v, T: TreeIo>(
         &self,
         view: &'v View<T>,
@@ -163,6 +172,10 @@ impl<'r> Onto<'r> {
         monitor: &dyn Monitor,
     ) -> Result<Option<Known<'v, T>>> {
         let (Some((device, lsn)), Some(then)) = (self.made_from, then) else { return Ok(None) };
+        // The journal does not know of bytes that rotted.
+        if self.options.verify {
+            return Ok(None);
+        }
         if then.lsn() != lsn {
             return Ok(None);
         }
@@ -176,7 +189,8 @@ impl<'r> Onto<'r> {
     fn walk<T: TreeIo>(&self, view: &View<T>, changer: &mut Changer<'_, '_, T>) -> Result<()> {
         // Elsewhere bytes are compared, and nothing is taken for whole by its looks.
         let again = self.again && self.options.if_exists == IfExists::Rename;
-        let rules = Rules { if_exists: self.options.if_exists, delete: self.options.delete, again };
+        let (if_exists, delete) = (self.options.if_exists, self.options.delete);
+        let rules = Rules { if_exists, delete, again, half_made: self.again };
         let standing = ViewTree { view };
         let walk = Walk {
             repository: self.repository,

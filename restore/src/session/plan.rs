@@ -1,7 +1,7 @@
 //! What a restore would do: the same walk and the same decisions as doing it, with counting in the place of acting.
 
 use super::decide::{Action, Rules};
-use super::error::{SessionRestoreError, at};
+use super::error::at;
 use super::links::{LinkKey, Links};
 use super::marker::Mark;
 use super::meta::Meta;
@@ -9,7 +9,7 @@ use super::paths::Paths;
 use super::receipt::{LISTED_MAX, Listed};
 use super::target::{Dir, Target};
 use super::walk::{Entered, OBJECTS_MAX, Result, Step, Visitor, Walk};
-use super::{IfExists, Monitor, Options};
+use super::{Monitor, Options};
 use journal::state::PointKind;
 use snapshot::repository::{BlobKind, Id, Node, NodeKind, Repository, RepositoryError};
 use std::path::{Path, PathBuf};
@@ -127,10 +127,7 @@ pub fn plan_listed<'r>(
     monitor: &dyn Monitor,
     each: &mut EachPlanned<'_>,
 ) -> Result<Plan<'r>> {
-    if options.delete && options.if_exists == IfExists::Rename {
-        let what = "removing what the session does not hold would remove what keeps its name";
-        return Err(SessionRestoreError::Options { what });
-    }
+    options.check()?;
     let wanted = Arc::new(Paths::new(paths)?);
     let mark = Mark::new(&tree, paths);
     let mut plan = Plan {
@@ -162,7 +159,8 @@ impl Plan<'_> {
     }
 
     pub(super) fn walk<'w>(&'w self, target: Option<&'w Target>, again: bool) -> Walk<'w, Target> {
-        let rules = Rules { if_exists: self.options.if_exists, delete: self.options.delete, again };
+        let (if_exists, delete) = (self.options.if_exists, self.options.delete);
+        let rules = Rules { if_exists, delete, again, half_made: false };
         Walk {
             repository: self.repository,
             tree: self.tree,

@@ -35,6 +35,16 @@ impl Serialize for Listed {
     }
 }
 
+/// What is listed of a session that is not complete.
+pub const LACKING: &str = "session";
+
+/// How it is said that a session is not complete.
+#[must_use]
+pub fn lacking(missed: u64) -> String {
+    let objects = if missed == 1 { "object" } else { "objects" };
+    format!("the session lacks {missed} {objects} that could not be read when it was made")
+}
+
 /// How a restore ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +128,17 @@ impl Receipt {
             (one, two) => one.or(two),
         };
         self.verified_files += other.verified_files;
+    }
+
+    /// Says of what was restored that it is not all there was. First in the list, which has an end.
+    pub(super) fn lack(&mut self, missed: u64, path: &[u8]) {
+        if missed == 0 {
+            return;
+        }
+        self.warned += 1;
+        self.warnings.truncate(LISTED_MAX - 1);
+        let reason = lacking(missed);
+        self.warnings.insert(0, Listed { path: path.to_vec(), what: LACKING, reason, errno: None });
     }
 
     pub(super) fn fail(&mut self, listed: Listed) {

@@ -47,7 +47,7 @@ pub struct Verified {
 /// # Errors
 /// `Repository` if the store does not answer, or the first tree cannot be had; `Limit`; `Cancelled`.
 pub fn verify(repository: &Repository, tree: Id, threads: usize, monitor: &dyn Monitor) -> Result<Verified> {
-    let rules = Rules { if_exists: IfExists::Overwrite, delete: false, again: false };
+    let rules = Rules { if_exists: IfExists::Overwrite, delete: false, again: false, half_made: false };
     let walk: Walk<'_, Target> = Walk {
         repository,
         tree,

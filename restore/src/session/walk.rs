@@ -5,7 +5,7 @@
 //! A directory that a repository shows under a thousand paths is walked a thousand times, as it should be; whoever made
 //! it without end is stopped by the depth.
 
-use super::decide::{Action, Rules, Wanted, decide, is_ours, is_whole, other_name};
+use super::decide::{Action, Rules, Wanted, decide, is_half_made, is_ours, is_whole, other_name};
 use super::error::{SessionRestoreError, at, is_store_down, repository};
 use super::meta::Meta;
 use super::paths::Paths;
@@ -395,6 +395,9 @@ impl<S: Standing> Walk<'_, S> {
             let directory = wanted.meta.kind == NodeKind::Directory && found.kind == NodeKind::Directory;
             if self.rules.again && directory && is_ours(wanted.meta, &found) {
                 return Ok((other, Action::Merge { metadata: true }));
+            }
+            if self.rules.half_made && wanted.meta.kind == NodeKind::File && is_half_made(&found) {
+                return Ok((other, Action::Replace));
             }
             if self.rules.again && !directory && is_whole(wanted, &found) {
                 return Ok((other, Action::Whole));

@@ -200,6 +200,12 @@ impl World {
         }
     }
 
+    /// Changes a byte of a file under the journal's feet.
+    pub fn rot(&self, node: NodeId) {
+        let inode = self.state.lock().inodes[&node];
+        MemFile(Arc::clone(&self.tree.state), inode).write_at(b"#", 0).unwrap();
+    }
+
     /// The tree as it was after an LSN.
     pub fn snapshot(&self, lsn: Lsn, root: RootNo) -> Snapshot {
         self.state.lock().snapshots[&lsn][usize::from(root.0)].clone()

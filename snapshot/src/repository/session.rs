@@ -57,6 +57,15 @@ pub struct SessionRecord {
     pub summary: Option<serde_json::Value>,
 }
 
+impl SessionRecord {
+    /// Objects that the session lacks because they could not be read when it was made; 0 if its writer does not say.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        let missed = self.summary.as_ref().and_then(|summary| summary.get("missed"));
+        missed.and_then(serde_json::Value::as_u64).unwrap_or(0)
+    }
+}
+
 fn is_zero(value: &u32) -> bool {
     *value == 0
 }

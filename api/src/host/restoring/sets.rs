@@ -94,7 +94,7 @@ impl Host {
             found.record.tree,
             (entity, root),
             &paths,
-            options(request),
+            options(request, found),
         );
         let onto = onto.map_err(|error| restore_error(progress.interrupted(), error))?;
         let onto = with_origin(onto, found, replica);
@@ -148,7 +148,7 @@ impl Host {
         let mut plans = Vec::new();
         for set in sets {
             let (paths, found) = (bytes_of(&set.request.paths), &set.found);
-            let options = options(set.request);
+            let options = options(set.request, &set.found);
             let plan =
                 session::plan(&found.repository, found.record.tree, &paths, directory, options, &watch);
             plans.push(plan.map_err(failed)?);

@@ -131,6 +131,7 @@ fn restore_failure(error: &SessionRestoreError) -> Failure {
         Kind::NotFound => &codes::NO_SUCH_PATH,
         Kind::Busy => &codes::TARGET_REFUSED,
         Kind::State => &codes::WOULD_OVERWRITE,
+        Kind::Lacking => &codes::SESSION_LACKS,
         Kind::Refused => &codes::USAGE,
         Kind::Full => &codes::DISK_FULL,
         Kind::Io => &codes::IO,
@@ -246,7 +247,8 @@ impl Rescue {
         rescued: &mut Rescued,
     ) -> Result<(), SessionRestoreError> {
         let target = PathBuf::from(OsString::from_vec(self.onto.clone()));
-        let wanted = (self.paths.as_slice(), target.as_path(), self.options);
+        let missed = record.missed();
+        let wanted = (self.paths.as_slice(), target.as_path(), Options { missed, ..self.options });
         let mut counts = rescued.plan.counts.take().unwrap_or_default();
         let (changes, show) = (&mut rescued.changes, self.dry_run && self.list);
         let plan = session::plan_listed(repository, record.tree, wanted, watch, &mut |planned| {
@@ -258,6 +260,10 @@ impl Rescue {
         });
         rescued.plan.counts = Some(counts);
         let plan = plan?;
+        if self.dry_run && missed > 0 {
+            let short: String = id.to_string().chars().take(8).collect();
+            rescued.warnings.push(format!("{short}: {}", session::lacking(missed)));
+        }
         if self.dry_run {
             let totals = &plan.totals;
             rescued.plan.skipped += totals.skipped;

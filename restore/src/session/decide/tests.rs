@@ -21,7 +21,7 @@ fn check(wanted: NodeKind, there: Option<Found>, rules: (IfExists, bool, bool), 
     let decided = decide(
         Wanted { meta: &meta, size: 10, device: 0 },
         there.as_ref(),
-        Rules { if_exists, delete, again },
+        Rules { if_exists, delete, again, half_made: false },
     );
     assert_eq!(decided, expected, "{wanted:?} {there:?} {rules:?}");
 }

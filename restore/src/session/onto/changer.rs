@@ -8,7 +8,7 @@ mod objects;
 use super::Onto;
 use super::filler::{Change, FETCH_BYTES_MAX, Filler, Lost, Piece, Sink};
 use super::standing::name;
-use crate::session::decide::Action;
+use crate::session::decide::{Action, HALF_MADE_MODE, HALF_MADE_TIME};
 use crate::session::error::journal;
 use crate::session::links::Links;
 use crate::session::meta::Meta as Wanted;
@@ -23,6 +23,9 @@ use snapshot::repository::{BlobKind, Id, Node, NodeKind};
 use std::collections::HashSet;
 
 const CAPABILITY: &[u8] = b"security.capability";
+/// A file of more comes in several captures, or may.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+const WHOLE_PIECES_MAX: usize = 1000;
 const CONFLICTS_MAX: usize = 20;
 const REMOVALS_MAX: usize = 20;
 
@@ -62,6 +65,10 @@ pub(super) struct Changer<'c, 'e, T: TreeIo> {
     /// Paths whose bytes were written, as hashes.
     written: HashSet<u64>,
     totals: Totals,
+    /// Whether the object under way comes out under another name.
+    renamed: bool,
+    /// Files that were read to their end and are as the session has them.
+    pub alike: u64,
     pub receipt: Receipt,
     /// Whether anything differed.
     pub changed: bool,
@@ -90,6 +97,8 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
             path: Vec::new(),
             written: HashSet::new(),
             totals: Totals::default(),
+            renamed: false,
+            alike: 0,
             receipt: Receipt::default(),
             changed: false,
         }
@@ -172,6 +181,7 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
 
     /// Counts what is decided; whether anything is to be made.
     fn admit(&mut self, step: &Step<'_, NodeId>) -> bool {
+        self.renamed = step.action == Action::Rename || !step.path.ends_with(&step.name);
         match step.action {
             Action::Make | Action::Merge { .. } | Action::Whole => {}
             Action::Replace | Action::ReplaceDirectory => self.totals.replaced += 1,
@@ -262,12 +272,15 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
         };
         let (attributes, xattrs) = (self.attributes(wanted, None), xattrs(wanted));
         let capable = xattrs.iter().any(|(name, _)| name == CAPABILITY);
-        let meta = Meta { kind, size: 0, attributes, xattrs: xattrs.clone() };
+        let pieces = self.pieces(node);
+        let names_first = self.doing.as_ref().is_none_or(|(sink, _)| sink.names_first());
+        // One that does not fit into a capture says so until its last byte is there.
+        let in_parts = names_first && (node.size > WHOLE_BYTES_MAX || pieces.len() > WHOLE_PIECES_MAX);
+        let first = if in_parts { half_made(&attributes) } else { attributes };
+        let meta = Meta { kind, size: 0, attributes: first, xattrs: xattrs.clone() };
         let mut names = Vec::new();
         names.extend(there.map(|node| Event::Remove { node, at: at.clone(), parent_mtime: None }));
         names.push(Event::Create { node: new, at, meta, origin: None, parent_mtime: None });
-        let pieces = self.pieces(node);
-        let names_first = self.doing.as_ref().is_none_or(|(sink, _)| sink.names_first());
         let (mut before, mut after) = (Vec::new(), Vec::new());
         let resize = (node.size > 0 && node.kind == NodeKind::File)
             .then_some(Event::Resize { node: new, size: node.size });
@@ -276,6 +289,7 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
             if capable && !pieces.is_empty() {
                 after.push(Event::SetXattrs { node: new, xattrs });
             }
+            after.extend(in_parts.then_some(Event::SetAttributes { node: new, attributes }));
         } else {
             before.extend(resize);
             after.extend(names);
@@ -306,7 +320,8 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
         after: Vec<Event>,
     ) -> Result<()> {
         let (object, path) = (self.objects, self.path.clone());
-        if !pieces.is_empty() && self.onto.options.verify {
+        // What lies under another name is not compared, and not said to be.
+        if !pieces.is_empty() && self.onto.options.verify && !self.renamed {
             self.written.insert(path_key(&path));
         }
         let mut rest = pieces.as_slice();
@@ -332,6 +347,11 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
             }
         }
     }
+}
+
+fn half_made(wanted: &Attributes) -> Attributes {
+    let (mode, mtime) = (HALF_MADE_MODE, Timestamp(HALF_MADE_TIME));
+    Attributes { mode, mtime, ..*wanted }
 }
 
 /// What a path is remembered by.

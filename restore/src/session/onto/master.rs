@@ -10,7 +10,7 @@
 
 use super::changer::{Changer, path_key};
 use super::filler::Sink;
-use super::replica::{bookmark, refuse_conflicts};
+use super::replica::{bookmark, refuse_conflicts, verify};
 use super::{Onto, OntoReport};
 use crate::rewind::ReplicaControl;
 use crate::session::error::{SessionRestoreError, journal};
@@ -44,9 +44,22 @@ pub fn restore_master<R: ReplicaControl>(
     now: Timestamp,
     monitor: &dyn Monitor,
 ) -> Result<OntoReport> {
+    let mut report = passes(replica, link, onto, now, monitor)?;
+    report.receipt.lack(onto.options.missed, &onto.entity);
+    Ok(report)
+}
+
+fn passes<R: ReplicaControl>(
+    replica: &R,
+    link: &dyn MasterLink,
+    onto: &Onto<'_>,
+    now: Timestamp,
+    monitor: &dyn Monitor,
+) -> Result<OntoReport> {
     let mut head = flush(replica, link)?;
     let mut report = OntoReport::default();
     let mut sink = Batches::new(link, onto.root);
+    let mut written = HashSet::new();
     for pass in 0..PASSES_MAX {
         let view = replica.view(head).map_err(journal("open a view"))?;
         let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
@@ -61,9 +74,7 @@ pub fn restore_master<R: ReplicaControl>(
         let failed: HashSet<u64> =
             report.receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
         let mut differs = false;
-        // In the end bytes are compared, whatever is known of them.
-        let listed_with = then.filter(|_| pass == 0 || !onto.options.verify);
-        onto.list(&view, listed_with, monitor, &mut |planned| {
+        onto.list(&view, then, monitor, &mut |planned| {
             differs |= !failed.contains(&path_key(&planned.path));
         })?;
         let known = onto.known(&view, then, monitor)?;
@@ -74,8 +85,9 @@ pub fn restore_master<R: ReplicaControl>(
                 onto.walk(&view, &mut counted)?;
                 report.receipt = std::mem::take(&mut counted.receipt);
             }
-            report.receipt.verified = onto.options.verify.then_some(true);
-            report.receipt.verified_files = if onto.options.verify { report.receipt.files } else { 0 };
+            if onto.options.verify {
+                verify(onto, &view, &written, monitor, &mut report.receipt)?;
+            }
             return Ok(report);
         }
         if report.before.is_none() {
@@ -85,6 +97,7 @@ pub fn restore_master<R: ReplicaControl>(
         let mut nobody = |_| {};
         let mut changer = Changer::doing(onto, (&view, known.as_ref()), monitor, &mut nobody, &mut sink);
         let walked = onto.walk(&view, &mut changer).and_then(|()| changer.finish());
+        written.extend(changer.take_written());
         let receipt = std::mem::take(&mut changer.receipt);
         if pass == 0 {
             report.receipt = receipt;
@@ -115,7 +128,7 @@ fn settle<T: TreeIo>(
 ) -> Result<()> {
     let listed: HashSet<u64> = receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
     let mut differing = Vec::new();
-    onto.list(view, None, monitor, &mut |planned| {
+    let (_, alike) = onto.compare(view, None, monitor, &mut |planned| {
         let known = listed.contains(&path_key(&planned.path)) || planned.kind == PointKind::Attributes;
         if !known && differing.len() < DIFFERING_MAX {
             differing.push(planned.path);
@@ -123,7 +136,9 @@ fn settle<T: TreeIo>(
     })?;
     // Some were left out before the list was full.
     let complete = receipt.failed == receipt.failures.len() as u64;
-    receipt.verified = onto.options.verify.then_some(differing.is_empty());
+    if onto.options.verify {
+        (receipt.verified, receipt.verified_files) = (Some(differing.is_empty()), alike);
+    }
     for path in differing.into_iter().filter(|_| complete) {
         let reason = "it was changed meanwhile and differs from the session; restore it again".to_owned();
         receipt.fail(Listed { path, what: "later change", reason, errno: None });

@@ -1,5 +1,6 @@
 //! Random histories: a session of a point, restored onto whatever the tree has become, must give that point again.
 
+mod cut_off;
 mod master;
 
 use crate::monitor::NoMonitor;
@@ -298,6 +299,35 @@ fn the_rule_fail_changes_nothing_and_directories_are_no_conflict() {
     assert_eq!((world.applied(), world.is_detached()), (head, false));
     store.restore(&world, tree, &[absolute(b"a")], options).unwrap();
     assert_eq!(world.tree.snapshot(ROOT)[&b"a".to_vec()].data, b"all alike");
+}
+
+/// Bytes that rot below the journal: with `verify` every file is read, counted as read, and mended.
+#[test]
+fn what_rotted_is_found_and_mended_by_verify() {
+    let (world, store) = (with_files(&["a", "b"]), Store::new());
+    let at = world.applied();
+    let tree = store.session(&world, at);
+    world.rot(NodeId(NodeId::FIRST_FREE.0 + 1));
+    let options = Options { verify: false, ..exact() };
+    let report = store.restore_own(&world, (tree, at), options);
+    assert_eq!((report.receipt.verified, report.receipt.verified_files), (None, 0), "{report:?}");
+    let report = store.restore_own(&world, (tree, at), exact());
+    assert_eq!((report.receipt.verified, report.receipt.verified_files), (Some(true), 2), "{report:?}");
+    assert_eq!(world.tree.snapshot(ROOT)[&b"b".to_vec()].data, b"all alike");
+    assert!(report.receipt.bytes_written > 0 && report.before.is_some(), "{report:?}");
+}
+
+/// A session that missed something removes nothing, and says what it is.
+#[test]
+fn what_a_session_missed_stays() {
+    let (world, store) = (with_files(&["a", "unreadable"]), Store::new());
+    let tree = store.session(&world, world.applied());
+    let lacking = Options { missed: 1, ..exact() };
+    let refused = store.restore(&world, tree, &[], lacking).unwrap_err();
+    assert!(matches!(refused, SessionRestoreError::Lacking { missed: 1 }), "{refused:?}");
+    let report = store.restore(&world, tree, &[], Options { delete: false, ..lacking }).unwrap();
+    assert_eq!(report.receipt.outcome(), crate::session::Outcome::Incomplete, "{report:?}");
+    assert!(report.receipt.warnings[0].reason.contains("lacks 1 object "), "{report:?}");
 }
 
 /// Stops after some looks.

@@ -172,3 +172,26 @@ fn a_receipt_is_json() {
     assert_eq!(json["failures"][0]["path_base64"], "L/8=");
     assert_eq!((&json["failed"], &json["verified"]), (&1.into(), &serde_json::Value::Null));
 }
+
+#[test]
+fn by_a_session_that_missed_something_nothing_is_removed() {
+    let world = World::new();
+    let (_, tree) = session(&world);
+    let target = prepared();
+    let before = look(target.path());
+    let lacking = Options { missed: 2, ..options(IfExists::Overwrite) };
+    let delete = Options { delete: true, ..lacking };
+    match planned(&world.repository, tree, &[], target.path(), delete) {
+        Err(SessionRestoreError::Lacking { missed: 2 }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_same(&look(target.path()), &before);
+    let plan = planned(&world.repository, tree, &[], target.path(), lacking).unwrap();
+    let receipt = crate::session::execute(&plan, &crate::NoMonitor).unwrap();
+    assert_eq!((receipt.outcome(), receipt.failed, receipt.warned), (Outcome::Incomplete, 0, 1));
+    assert!(receipt.warnings[0].reason.contains("lacks 2 objects"), "{receipt:?}");
+    assert_eq!(
+        (text(target.path(), "old"), text(target.path(), "other")),
+        ("session".into(), "other".into())
+    );
+}

@@ -58,7 +58,11 @@ impl<T: TreeIo> Changer<'_, '_, T> {
         let file = node.kind == NodeKind::File;
         let pieces = match file {
             true if self.known.is_some_and(|known| known.is_untouched(there, node)) => Vec::new(),
-            true => self.differing(there, now.size, &self.pieces(node), several)?,
+            true => {
+                let differing = self.differing(there, now.size, &self.pieces(node), several)?;
+                self.alike += u64::from(differing.is_empty() && now.size == node.size);
+                differing
+            }
             false => Vec::new(),
         };
         let resized = file && now.size != node.size;
