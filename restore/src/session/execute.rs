@@ -9,15 +9,16 @@ use super::decide::Action;
 use super::error::{SessionRestoreError, at};
 use super::fill::{FileJob, Place};
 use super::links::{LinkKey, Links};
+use super::marker::Mark;
 use super::meta::{self, Meta};
 use super::plan::{Plan, content_bytes, in_the_way};
 use super::receipt::{Listed, Receipt, chain};
-use super::target::{Dir, list, make_dir, open_up, pin, remove, stat_fd, unlink};
+use super::target::{Dir, Target, list, make_dir, open_up, pin, remove, stat_fd, unlink};
 use super::walk::{Entered, Result, Step, Visitor};
 use rustix::fs::{FileType, Mode};
 use snapshot::repository::{Node, NodeKind};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Restores what the plan says. Returns when it is durable.
@@ -27,6 +28,35 @@ use std::sync::Arc;
 /// a failed sync), `Repository` likewise; `Cancelled`; and as [`super::plan`]. After an error the same restore, planned
 /// again, goes on.
 pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
+    let (receipt, part) = execute_part(plan, monitor)?;
+    part.end()?;
+    Ok(receipt)
+}
+
+/// A restore that is done and durable, and still marked as one that did not end: it is part of several.
+#[derive(Debug)]
+pub struct Part {
+    target: Target,
+    mark: Mark,
+    _lock: OwnedFd,
+}
+
+impl Part {
+    /// All parts are done.
+    ///
+    /// # Errors
+    /// `Target`.
+    pub fn end(self) -> Result<()> {
+        self.mark.remove(&self.target)
+    }
+}
+
+/// As [`execute`], for one of several restores into one target: as long as its end is not said, the same restore is found
+/// done, not refused because of what it made itself.
+///
+/// # Errors
+/// As there.
+pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, Part)> {
     let totals = &plan.totals;
     if totals.conflicts > 0 {
         let (first, count) = (totals.first_conflicts.clone(), totals.conflicts);
@@ -35,7 +65,7 @@ pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
     let name = plan.target.as_os_str().as_encoded_bytes();
     std::fs::create_dir_all(&plan.target).map_err(at("create", name))?;
     let target = plan.open_target()?.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?;
-    let (_lock, again) = plan.mark.take(&target, &plan.target)?;
+    let (lock, again) = plan.mark.take(&target, &plan.target)?;
     let shared = Shared::new(plan, &target, monitor);
     let mut run = Run {
         shared: &shared,
@@ -51,11 +81,10 @@ pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
     }
     outcome?;
     target.sync().map_err(at("sync", b""))?;
-    plan.mark.remove(&target)?;
     drop(run);
     let mut receipt = shared.receipt.into_inner();
     receipt.lack(plan.options.missed, b"/");
-    Ok(receipt)
+    Ok((receipt, Part { target, mark: plan.mark.clone(), _lock: lock }))
 }
 
 struct Run<'p> {
