@@ -45,7 +45,7 @@ mod verify;
 mod walk;
 
 pub use error::{SessionRestoreError, SessionRestoreErrorKind};
-pub use execute::{Unfinished, execute, execute_part};
+pub use execute::{Part, execute, execute_part};
 pub use onto::{Onto, OntoReport, restore_master, restore_replica};
 pub use plan::{EachPlanned, Plan, Planned, Totals, plan, plan_listed};
 pub use receipt::{LACKING, Listed, Outcome, Receipt, lacking};

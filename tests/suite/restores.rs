@@ -627,6 +627,44 @@ fn a_session_that_missed_something_removes_nothing() {
     assert_eq!((ran.exit, &ran.objects()[0]["state"]), (3, &"incomplete".into()), "{ran:?}");
 }
 
+/// A rescue of several roots that was stopped at the second goes on; a damaged record is passed over, and said.
+#[test]
+fn a_rescue_of_several_roots_goes_on() {
+    let ground = Ground::new();
+    let world = &ground.world;
+    let (one, two) = (world.path("one/data"), world.path("two/data"));
+    for (root, text) in [(&one, "first"), (&two, "second")] {
+        std::fs::create_dir_all(root).unwrap();
+        std::fs::write(root.join("file"), text).unwrap();
+    }
+    let root = |path: &Path, name: &str| format!("--root {}={}", path.display(), world.path(name).display());
+    world.ok(&format!("scenario create both {} {}", root(&one, "r1/data"), root(&two, "r2/data")));
+    world.ok("scenario run both");
+    world.ok("flush both");
+    world.ok("backup both --to offsite");
+    let (url, onto) = (format!("file://{}", ground.repository.display()), world.path("out"));
+    let line = format!("latest --onto {}", onto.display());
+    let file = |root: &Path| landed(&onto, root).join("file");
+    std::fs::create_dir_all(landed(&onto, &two)).unwrap();
+    std::fs::write(file(&two), "in the way").unwrap();
+    let ran = rescue(&ground, &url, &line);
+    assert_eq!((ran.exit, ran.code().as_str()), (5, "RW1072"), "{ran:?}");
+    assert_eq!(std::fs::read(file(&one)).unwrap(), b"first", "the first root was done");
+    std::fs::remove_file(file(&two)).unwrap();
+    std::fs::write(ground.repository.join("snapshots").join("ab".repeat(32)), [7; 400]).unwrap();
+    let ran = rescue(&ground, &url, &line);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    let report = ran.objects().remove(0);
+    assert!(report["warnings"].to_string().contains("abababababababab"), "{report}");
+    assert_eq!((&report["failed"], &report["warned"]), (&0.into(), &1.into()), "{report}");
+    let back = |root: &Path| std::fs::read(file(root)).unwrap();
+    assert_eq!((back(&one), back(&two)), (b"first".to_vec(), b"second".to_vec()));
+    let left = walk(&onto).into_iter().filter(|path| path.to_string_lossy().contains(".rewind-")).count();
+    assert_eq!(left, 0, "no marker is left");
+    // Ended is ended: what stands there now is in the way.
+    assert_eq!(rescue(&ground, &url, &line).code(), "RW1072");
+}
+
 /// The repository, opened beside the daemon.
 fn open(ground: &Ground) -> Arc<snapshot::repository::Repository> {
     use snapshot::store::DirectoryStore;

@@ -18,8 +18,7 @@ use super::walk::{Entered, Result, Step, Visitor};
 use rustix::fs::{FileType, Mode};
 use snapshot::repository::{Node, NodeKind};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Restores what the plan says. Returns when it is durable.
@@ -29,37 +28,35 @@ use std::sync::Arc;
 /// a failed sync), `Repository` likewise; `Cancelled`; and as [`super::plan`]. After an error the same restore, planned
 /// again, goes on.
 pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
-    let (receipt, unfinished) = execute_part(plan, monitor)?;
-    unfinished.finish()?;
+    let (receipt, part) = execute_part(plan, monitor)?;
+    part.end()?;
     Ok(receipt)
 }
 
-/// A restore that is done, and whose marker still says that it is not.
-#[must_use = "the target counts as unfinished until it is told otherwise"]
+/// A restore that is done and durable, and still marked as one that did not end: it is part of several.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct Part {
+    target: Target,
     mark: Mark,
-    target: PathBuf,
+    _lock: OwnedFd,
 }
 
-impl Unfinished {
-    /// Removes the marker.
+impl Part {
+    /// All parts are done.
     ///
     /// # Errors
     /// `Target`.
-    pub fn finish(self) -> Result<()> {
-        let name = self.target.as_os_str().as_encoded_bytes();
-        let target = Target::open(&self.target).map_err(at("open", name))?;
-        self.mark.remove(&target.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?)
+    pub fn end(self) -> Result<()> {
+        self.mark.remove(&self.target)
     }
 }
 
-/// As [`execute`], of one of several restores that make up one into the same target: its marker stays until all are done,
-/// so that after an interruption what it has made is known to be ours.
+/// As [`execute`], for one of several restores into one target: as long as its end is not said, the same restore is found
+/// done, not refused because of what it made itself.
 ///
 /// # Errors
-/// As [`execute`].
-pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, Unfinished)> {
+/// As there.
+pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, Part)> {
     let totals = &plan.totals;
     if totals.conflicts > 0 {
         let (first, count) = (totals.first_conflicts.clone(), totals.conflicts);
@@ -68,7 +65,7 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     let name = plan.target.as_os_str().as_encoded_bytes();
     std::fs::create_dir_all(&plan.target).map_err(at("create", name))?;
     let target = plan.open_target()?.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?;
-    let (_lock, again) = plan.mark.take(&target, &plan.target)?;
+    let (lock, again) = plan.mark.take(&target, &plan.target)?;
     let shared = Shared::new(plan, &target, monitor);
     let mut run = Run {
         shared: &shared,
@@ -85,10 +82,9 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     outcome?;
     target.sync().map_err(at("sync", b""))?;
     drop(run);
-    let unfinished = Unfinished { mark: plan.mark.clone(), target: plan.target.clone() };
     let mut receipt = shared.receipt.into_inner();
     receipt.lack(plan.options.missed, b"/");
-    Ok((receipt, unfinished))
+    Ok((receipt, Part { target, mark: plan.mark.clone(), _lock: lock }))
 }
 
 struct Run<'p> {

@@ -164,7 +164,7 @@ impl Host {
             receipts.push(receipt);
             unfinished.push(marker);
         }
-        unfinished.into_iter().try_for_each(session::Unfinished::finish).map_err(failed)?;
+        unfinished.into_iter().try_for_each(session::Part::end).map_err(failed)?;
         Ok(receipts)
     }
 

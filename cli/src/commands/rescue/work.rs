@@ -2,13 +2,13 @@
 
 use parking_lot::Mutex;
 use restore::session::SessionRestoreErrorKind as Kind;
-use restore::session::{self, Listed, Monitor, Options, Planned, Receipt, SessionRestoreError};
+use restore::session::{self, Listed, Monitor, Options, Part, Planned, Receipt, SessionRestoreError};
 use secrecy::SecretString;
 use snapshot::repository::{
     Id, Lock, LockOptions, Purpose, Repository, RepositoryError, RepositoryErrorKind, SessionRecord, lock,
 };
 use snapshot::store::{self, Environment, StoreErrorKind, StoreOptions, StoreUrl};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -142,7 +142,11 @@ fn restore_failure(error: &SessionRestoreError) -> Failure {
 }
 
 /// The sessions that are wanted, each of another root.
-fn sessions(repository: &Repository, which: &Wanted) -> Result<Vec<(Id, SessionRecord)>, Failure> {
+fn sessions(
+    repository: &Repository,
+    which: &Wanted,
+    rescued: &mut Rescued,
+) -> Result<Vec<(Id, SessionRecord)>, Failure> {
     let at = match which {
         Wanted::Session(prefix) => {
             let id = repository.resolve_session(prefix).map_err(|error| session_failure(&error))?;
@@ -151,9 +155,21 @@ fn sessions(repository: &Repository, which: &Wanted) -> Result<Vec<(Id, SessionR
         }
         Wanted::At(at) => at,
     };
+    let mut damaged = None;
     let mut newest: HashMap<(String, Vec<String>), (Id, SessionRecord)> = HashMap::new();
     for id in repository.list_sessions().map_err(|error| repository_failure("list sessions", &error))? {
-        let record = repository.load_session(&id).map_err(|error| session_failure(&error))?;
+        let record = match repository.load_session(&id) {
+            Ok(record) => record,
+            // All the others can still be had.
+            Err(error) if matches!(error.kind(), RepositoryErrorKind::Damaged) => {
+                rescued.damaged_record(&id, &error);
+                damaged = Some(repository_failure("read the record of a session", &error));
+                continue;
+            }
+            // Somebody forgot it since they were listed.
+            Err(error) if error.kind() == RepositoryErrorKind::NotFound => continue,
+            Err(error) => return Err(session_failure(&error)),
+        };
         let time = (record.time.seconds, record.time.nanoseconds);
         let limit = (at.as_second(), u32::try_from(at.subsec_nanosecond()).unwrap_or(0));
         let key = (record.hostname.clone(), record.paths.clone());
@@ -163,7 +179,8 @@ fn sessions(repository: &Repository, which: &Wanted) -> Result<Vec<(Id, SessionR
         }
     }
     if newest.is_empty() {
-        return Err(Failure::new(&codes::NO_SUCH_SESSION, "no session is as old as that"));
+        let none = || Failure::new(&codes::NO_SUCH_SESSION, "no session is as old as that");
+        return Err(damaged.unwrap_or_else(none));
     }
     let mut found: Vec<_> = newest.into_values().collect();
     found.sort_by(|(_, a), (_, b)| (&a.hostname, &a.paths).cmp(&(&b.hostname, &b.paths)));
@@ -178,6 +195,23 @@ fn listed(list: Vec<Listed>) -> Vec<v1::RestoreListed> {
         errno: listed.errno.unwrap_or(0),
     };
     list.into_iter().map(message).collect()
+}
+
+impl Rescued {
+    /// What a record that cannot be read was of is not known: what is restored may not be the newest.
+    fn damaged_record(&mut self, id: &Id, error: &RepositoryError) {
+        let short: String = id.to_string().chars().take(16).collect();
+        let reason = format!(
+            "the record of session {short} is damaged and was passed over; what is restored of its root may be older: {}",
+            chain(error)
+        );
+        self.warnings.push(reason.clone());
+        self.report.warned += 1;
+        if self.report.warnings.len() < LISTED_MAX {
+            let (path, what) = (b"/".to_vec().into(), "session record".to_owned());
+            self.report.warnings.push(v1::RestoreListed { path, what, reason, errno: 0 });
+        }
+    }
 }
 
 impl Rescue {
@@ -197,15 +231,24 @@ impl Rescue {
         let mut rescued = Rescued::default();
         let _lock = self.lock(&repository, &mut rescued)?;
         let mut held = 0;
-        let sessions = sessions(&repository, &self.which)?;
+        let sessions = sessions(&repository, &self.which, &mut rescued)?;
         let several = sessions.len() > 1;
+        let (mut parts, mut trees) = (Vec::new(), HashSet::new());
         for (id, record) in sessions {
-            match self.one(&repository, &id, &record, watch, &mut rescued) {
+            // The same tree under another name of the host is there already.
+            if !trees.insert(record.tree) {
+                continue;
+            }
+            match self.one(&repository, (&id, &record), watch, &mut rescued, &mut parts) {
                 // Of several roots only some hold the paths.
                 Err(SessionRestoreError::NoSuchPath { .. }) if several => continue,
                 Err(error) => return Err(restore_failure(&error)),
                 Ok(()) => held += 1,
             }
+        }
+        // Only now: a rescue that was cut off finds the roots done that it had done.
+        for part in parts {
+            part.end().map_err(|error| restore_failure(&error))?;
         }
         if held == 0 {
             return Err(Failure::new(&codes::NO_SUCH_PATH, "none of the sessions holds the paths"));
@@ -241,10 +284,10 @@ impl Rescue {
     fn one(
         &self,
         repository: &Repository,
-        id: &Id,
-        record: &SessionRecord,
+        (id, record): (&Id, &SessionRecord),
         watch: &Watch,
         rescued: &mut Rescued,
+        parts: &mut Vec<Part>,
     ) -> Result<(), SessionRestoreError> {
         let target = PathBuf::from(OsString::from_vec(self.onto.clone()));
         let missed = record.missed();
@@ -274,7 +317,9 @@ impl Rescue {
             rescued.plan.first_conflicts.extend(conflicts);
             rescued.plan.failures.extend(listed(totals.failures.clone()));
         } else {
-            add(&mut rescued.report, session::execute(&plan, watch)?);
+            let (receipt, part) = session::execute_part(&plan, watch)?;
+            add(&mut rescued.report, receipt);
+            parts.push(part);
         }
         rescued.sessions.push(id.to_string());
         Ok(())
