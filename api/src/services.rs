@@ -6,7 +6,7 @@
 mod catalog;
 mod jobs;
 mod journal;
-mod repositories;
+pub(crate) mod repositories;
 mod restores;
 mod runner;
 mod scenarios;
