@@ -6,7 +6,7 @@
 mod catalog;
 mod jobs;
 mod journal;
-mod repositories;
+pub(crate) mod repositories;
 mod restore_queries;
 mod restores;
 mod runner;

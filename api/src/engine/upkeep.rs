@@ -10,6 +10,7 @@ use snapshot::repository::upkeep::forget::ForgetOptions;
 use snapshot::repository::upkeep::plan::PruneOptions;
 use snapshot::repository::upkeep::prune::PruneReport;
 use snapshot::repository::upkeep::stats::Stats;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// A check wanted.
@@ -46,6 +47,8 @@ pub struct ForgetRequest {
     pub repository: String,
     /// What is kept, and of which sessions.
     pub options: ForgetOptions,
+    /// Only these may go; `None`: whatever the plan says.
+    pub confirmed: Option<HashSet<Id>>,
 }
 
 /// What came of it.

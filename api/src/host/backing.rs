@@ -329,6 +329,15 @@ impl Backup<'_> {
                 continue;
             }
             let Some(totals) = Totals::of_record(&record) else { continue };
+            // That attempt may have ended between its record and its second look, beside a prune.
+            if !self.repository.has_all_of(&record.tree).map_err(failed)? {
+                let text = format!(
+                    "session {} was recorded before the interruption and lacks something",
+                    id.short()
+                );
+                self.progress.note(Level::Warning, &format!("{text}: it is made anew"));
+                continue;
+            }
             let number = |key| record.summary.as_ref()?.get(key)?.as_u64();
             let made = Made {
                 id,

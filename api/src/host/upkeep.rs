@@ -29,6 +29,7 @@ use snapshot::repository::{Lock, LockOptions, Purpose, Repository, RepositoryErr
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::codes;
 use wire::units::format_size;
 
 /// Progress of a job, as upkeep reports it.
@@ -195,6 +196,7 @@ impl Host {
         let watch = Reporter(progress);
         let groups = plan_forget(&held.repository, &request.options, &watch)
             .map_err(|error| failed("plan what is forgotten", progress, error))?;
+        as_confirmed(request, &groups)?;
         let outcome = forget(&held.repository, &held.lock, &groups, &watch);
         // Whatever was removed is gone, also if the rest failed.
         self.reconcile(held.number, &held.repository)?;
@@ -220,6 +222,23 @@ impl Host {
     }
 }
 
+/// Refuses a plan that would forget what nobody saw. Sessions that were shown and stay, or are gone already, are no harm.
+fn as_confirmed(request: &ForgetRequest, groups: &[Group]) -> EngineResult<()> {
+    let Some(confirmed) = &request.confirmed else { return Ok(()) };
+    let mut planned = groups.iter().flat_map(|group| &group.forget);
+    match planned.find(|session| !confirmed.contains(&session.id)) {
+        None => Ok(()),
+        Some(other) => {
+            let text =
+                format!("session {} would be forgotten now, and was not when it was confirmed", other.id);
+            Err(EngineError::new(&codes::PLAN_CHANGED, text))
+        }
+    }
+}
+
 fn failed(operation: &'static str, progress: &dyn Progress, error: RepositoryError) -> EngineError {
     upkeep_error(operation, progress.interrupted(), error)
 }
+
+#[cfg(test)]
+mod tests;

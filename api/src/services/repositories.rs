@@ -8,10 +8,12 @@ use crate::engine::{
 };
 use crate::jobs::Submission;
 use prost::Message;
+use snapshot::repository::Id;
 use snapshot::repository::upkeep::check::ReadData;
 use snapshot::repository::upkeep::forget::ForgetOptions;
 use snapshot::repository::upkeep::plan::{GRACE_DEFAULT, PruneOptions, UNUSED_PERCENT_DEFAULT};
 use snapshot::repository::upkeep::policy::Policy;
+use std::collections::HashSet;
 use tonic::{Request, Response, Status};
 use wire::codes;
 use wire::convert::duration_from_wire;
@@ -93,7 +95,20 @@ pub fn forget_from_wire(request: v1::ForgetRequest) -> EngineResult<ForgetReques
     let given = |text: String| (!text.is_empty()).then_some(text);
     let tag = given(request.scenario).map(|scenario| format!("scenario:{scenario}"));
     let options = ForgetOptions { policy, host: given(request.host), path: given(request.path), tag };
-    Ok(ForgetRequest { repository: request.repository, options })
+    let confirmed = request.confirmed.map(|shown| confirmed_from_wire(&shown)).transpose()?;
+    Ok(ForgetRequest { repository: request.repository, options, confirmed })
+}
+
+/// The request is kept with the job.
+const CONFIRMED_MAX: usize = 20_000;
+
+fn confirmed_from_wire(shown: &v1::ForgetConfirmed) -> EngineResult<HashSet<Id>> {
+    if shown.ids.len() > CONFIRMED_MAX {
+        return Err(bad("more than 20,000 sessions would be forgotten at once; do it by master or by path"));
+    }
+    let id =
+        |bytes: &prost::bytes::Bytes| (&**bytes).try_into().map(Id).map_err(|_| bad("an id has 32 bytes"));
+    shown.ids.iter().map(id).collect()
 }
 
 impl RepositoriesService {

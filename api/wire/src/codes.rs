@@ -448,6 +448,11 @@ catalogue! {
         "the retention would keep nothing"
         reason "Without a rule that keeps sessions every one of them would be forgotten."
         action "Give at least one of --keep-last, --keep-hourly, --keep-daily, --keep-weekly, --keep-monthly, --keep-yearly and --keep-within.";
+    /// Between plan and job.
+    PLAN_CHANGED = "RW1082" "repository" Refused FailedPrecondition
+        "the plan changed after it was confirmed"
+        reason "Sessions came or went meanwhile, and one that was not shown would be forgotten now. Nothing was forgotten."
+        action "Start the same command again and look at the new plan.";
     /// Not a pattern.
     BAD_PATTERN = "RW1090" "catalog" Usage InvalidArgument
         "the pattern is not understood"

@@ -7,6 +7,7 @@ use crate::output::{count, local_time, path_text};
 use crate::{Outcome, json, wait};
 use console::style;
 use serde_json::Value;
+use snapshot::repository::Id;
 use snapshot::repository::upkeep::policy::LATER_THAN_NOW;
 use std::time::Duration;
 use wire::convert::duration_to_wire;
@@ -78,6 +79,7 @@ fn request(args: &Args) -> v1::ForgetRequest {
         path: args.path.clone(),
         scenario: args.scenario.clone(),
         idempotency_key: args.job.idempotency_key.clone(),
+        confirmed: None,
     }
 }
 
@@ -86,7 +88,7 @@ fn request(args: &Args) -> v1::ForgetRequest {
 /// # Errors
 /// Those of the daemon, `NOT_CONFIRMED`.
 pub async fn run(args: Args, context: &Context) -> Outcome {
-    let request = request(&args);
+    let mut request = request(&args);
     let mut client = context.client().await?;
     if args.dry_run || !(context.out.quiet && args.yes) {
         let mut items = Vec::new();
@@ -99,6 +101,12 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         }
         show(context, &args.name, &items);
         confirm(&context.out, "Forget them?", args.yes).await?;
+        // Who says yes beforehand means whatever the plan will be; who was asked means what was shown.
+        if !args.yes {
+            let gone = items.iter().filter(|item| item.reasons.is_empty());
+            let ids = gone.filter_map(|item| Id::parse(&item.id)).map(|id| id.0.to_vec().into()).collect();
+            request.confirmed = Some(v1::ForgetConfirmed { ids });
+        }
     }
     wait::start(context, &args.job, client.repositories.forget(request)).await
 }

@@ -233,12 +233,16 @@ fn a_record_that_comes_back_is_whole_again() {
     keep_last(&repository, 1).unwrap();
     run_prune(&repository, &PruneOptions::default()).unwrap();
     store.put(&name, kept).unwrap();
+    // Whoever takes it up sees that it lacks something, also if what he knew of the index said otherwise.
+    let tree = repository.load_session(&first).unwrap().tree;
+    assert!(!repository.has_all_of(&tree).unwrap());
     let found = run_check(&repository, ReadData::None);
     assert!(found.damage.iter().any(|damage| damage.what.contains("prune puts it back")), "{found:?}");
     let report = run_prune(&repository, &at_once()).unwrap();
     assert!(report.put_back.packs > 0, "{report:?}");
     let fresh = open(&(Arc::clone(&store) as _));
     verify(&fresh, &first);
+    assert!(repository.has_all_of(&tree).unwrap() && fresh.has_all_of(&tree).unwrap());
     assert_whole(&fresh);
 }
 

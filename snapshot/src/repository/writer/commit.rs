@@ -14,8 +14,10 @@
 //! is we, the record is taken back.
 
 use super::BlobWriter;
-use crate::repository::error::RepositoryError;
+use crate::repository::Repository;
+use crate::repository::error::{RepositoryError, RepositoryErrorKind};
 use crate::repository::id::{BlobKind, Id};
+use crate::repository::index::Index;
 use crate::repository::lock::Lock;
 use crate::repository::session::SessionRecord;
 use crate::repository::tree::read_tree;
@@ -91,51 +93,76 @@ impl BlobWriter {
         self.repository().reload_index()?;
         let index = self.repository().index()?;
         let losses = index.losses();
-        let mut missing = Vec::new();
         if losses == self.losses_seen.load(Ordering::SeqCst) {
-            if !index.contains(BlobKind::Tree, root) {
-                missing.push(Missing { path: Vec::new(), kind: BlobKind::Tree, id: *root });
-            }
-            return Ok(missing);
+            let is_there = index.contains(BlobKind::Tree, root);
+            let missing = Missing { path: Vec::new(), kind: BlobKind::Tree, id: *root };
+            return Ok(if is_there { Vec::new() } else { vec![missing] });
         }
-        // Equal directories are one tree and are looked at once.
-        let mut seen = HashSet::from([*root]);
-        let mut left = vec![(Vec::new(), *root)];
-        while let Some((path, tree)) = left.pop() {
-            let json = match self.repository().load_blob(BlobKind::Tree, &tree) {
-                Ok(json) => json,
-                Err(RepositoryError::BlobNotFound { .. }) => {
-                    missing.push(Missing { path, kind: BlobKind::Tree, id: tree });
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let mut refused = None;
-            read_tree(&tree, &json, &mut |node| {
-                let lost = node.content.iter().find(|id| !index.contains(BlobKind::Data, id));
-                let subtree = node.subtree.filter(|id| seen.insert(*id));
-                if lost.is_some() || subtree.is_some() {
-                    let mut path = path.clone();
-                    push_part(&mut path, &node.name);
-                    refused = (path.len() > PATH_BYTES_MAX).then_some(path.len());
-                    left.extend(subtree.map(|id| (path.clone(), id)));
-                    missing.extend(lost.map(|id| Missing { path, kind: BlobKind::Data, id: *id }));
-                }
-                refused.is_none() && missing.len() < MISSING_MAX
-            })?;
-            if let Some(size) = refused {
-                let limit = PATH_BYTES_MAX as u64;
-                return Err(RepositoryError::TooLarge { what: "a path", size: size as u64, limit });
-            }
-            if missing.len() >= MISSING_MAX {
-                break;
-            }
-        }
+        let missing = lacking(self.repository(), index, root)?;
         if missing.is_empty() {
             self.losses_seen.store(losses, Ordering::SeqCst);
         }
         Ok(missing)
     }
+}
+
+impl Repository {
+    /// Whether the index, read anew, has a place for everything that a tree needs: what a writer proves before it lets a
+    /// record be. For a record of which nobody knows whether its writer came to that.
+    ///
+    /// # Errors
+    /// `Node`, `TooLarge`; `Store`.
+    pub fn has_all_of(&self, tree: &Id) -> Result<bool, RepositoryError> {
+        self.reload_index()?;
+        match lacking(self, self.index()?, tree) {
+            Ok(missing) => Ok(missing.is_empty()),
+            Err(error)
+                if matches!(error.kind(), RepositoryErrorKind::Damaged | RepositoryErrorKind::NotFound) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a tree needs and the index does not name; at most [`MISSING_MAX`].
+fn lacking(repository: &Repository, index: &Index, root: &Id) -> Result<Vec<Missing>, RepositoryError> {
+    let mut missing = Vec::new();
+    // Equal directories are one tree and are looked at once.
+    let mut seen = HashSet::from([*root]);
+    let mut left = vec![(Vec::new(), *root)];
+    while let Some((path, tree)) = left.pop() {
+        let json = match repository.load_blob(BlobKind::Tree, &tree) {
+            Ok(json) => json,
+            Err(RepositoryError::BlobNotFound { .. }) => {
+                missing.push(Missing { path, kind: BlobKind::Tree, id: tree });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let mut refused = None;
+        read_tree(&tree, &json, &mut |node| {
+            let lost = node.content.iter().find(|id| !index.contains(BlobKind::Data, id));
+            let subtree = node.subtree.filter(|id| seen.insert(*id));
+            if lost.is_some() || subtree.is_some() {
+                let mut path = path.clone();
+                push_part(&mut path, &node.name);
+                refused = (path.len() > PATH_BYTES_MAX).then_some(path.len());
+                left.extend(subtree.map(|id| (path.clone(), id)));
+                missing.extend(lost.map(|id| Missing { path, kind: BlobKind::Data, id: *id }));
+            }
+            refused.is_none() && missing.len() < MISSING_MAX
+        })?;
+        if let Some(size) = refused {
+            let limit = PATH_BYTES_MAX as u64;
+            return Err(RepositoryError::TooLarge { what: "a path", size: size as u64, limit });
+        }
+        if missing.len() >= MISSING_MAX {
+            break;
+        }
+    }
+    Ok(missing)
 }
 
 #[cfg(test)]
