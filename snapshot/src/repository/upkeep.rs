@@ -32,6 +32,7 @@ pub mod check;
 pub mod forget;
 mod index_json;
 mod ledger;
+mod needers;
 pub mod plan;
 pub mod policy;
 pub mod prune;

@@ -10,6 +10,7 @@
 //! does not answer) is an error. A repository that another program wrote is checked the same way.
 
 use super::ledger::{Ledger, PackInfo, list_packs};
+use super::needers::Needers;
 use super::used::{is_passing, need_tree};
 use super::verified::Verified;
 use super::{Watch, go_on};
@@ -196,6 +197,7 @@ fn check_sessions(
     watch: &dyn Watch,
 ) -> Result<(), RepositoryError> {
     let total = sessions.len() as u64;
+    let (mut needers, mut not_named, mut is_lost) = (Needers::default(), Vec::new(), false);
     for (done, session) in sessions.into_iter().enumerate() {
         go_on(watch)?;
         watch.progress("read trees", done as u64, Some(total), "sessions");
@@ -209,14 +211,30 @@ fn check_sessions(
             Err(error) => return Err(error),
         };
         report.sessions += 1;
+        let mut is_named = false;
         need_tree(repository, ledger, &record.tree, watch, &mut |kind, id, error| {
             let lacks = match error {
                 None => format!("it needs {kind} blob {id}, which no index file names"),
                 Some(error) => format!("it needs {kind} blob {id}: {}", chain(&error)),
             };
             report.damaged(format!("session {session}"), lacks);
+            is_named = true;
+            if kind == BlobKind::Tree {
+                needers.lost(*id);
+            }
             Ok(())
         })?;
+        is_lost |= is_named;
+        if !is_named {
+            not_named.push((session, record.tree));
+        }
+    }
+    // A directory that several sessions share was looked into for the first of them.
+    for (session, tree) in not_named.into_iter().filter(|_| is_lost) {
+        if needers.lacks(repository, ledger, &tree, watch)? {
+            let lacks = "it needs something that is lost and that is named with another session";
+            report.damaged(format!("session {session}"), lacks);
+        }
     }
     // What is needed and lies in marked packs only can still be had.
     ledger.choose();

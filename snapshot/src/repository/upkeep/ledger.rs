@@ -274,6 +274,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a file names a blob.
+    pub fn names(&self, kind: BlobKind, id: &Id) -> bool {
+        self.places(kind).entries.binary_search_by(|entry| entry.id.cmp(&id.0)).is_ok()
+    }
+
     fn location(&self, kind: BlobKind, entry: &Entry) -> Option<Location> {
         Some(Location {
             pack: self.packs.get(entry.pack as usize)?.id,

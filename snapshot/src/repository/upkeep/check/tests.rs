@@ -3,8 +3,8 @@
 use super::*;
 use crate::repository::testing::{Random, password, quick};
 use crate::repository::upkeep::NoWatch;
-use crate::repository::upkeep::tests::{open, quickly, run_check, try_backup, verify_all};
-use crate::repository::{Purpose, lock};
+use crate::repository::upkeep::tests::{open, quickly, record, run_check, try_backup, verify_all};
+use crate::repository::{BlobWriter, Node, NodeKind, Purpose, TreeBuilder, WriterOptions, lock};
 use crate::store::{BlobStore, MemoryStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -160,6 +160,44 @@ fn parts_add_up() {
     store.put(&name, bytes.into()).unwrap();
     let lock = lock::acquire(&repository, Purpose::Check, quickly()).unwrap();
     let report = check(&repository, &lock, ReadData::Percent(100), &mut verified, &NoWatch).unwrap();
-    assert_eq!((report.damage_count, report.packs_verified), (1, packs as u64 - 1));
-    assert!(report.damage[0].what.contains("blob"), "{report:?}");
+    assert_eq!(report.packs_verified, packs as u64 - 1);
+    // If trees lie in it, sessions are named too.
+    let of_pack = report.damage.iter().filter(|one| one.object == name);
+    assert_eq!(of_pack.filter(|one| one.what.contains("blob")).count(), 1, "{report:?}");
+}
+
+/// Sessions that share a directory that lacks a blob are all named; those that do not are not.
+#[test]
+fn all_who_need_what_is_lost_are_named() {
+    let store = ground();
+    let repository = open(&(Arc::clone(&store) as Arc<dyn BlobStore>));
+    let work = BlobWriter::new(Arc::clone(&repository), WriterOptions::default()).unwrap();
+    let directory = |name: String, below| Node {
+        name: name.into_bytes(),
+        kind: NodeKind::Directory,
+        subtree: Some(below),
+        ..Node::default()
+    };
+    let mut tree = TreeBuilder::new();
+    let content = vec![Id::of(b"never stored")];
+    tree.add(&Node { name: b"f".into(), size: 1, content, ..Node::default() }).unwrap();
+    let mut below = work.save_tree(&mut tree).unwrap().id;
+    for _ in 0..3 {
+        let mut tree = TreeBuilder::new();
+        tree.add(&directory("d".into(), below)).unwrap();
+        below = work.save_tree(&mut tree).unwrap().id;
+    }
+    let mut wanted = BTreeSet::new();
+    for number in 0..4 {
+        let mut tree = TreeBuilder::new();
+        tree.add(&directory(format!("d{}", number / 2), below)).unwrap();
+        let tree = work.save_tree(&mut tree).unwrap().id;
+        work.flush().unwrap();
+        let session = repository.save_session(&record(tree, &[], 10 + number)).unwrap();
+        wanted.insert(format!("session {session}"));
+    }
+    let report = found(&store, ReadData::None);
+    let named: BTreeSet<String> = report.damage.iter().map(|one| one.object.clone()).collect();
+    assert_eq!(named, wanted, "{report:?}");
+    assert_eq!((report.damage_count, report.sessions), (4, 7));
 }
