@@ -154,10 +154,7 @@ impl Scene {
         if let Some(replica) = &*replica {
             return Ok(Arc::clone(replica));
         }
-        if *self.closed.borrow() {
-            let message = format!("scenario \"{}\" is being closed", self.name());
-            return Err(EngineError::new(&codes::BUSY, message));
-        }
+        self.not_closing()?;
         let free_bytes_min =
             self.context.options.replica.as_ref().map_or(0, |options| options.free_bytes_min);
         match open_replica(&self.layout, &self.definition(), free_bytes_min) {
@@ -171,6 +168,15 @@ impl Scene {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses while the scenario is being closed.
+    pub(super) fn not_closing(&self) -> EngineResult<()> {
+        if *self.closed.borrow() {
+            let message = format!("scenario \"{}\" is being closed", self.name());
+            return Err(EngineError::new(&codes::BUSY, message));
+        }
+        Ok(())
     }
 
     /// The replica side for a stream.

@@ -211,6 +211,8 @@ impl Scene {
             }
         }
         let mut mounts = self.mounts.0.lock();
+        // Who closes the scenario says so before he ends the mounts: one that came after would hold the journal open.
+        self.not_closing()?;
         mounts.retain(|mounted| !mounted.is_over());
         if mounts.len() >= MOUNTS_MAX {
             let message = format!("{MOUNTS_MAX} points of scenario \"{}\" are mounted", self.name());

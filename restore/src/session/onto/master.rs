@@ -60,6 +60,7 @@ fn passes<R: ReplicaControl>(
     let mut report = OntoReport::default();
     let mut sink = Batches::new(link, onto.root);
     let mut written = HashSet::new();
+    let mut left_out = false;
     for pass in 0..PASSES_MAX {
         let view = replica.view(head).map_err(journal("open a view"))?;
         let then = onto.made_at().and_then(|lsn| replica.view(lsn).ok());
@@ -107,31 +108,33 @@ fn passes<R: ReplicaControl>(
         sink.end(walked)?;
         head = flush(replica, link)?;
         // What cannot be written will not be written the next time either.
-        if sink.skipped_count > skipped {
+        left_out = sink.skipped_count > skipped;
+        if left_out {
             break;
         }
     }
     let view = replica.view(head).map_err(journal("open a view"))?;
     let onto = onto.clone().again();
     list_skipped(&mut report.receipt, &onto, &sink);
-    settle(&mut report.receipt, &onto, &view, monitor)?;
+    settle(&mut report.receipt, (&onto, left_out), &view, monitor)?;
     Ok(report)
 }
 
 /// Compares once more, in full, where not all could be written or people went on changing it: what differs and is not
-/// listed as left out was changed meanwhile.
+/// listed as left out was changed meanwhile. Where something is `left_out`, directories have other times than they should,
+/// which need not be said too; else whatever differs is said.
 fn settle<T: TreeIo>(
     receipt: &mut Receipt,
-    onto: &Onto<'_>,
+    (onto, left_out): (&Onto<'_>, bool),
     view: &View<T>,
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let listed: HashSet<u64> = receipt.failures.iter().map(|listed| path_key(&listed.path)).collect();
-    let mut differing = Vec::new();
+    let (mut differing, mut attributes) = (Vec::new(), Vec::new());
     let (_, alike) = onto.compare(view, None, monitor, &mut |planned| {
-        let known = listed.contains(&path_key(&planned.path)) || planned.kind == PointKind::Attributes;
-        if !known && differing.len() < DIFFERING_MAX {
-            differing.push(planned.path);
+        let of_kind = if planned.kind == PointKind::Attributes { &mut attributes } else { &mut differing };
+        if !listed.contains(&path_key(&planned.path)) && of_kind.len() < DIFFERING_MAX {
+            of_kind.push(planned.path);
         }
     })?;
     // Some were left out before the list was full.
@@ -142,6 +145,10 @@ fn settle<T: TreeIo>(
     for path in differing.into_iter().filter(|_| complete) {
         let reason = "it was changed meanwhile and differs from the session; restore it again".to_owned();
         receipt.fail(Listed { path, what: "later change", reason, errno: None });
+    }
+    for path in attributes.into_iter().filter(|_| complete && !left_out) {
+        let reason = "they differ from those of the session; restore it again".to_owned();
+        receipt.warn(Listed { path, what: word(Unwritten::Attributes), reason, errno: None });
     }
     Ok(())
 }

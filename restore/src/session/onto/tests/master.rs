@@ -3,7 +3,7 @@
 use super::{Chaos, DEVICE, ENTITY, ROOT, Store, absolute, at, attributes, exact, seeds, with_files};
 use crate::monitor::NoMonitor;
 use crate::rewind::ReplicaControl;
-use crate::session::{Onto, OntoReport, Options, restore_master};
+use crate::session::{Onto, OntoReport, Options, Outcome, restore_master};
 use crate::testing::{Snapshot, World};
 use bytes::Bytes;
 use journal::master::{MasterChanges, MasterLink, MasterLinkError, NotWritten, Unwritten, Written};
@@ -28,6 +28,8 @@ struct State {
     people: Vec<Act>,
     /// A name that cannot be made.
     refused: Option<&'static str>,
+    /// Owner, mode and times are not set, and nothing is said of it.
+    deaf: bool,
 }
 
 struct Told<'w>(&'w World, Mutex<State>);
@@ -75,6 +77,7 @@ impl MasterLink for Told<'_> {
                     assert!(known || state.made.contains(node), "a link to what is not there");
                     events.push(event);
                 }
+                Event::SetAttributes { .. } if state.deaf => {}
                 _ => events.push(event),
             }
         }
@@ -215,4 +218,21 @@ fn what_cannot_be_written_is_listed() {
     let listed = &receipt.failures[0];
     assert_eq!((&listed.path, listed.what, listed.errno), (&absolute(b"a"), "node", Some(1)));
     assert_eq!(world.tree.snapshot(ROOT)[&b"b".to_vec()].data, b"all alike");
+}
+
+/// What goes on differing is never called done, also if it is a mode alone.
+#[test]
+fn a_mode_that_goes_on_differing_is_said() {
+    let (world, store) = (with_files(&["a", "b"]), Store::new());
+    let tree = store.session(&world, world.applied());
+    let node = NodeId(NodeId::FIRST_FREE.0);
+    let then = world.view_at(world.applied()).meta(node).unwrap().unwrap().attributes;
+    let attributes = journal::Attributes { mode: then.mode ^ 0o111, ..then };
+    world.capture(ROOT, vec![Event::SetAttributes { node, attributes }]);
+    let onto = Onto::new(&store.repository, tree, (ENTITY, ROOT), &[], exact()).unwrap();
+    let told = Told(&world, Mutex::new(State { deaf: true, ..State::default() }));
+    let receipt = restore_master(&world, &told, &onto, Timestamp(0), &NoMonitor).unwrap().receipt;
+    assert_eq!(receipt.outcome(), Outcome::Incomplete, "{receipt:?}");
+    let said: Vec<_> = receipt.warnings.iter().map(|listed| (listed.path.clone(), listed.what)).collect();
+    assert_eq!(said, [(absolute(b"a"), "owner, mode or times")]);
 }
