@@ -6,9 +6,11 @@
 
 mod lsm;
 mod memory;
+mod memtables;
 
 pub use lsm::LsmTables;
 pub use memory::MemoryTables;
+pub use memtables::{Memtables, ROW_BYTES};
 
 use crate::error::JournalError;
 
@@ -98,6 +100,9 @@ pub trait Tables: Send + Sync {
     fn frozen(&self) -> Box<dyn Frozen>;
     /// Makes what was committed durable; only to make the next start faster.
     fn persist(&self) -> Result<(), JournalError>;
+    /// Gives back memory that a large number of batches took, in the background; false if there is not much. For idle
+    /// moments.
+    fn settle(&self) -> Result<bool, JournalError>;
 }
 
 /// Tables as they were at one moment, between two batches.

@@ -60,6 +60,7 @@ fn work(jobs: &Jobs, runner: &dyn Runner, live: &Live) {
     if let Err(error) = jobs.finish(live, ended) {
         tracing::error!(job = live.id().0, %error, "record the end of a job");
     }
+    sys::give_back_heap();
 }
 
 struct JobProgress<'a> {

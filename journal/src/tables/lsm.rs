@@ -4,21 +4,20 @@
 //! which it was given (fjall reads the newest value, not a snapshot), so rows of history go first: see the trait. It is a projection: whoever opens it compares the head row in it with the
 //! journal and rebuilds on any doubt.
 
-use super::{Frozen, Put, Row, Space, Tables};
+use super::{Frozen, Memtables, Put, ROW_BYTES, Row, Space, Tables};
 use crate::error::JournalError;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
 use std::path::Path;
 
 /// Ordered tables on disk.
 pub struct LsmTables {
     database: Database,
     spaces: Vec<Keyspace>,
+    memtables: Memtables,
 }
 
 /// Bytes of block cache.
-const CACHE_BYTES: u64 = 24 << 20;
-/// Bytes of each memtable: nine of them, and as many being written out, must stay well under the daemon's 300 MB.
-const MEMTABLE_BYTES: u64 = 4 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
 /// Bytes of fjall's own journal.
 const JOURNAL_BYTES: u64 = 128 << 20;
 
@@ -38,12 +37,11 @@ impl LsmTables {
             .worker_threads(1)
             .open()
             .map_err(failed("open"))?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let spaces = Space::ALL
-            .iter()
-            .map(|space| database.keyspace(space.name(), options).map_err(failed("open a keyspace")))
-            .collect::<Result<_, _>>()?;
-        Ok(LsmTables { database, spaces })
+        let open = |space: &Space| database.keyspace(space.name(), Memtables::options);
+        let spaces = Space::ALL.iter().map(open).collect::<Result<Vec<_>, _>>();
+        let spaces = spaces.map_err(failed("open a keyspace"))?;
+        let memtables = Memtables::new(spaces.clone()).map_err(failed("write tables out"))?;
+        Ok(LsmTables { database, memtables, spaces })
     }
 
     fn keyspace(&self, space: Space) -> Result<&Keyspace, JournalError> {
@@ -76,6 +74,8 @@ impl Tables for LsmTables {
 
     fn commit(&self, mut batch: Vec<Put>) -> Result<(), JournalError> {
         batch.sort_by_key(|(space, _, _)| !space.is_history());
+        let value = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        let bytes = batch.iter().map(|(_, key, new)| key.len() + value(new) + ROW_BYTES).sum();
         let mut write = self.database.batch();
         for (space, key, value) in batch {
             let keyspace = self.keyspace(space)?;
@@ -84,7 +84,8 @@ impl Tables for LsmTables {
                 None => write.remove(keyspace, key),
             }
         }
-        write.commit().map_err(failed("commit"))
+        write.commit().map_err(failed("commit"))?;
+        self.memtables.wrote(bytes).map_err(failed("write tables out"))
     }
 
     fn frozen(&self) -> Box<dyn Frozen> {
@@ -93,6 +94,10 @@ impl Tables for LsmTables {
 
     fn persist(&self) -> Result<(), JournalError> {
         self.database.persist(PersistMode::SyncAll).map_err(failed("persist"))
+    }
+
+    fn settle(&self) -> Result<bool, JournalError> {
+        self.memtables.settle().map_err(failed("settle"))
     }
 }
 

@@ -96,6 +96,10 @@ impl Tables for MemoryTables {
     fn persist(&self) -> Result<(), JournalError> {
         Ok(())
     }
+
+    fn settle(&self) -> Result<bool, JournalError> {
+        Ok(false)
+    }
 }
 
 struct FrozenMap(Map);

@@ -29,3 +29,14 @@ pub fn limit_heap() {
     #[cfg(not(target_env = "gnu"))]
     let _ = (ARENAS_MAX, MAPPED_BYTES_MIN, TRIM_BYTES);
 }
+
+/// Gives back to the system what the allocator holds and nobody uses, also between blocks in use. Some milliseconds, with
+/// allocation waiting: for the end of something large. Does nothing with another C library than glibc.
+pub fn give_back_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: takes a number and may be called at any time from any thread.
+        #[allow(unsafe_code)]
+        let _gave_some = unsafe { libc::malloc_trim(0) };
+    }
+}

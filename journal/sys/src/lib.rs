@@ -10,6 +10,6 @@ mod lease;
 mod uuid;
 
 pub use handle::{FileHandle, file_handle};
-pub use heap::limit_heap;
+pub use heap::{give_back_heap, limit_heap};
 pub use lease::is_open_elsewhere;
 pub use uuid::file_system_uuid;

@@ -18,7 +18,8 @@ pub(super) use rows::{Row, SkipRow};
 
 use super::CaptureError;
 use super::look::Sort;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, PersistMode};
+use journal::tables::{Memtables, ROW_BYTES};
 use journal::{Edge, Lsn, Name, NodeId, Origin, RootNo, Timestamp};
 use std::path::{Path, PathBuf};
 
@@ -28,8 +29,7 @@ pub(super) const GROUP_BLOCKS: usize = 256;
 pub(super) const HASH_BYTES: usize = 16;
 
 const FORMAT: &[u8] = b"rewind-index-1";
-const CACHE_BYTES: u64 = 16 << 20;
-const MEMTABLE_BYTES: u64 = 4 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// What an index was found to be.
@@ -59,11 +59,27 @@ pub struct Index {
     hashes: Keyspace,
     skips: Keyspace,
     heads: Keyspace,
+    memtables: Memtables,
     next_node: u64,
 }
 
 /// Changes that appear at once.
-pub(super) struct Batch(fjall::OwnedWriteBatch);
+pub(super) struct Batch {
+    write: fjall::OwnedWriteBatch,
+    bytes: usize,
+}
+
+impl Batch {
+    fn insert(&mut self, space: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.bytes += key.as_ref().len() + value.as_ref().len() + ROW_BYTES;
+        self.write.insert(space, key.as_ref(), value.as_ref());
+    }
+
+    fn remove(&mut self, space: &Keyspace, key: impl AsRef<[u8]>) {
+        self.bytes += key.as_ref().len() + ROW_BYTES;
+        self.write.remove(space, key.as_ref());
+    }
+}
 
 fn failed(operation: &'static str) -> impl Fn(fjall::Error) -> CaptureError {
     move |source| CaptureError::Index { operation, source }
@@ -142,16 +158,27 @@ impl Index {
             .worker_threads(1)
             .open()
             .map_err(failed("open"))?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let space = |name: &str| database.keyspace(name, options).map_err(failed("open a table"));
+        let space = |name: &str| database.keyspace(name, Memtables::options).map_err(failed("open a table"));
+        let [nodes, origins, names, links, hashes, skips, heads] = [
+            space("nodes")?,
+            space("origins")?,
+            space("names")?,
+            space("links")?,
+            space("hashes")?,
+            space("skips")?,
+            space("heads")?,
+        ];
+        let all = [&nodes, &origins, &names, &links, &hashes, &skips, &heads];
         Ok(Index {
-            nodes: space("nodes")?,
-            origins: space("origins")?,
-            names: space("names")?,
-            links: space("links")?,
-            hashes: space("hashes")?,
-            skips: space("skips")?,
-            heads: space("heads")?,
+            memtables: Memtables::new(all.into_iter().cloned().collect())
+                .map_err(failed("write tables out"))?,
+            nodes,
+            origins,
+            names,
+            links,
+            hashes,
+            skips,
+            heads,
             path: directory.to_owned(),
             database,
             next_node: NodeId::FIRST_FREE.0,
@@ -190,6 +217,11 @@ impl Index {
     /// Declares an empty index to be in use: from now on it is dirty until closed.
     pub(super) fn begin(&self) -> Result<(), CaptureError> {
         self.heads.insert("format", FORMAT).map_err(failed("write a head"))
+    }
+
+    /// Gives back the memory that a synchronization took: tables in memory are written out, in the background.
+    pub(super) fn settle(&self) -> Result<(), CaptureError> {
+        self.memtables.settle().map(drop).map_err(failed("settle"))
     }
 
     /// Closes the index in good order: it is what the stream says up to `lsn`.
@@ -270,7 +302,8 @@ impl Index {
 
     /// Replaces the hashes of a group.
     pub(super) fn put_hashes(&self, node: NodeId, group: u64, hashes: &[u8]) -> Result<(), CaptureError> {
-        self.hashes.insert(hashes_key(node, group), hashes).map_err(failed("write hashes"))
+        self.hashes.insert(hashes_key(node, group), hashes).map_err(failed("write hashes"))?;
+        self.memtables.wrote(hashes.len() + ROW_BYTES).map_err(failed("write tables out"))
     }
 
     /// Forgets the hashes of all groups from `group` on.
@@ -279,6 +312,7 @@ impl Index {
         for row in self.hashes.range(range) {
             let key = row.key().map_err(failed("read hashes"))?;
             self.hashes.remove(key).map_err(failed("remove hashes"))?;
+            self.memtables.wrote(ROW_BYTES).map_err(failed("write tables out"))?;
         }
         Ok(())
     }
@@ -329,21 +363,22 @@ impl Index {
 
     /// Begins a batch.
     pub(super) fn batch(&self) -> Batch {
-        Batch(self.database.batch())
+        Batch { write: self.database.batch(), bytes: 0 }
     }
 
     /// Makes a batch visible.
     pub(super) fn commit(&self, batch: Batch) -> Result<(), CaptureError> {
-        batch.0.commit().map_err(failed("commit"))
+        batch.write.commit().map_err(failed("commit"))?;
+        self.memtables.wrote(batch.bytes).map_err(failed("write tables out"))
     }
 
     pub(super) fn put_row(&self, batch: &mut Batch, node: NodeId, row: &Row) -> Result<(), CaptureError> {
-        batch.0.insert(&self.nodes, node.to_key(), row.encode()?);
+        batch.insert(&self.nodes, node.to_key(), row.encode()?);
         Ok(())
     }
 
     pub(super) fn put_origin(&self, batch: &mut Batch, root: RootNo, origin: &Origin, node: NodeId) {
-        batch.0.insert(&self.origins, origin_key(root, origin), node.to_key());
+        batch.insert(&self.origins, origin_key(root, origin), node.to_key());
     }
 
     /// Another inode takes the place of a node's: what the stream has of the node stays as it is.
@@ -351,7 +386,7 @@ impl Index {
         let Some(mut row) = self.row(node)? else { return Ok(()) };
         let mut batch = self.batch();
         if self.by_origin(row.root, &row.origin)? == Some(node) {
-            batch.0.remove(&self.origins, origin_key(row.root, &row.origin));
+            batch.remove(&self.origins, origin_key(row.root, &row.origin));
         }
         row.origin = origin;
         self.put_row(&mut batch, node, &row)?;
@@ -360,13 +395,13 @@ impl Index {
     }
 
     pub(super) fn put_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
-        batch.0.insert(&self.names, edge_key(edge.parent, edge.name.as_bytes()), node.to_key());
-        batch.0.insert(&self.links, link_key(node, edge), []);
+        batch.insert(&self.names, edge_key(edge.parent, edge.name.as_bytes()), node.to_key());
+        batch.insert(&self.links, link_key(node, edge), []);
     }
 
     pub(super) fn remove_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
-        batch.0.remove(&self.names, edge_key(edge.parent, edge.name.as_bytes()));
-        batch.0.remove(&self.links, link_key(node, edge));
+        batch.remove(&self.names, edge_key(edge.parent, edge.name.as_bytes()));
+        batch.remove(&self.links, link_key(node, edge));
     }
 
     pub(super) fn put_skip(
@@ -377,8 +412,8 @@ impl Index {
     ) -> Result<(), CaptureError> {
         let key = edge_key(edge.parent, edge.name.as_bytes());
         match skip {
-            Some(skip) => batch.0.insert(&self.skips, key, skip.encode()?),
-            None => batch.0.remove(&self.skips, key),
+            Some(skip) => batch.insert(&self.skips, key, skip.encode()?),
+            None => batch.remove(&self.skips, key),
         }
         Ok(())
     }
@@ -388,9 +423,9 @@ impl Index {
         if let Some(row) = self.row(node)? {
             // A node of another root, or one that took over an inode number, may own the origin by now.
             if self.by_origin(row.root, &row.origin)? == Some(node) {
-                batch.0.remove(&self.origins, origin_key(row.root, &row.origin));
+                batch.remove(&self.origins, origin_key(row.root, &row.origin));
             }
-            batch.0.remove(&self.nodes, node.to_key());
+            batch.remove(&self.nodes, node.to_key());
             if row.block_bits > 0 {
                 self.cut_hashes(node, 0)?;
             }

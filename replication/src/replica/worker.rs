@@ -36,6 +36,7 @@ pub(super) fn start<T: TreeIo>(
         moving: Arc::clone(&moving),
         retained: Instant::now(),
         pruned: Lsn::ZERO,
+        settled: false,
     };
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
@@ -122,6 +123,8 @@ struct Worker<T: TreeIo> {
     retained: Instant,
     /// Up to where history has been removed.
     pruned: Lsn,
+    /// Tables in memory were just written out.
+    settled: bool,
 }
 
 enum Work {
@@ -140,7 +143,10 @@ impl<T: TreeIo> Worker<T> {
             }
             match self.work() {
                 Work::Stop => return,
-                Work::Wait => self.retain(),
+                Work::Wait => {
+                    self.retain();
+                    self.settle();
+                }
                 Work::Batch(batch, redo) => self.apply_until_done(&batch, redo),
                 Work::Read(from, after, upto) => match read_batch(&self.journal, from, after, upto) {
                     Ok(batch) => {
@@ -194,6 +200,18 @@ impl<T: TreeIo> Worker<T> {
         }
         self.shared.1.wait_for(&mut state, Duration::from_millis(500));
         Work::Wait
+    }
+
+    /// After much was applied: gives its memory back, first that of the tables, then, at the next idle moment, what the
+    /// allocator still holds of it.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.settled) {
+            sys::give_back_heap();
+        }
+        match self.journal.tables().settle() {
+            Ok(settled) => self.settled = settled,
+            Err(error) => tracing::warn!(error = %chain(&error), "the tables keep their memory"),
+        }
     }
 
     /// Gives back what is no longer promised, if it is time to look.

@@ -88,6 +88,10 @@ impl Tables for Meanwhile {
         self.tables.frozen()
     }
 
+    fn settle(&self) -> Result<bool, JournalError> {
+        self.tables.settle()
+    }
+
     fn persist(&self) -> Result<(), JournalError> {
         Ok(())
     }
