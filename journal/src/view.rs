@@ -61,7 +61,18 @@ pub struct ViewFile<'v, T: TreeIo> {
     view: &'v View<T>,
     node: NodeId,
     size: u64,
+    /// Where it may be now, and its inode.
+    guess: Option<(Edge, u64)>,
     present: Option<T::File>,
+}
+
+/// A node as a view shows it, with what helps to open it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Metadata at the point.
+    pub meta: Meta,
+    /// Its inode in the replica tree; 0 if it is not known.
+    pub inode: u64,
 }
 
 /// Entries of a directory read at a time.
@@ -122,14 +133,24 @@ impl<T: TreeIo> View<T> {
     /// # Errors
     /// As the tables.
     pub fn meta(&self, node: NodeId) -> Result<Option<Meta>, JournalError> {
+        Ok(self.look(node)?.map(|seen| seen.meta))
+    }
+
+    /// Metadata of a node that this view shows, and its inode; `None` for an unknown id.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn look(&self, node: NodeId) -> Result<Option<Seen>, JournalError> {
         let present = State::node(&*self.tables, node)?;
+        let inode = present.as_ref().map_or(0, |row| row.inode);
         let from = rows::node_undo_key(node, self.lsn.successor());
         let to = rows::node_undo_key(node, Lsn::MAX);
-        match self.tables.range(Space::NodeUndo, &from, &to).next() {
-            Some(row) => Ok(Some(rows::read(Space::NodeUndo, &row?.1)?)),
-            None if node.as_root_or_kept().is_some() => Ok(Some(present.unwrap_or_else(root_row).meta)),
-            None => Ok(present.map(|row| row.meta)),
-        }
+        let meta = match self.tables.range(Space::NodeUndo, &from, &to).next() {
+            Some(row) => Some(rows::read(Space::NodeUndo, &row?.1)?),
+            None if node.as_root_or_kept().is_some() => Some(present.unwrap_or_else(root_row).meta),
+            None => present.map(|row| row.meta),
+        };
+        Ok(meta.map(|meta| Seen { meta, inode }))
     }
 
     /// The present row of a node: inode, origin.
@@ -235,7 +256,25 @@ impl<T: TreeIo> View<T> {
         if !meta.kind.is_file() {
             return Err(missing());
         }
-        Ok(ViewFile { view: self, node, size: meta.size, present: None })
+        Ok(ViewFile { view: self, node, size: meta.size, guess: None, present: None })
+    }
+
+    /// As [`View::open`], for whoever has just looked at the node ([`View::look`]) and knows a name of it. The name is a
+    /// guess where it is now: it is believed only if the inode there is the node's.
+    ///
+    /// # Errors
+    /// As [`View::open`].
+    pub fn open_seen(&self, node: NodeId, seen: &Seen, place: Edge) -> Result<ViewFile<'_, T>, JournalError> {
+        if !seen.meta.kind.is_file() {
+            return Err(JournalError::NotFound { what: "file", name: node.to_string() });
+        }
+        Ok(ViewFile {
+            view: self,
+            node,
+            size: seen.meta.size,
+            guess: Some((place, seen.inode)),
+            present: None,
+        })
     }
 
     /// Sources of the bytes of `range` that changed after the point, earliest first wins.
@@ -329,7 +368,15 @@ impl<T: TreeIo> ViewFile<'_, T> {
 
     fn present(&mut self) -> Result<&T::File, JournalError> {
         if self.present.is_none() {
-            self.present = Some(self.view.locator.open_file(self.node)?);
+            let locator = &self.view.locator;
+            let guessed = match self.guess.take() {
+                Some((place, inode)) => locator.open_at(&place, inode)?,
+                None => None,
+            };
+            self.present = Some(match guessed {
+                Some(file) => file,
+                None => locator.open_file(self.node)?,
+            });
         }
         self.present
             .as_ref()

@@ -29,7 +29,7 @@ pub use error::SessionError;
 pub use finish::RecordOptions;
 pub use totals::Totals;
 
-use crate::repository::writer::Commit;
+use crate::repository::writer::{Commit, Stage, Stages};
 use crate::repository::{BlobWriter, Id, Lock, Node, Repository};
 use journal::view::View;
 use journal::{RootNo, TreeIo};
@@ -197,6 +197,8 @@ pub struct Session {
     pub counts: Counts,
     /// Packs and index files written.
     pub written: crate::repository::writer::Written,
+    /// Where the time went.
+    pub stages: Arc<Stages>,
 }
 
 /// Makes a session of what `view` shows of an entity, and waits until it is durable. `lock` is the caller's on the
@@ -252,10 +254,11 @@ where
         work.check()?;
         let parent = previous.map(|previous| previous.session).filter(|_| incremental);
         let session = finish::record((tree, totals), record, entity, parent, &work.counts.lock());
-        match writer.commit(lock, &session)? {
+        match writer.stages().time(Stage::Commit, || writer.commit(lock, &session))? {
             Commit::Recorded(id) => {
                 let (counts, written) = (work.counts.into_inner(), writer.written());
-                return Ok(Session { id, tree, incremental, unusable, totals, counts, written });
+                let stages = Arc::clone(writer.stages());
+                return Ok(Session { id, tree, incremental, unusable, totals, counts, written, stages });
             }
             // Somebody removed what we counted on; all is looked at, and what is missing is stored again.
             Commit::Missing(missing) => {

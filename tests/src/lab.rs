@@ -10,7 +10,7 @@ use journal::journal::{Clock, Journal, Placed, TablesFactory};
 use journal::log::{LogOptions, RecordAt};
 use journal::tables::MemoryTables;
 use journal::view::View;
-use journal::{Capture, JournalError, Lsn, NodeId, Part, RootNo, Tables, Timestamp, TreeIo};
+use journal::{Capture, Edge, JournalError, Lsn, Name, NodeId, Part, RootNo, Tables, Timestamp, TreeIo};
 use replication::apply::{self, Applier};
 use std::path::Path;
 use std::sync::Arc;
@@ -195,6 +195,28 @@ impl Default for Lab {
     }
 }
 
+/// The bytes of a file of a view, the same whichever way it is opened: by its identity, or by a guess of where it is now,
+/// right or wrong.
+fn content<T: TreeIo>(
+    view: &View<T>,
+    (root, node): (RootNo, NodeId),
+    path: &[u8],
+) -> Result<Vec<u8>, JournalError> {
+    let bytes = view.open(node)?.read_all()?;
+    let seen = view.look(node)?.expect("it was there a moment ago");
+    let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&path[..0], path),
+    };
+    let name = Name::new(name).expect("a name");
+    let right = view.resolve(root, above)?.unwrap_or(NodeId::root(root));
+    for parent in [right, NodeId::root(root)] {
+        let guessed = view.open_seen(node, &seen, Edge::new(parent, name.clone()))?.read_all()?;
+        assert!(guessed == bytes, "{} is another file by a guess", String::from_utf8_lossy(path));
+    }
+    Ok(bytes)
+}
+
 /// A whole root of a view.
 pub fn canonical_view<T: TreeIo>(view: &View<T>, root: RootNo) -> Result<Canonical, JournalError> {
     let mut tree = Canonical::new();
@@ -202,7 +224,7 @@ pub fn canonical_view<T: TreeIo>(view: &View<T>, root: RootNo) -> Result<Canonic
     let mut todo = vec![(Vec::new(), NodeId::root(root))];
     while let Some((path, node)) = todo.pop() {
         let Some(meta) = view.meta(node)? else { continue };
-        let content = if meta.kind.is_file() { view.open(node)?.read_all()? } else { Vec::new() };
+        let content = if meta.kind.is_file() { content(view, (root, node), &path)? } else { Vec::new() };
         if meta.kind.is_directory() {
             for entry in view.list(node) {
                 let (name, child) = entry?;

@@ -221,6 +221,8 @@ impl Backup<'_> {
             &Watch(self.progress, &feed),
         )
         .map_err(|error| backup_error(self.progress.interrupted(), error))?;
+        let spent = format!("session {}: seconds of threads: {}", stored.id.short(), stored.stages);
+        self.progress.note(Level::Info, &spent);
         if let Some(damage) = &stored.unusable {
             self.whole(path, &format!("the session before cannot be used ({damage})"), report);
         }

@@ -76,14 +76,22 @@ impl<T: TreeIo> Locator<T> {
             return Err(JournalError::NotFound { what: "node", name: node.to_string() });
         };
         let Some(edge) = State::links(&*self.tables, node)?.into_iter().next() else { return Ok(None) };
+        self.open_at(&edge, row.inode)
+    }
+
+    /// Opens what has a name now, if it is a file of that inode.
+    ///
+    /// # Errors
+    /// Those of the tables; `Tree` if what was opened cannot be examined.
+    pub fn open_at(&self, edge: &Edge, inode: u64) -> Result<Option<T::File>, JournalError> {
         let Some(dir) = self.directory(edge.parent)? else { return Ok(None) };
         let Ok(file) = self.tree.open_file(&dir, &edge.name, false) else { return Ok(None) };
         let found = file.stat().map_err(|source| JournalError::Tree {
             operation: "stat",
-            object: node.to_string(),
+            object: String::from_utf8_lossy(edge.name.as_bytes()).into_owned(),
             source,
         })?;
-        Ok((row.inode != 0 && found.inode == row.inode).then_some(file))
+        Ok((inode != 0 && found.inode == inode).then_some(file))
     }
 
     /// The open directory of a node; `None` if it is not where the tables say at this moment.

@@ -68,6 +68,10 @@ impl<'v, T: TreeIo> Places<'v, T> {
     pub fn names(&self, node: NodeId) -> Result<Vec<Edge>, JournalError> {
         let present = links_of(&**self.view.tables(), node)?;
         self.catch_up()?;
+        // Nothing has changed since the point, so nothing had when the present names were read.
+        if self.index.borrow().scanned == self.view.lsn() {
+            return Ok(present.into_iter().filter(|edge| !edge.parent.is_kept_area()).collect());
+        }
         let mut names = self.index.borrow().names.get(&node).cloned().unwrap_or_default();
         for edge in present {
             if !edge.parent.is_kept_area() && !names.contains(&edge) && self.view.lookup(&edge)? == Some(node)

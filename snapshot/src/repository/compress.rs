@@ -12,10 +12,13 @@ use std::io::Read;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Level of zstd. Measured by the benchmark `repository`; [`FORMAT.md`](../../FORMAT.md) has the numbers.
-pub const LEVEL_DEFAULT: i32 = 3;
+pub const LEVEL_DEFAULT: i32 = 1;
 
-/// Beyond this length nothing is allocated in one piece on the word of a length field, and buffers are not kept.
+/// Beyond this length nothing is allocated in one piece on the word of a length field.
 const WHOLE_BYTES: usize = 16 << 20;
+/// Longer blobs are compared in pieces after compression, and a buffer that was needed for one is not kept: nearly all
+/// are shorter, and there is a codec for each thread.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// First byte of an unpacked file that holds compressed JSON.
 const UNPACKED_ZSTD: u8 = 2;
@@ -27,6 +30,7 @@ pub struct Codec {
     decompressor: Decompressor<'static>,
     packed: Vec<u8>,
     check: Vec<u8>,
+    room: Vec<u8>,
 }
 
 impl std::fmt::Debug for Codec {
@@ -57,6 +61,7 @@ impl Codec {
             decompressor: Decompressor::new().map_err(failed)?,
             packed: Vec::new(),
             check: Vec::new(),
+            room: Vec::new(),
         })
     }
 
@@ -68,7 +73,7 @@ impl Codec {
         self.packed.clear();
         self.packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
         self.compressor.compress_to_buffer(plain, &mut self.packed).map_err(CompressError::Zstd)?;
-        let same = if plain.len() <= WHOLE_BYTES {
+        let same = if plain.len() <= KEPT_BYTES {
             self.check.clear();
             self.check.reserve(plain.len());
             self.decompressor
@@ -92,9 +97,21 @@ impl Codec {
         self.decompressor.decompress_to_buffer(packed, out).is_ok() && out.len() == length
     }
 
+    /// A buffer for what is made of the compressed bytes, empty.
+    pub fn take_room(&mut self) -> Vec<u8> {
+        let mut room = std::mem::take(&mut self.room);
+        room.clear();
+        room
+    }
+
+    /// Keeps it for the next one.
+    pub fn keep_room(&mut self, room: Vec<u8>) {
+        self.room = room;
+    }
+
     fn trim(&mut self) {
-        for buffer in [&mut self.packed, &mut self.check] {
-            if buffer.capacity() > WHOLE_BYTES {
+        for buffer in [&mut self.packed, &mut self.check, &mut self.room] {
+            if buffer.capacity() > 2 * KEPT_BYTES {
                 *buffer = Vec::new();
             }
         }

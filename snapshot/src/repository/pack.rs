@@ -58,7 +58,15 @@ impl PackBuilder {
     /// An empty pack, with room for `target` bytes.
     #[must_use]
     pub fn new(target: usize) -> Self {
-        Self { bytes: Vec::with_capacity(target), entries: Vec::new() }
+        Self::within(Vec::new(), target)
+    }
+
+    /// An empty pack in the memory of another one.
+    #[must_use]
+    pub fn within(mut buffer: Vec<u8>, target: usize) -> Self {
+        buffer.clear();
+        buffer.reserve(target);
+        Self { bytes: buffer, entries: Vec::new() }
     }
 
     /// Bytes of blobs so far.

@@ -3,7 +3,7 @@
 //! A caller's thread hashes, compresses and seals its blob without any lock; only appending the sealed bytes to the open
 //! pack is done under one, and that is a copy. Data and trees have packs of their own, so that reading directories does
 //! not read files. Full packs go through a bounded queue to the uploads: a slow store slows the callers, and memory is at
-//! most (2 open + 2 an upload + 1 waiting caller each) packs.
+//! most (2 open + 1 an upload + 1 waiting + 1 a caller) packs.
 //!
 //! **A blob is saved once.** Whoever saves a blob first claims it, under one mutex under which the index is looked at
 //! too; a claim ends when the pack is durable and its blobs are in the index, in that order, so between them there is no
@@ -16,14 +16,15 @@
 
 mod commit;
 mod files;
+pub mod stages;
 mod uploads;
 
 pub use commit::{Commit, MISSING_MAX, Missing};
 pub use files::SavedFile;
+pub use stages::{Stage, Stages};
 
 use super::Repository;
 use super::compress::CompressError;
-use super::crypto::OVERHEAD;
 use super::error::RepositoryError;
 use super::id::{BlobKind, Id};
 use super::pack::PackBuilder;
@@ -43,6 +44,8 @@ pub struct WriterOptions {
     pub uploads: usize,
 }
 
+/// Memory for the header of a pack; of more than 12,000 blobs it grows.
+const HEADER_ROOM: usize = 512 << 10;
 /// Largest size from which a pack is full, in bytes.
 pub const PACK_TARGET_MAX: usize = 128 << 20;
 /// Most uploads at the same time.
@@ -50,7 +53,8 @@ pub const UPLOADS_MAX: usize = 256;
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { pack_bytes: 16 << 20, uploads: 2 }
+        // Memory is what this costs: about six packs. Four uploads of 8 MiB keep a link as busy as two of 16.
+        Self { pack_bytes: 8 << 20, uploads: 4 }
     }
 }
 
@@ -80,6 +84,7 @@ pub struct Written {
 #[derive(Debug)]
 struct Shared {
     repository: Arc<Repository>,
+    stages: Arc<Stages>,
     /// Blobs that are claimed and not in the index yet.
     claimed: Mutex<HashSet<(BlobKind, Id)>>,
     /// The first failure; after it nothing is accepted.
@@ -123,8 +128,12 @@ impl BlobWriter {
     pub fn new(repository: Arc<Repository>, options: WriterOptions) -> Result<Self, RepositoryError> {
         repository.reload_index()?;
         let losses_seen = AtomicU64::new(repository.index()?.losses());
-        let shared =
-            Arc::new(Shared { repository, claimed: Mutex::new(HashSet::new()), failure: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            repository,
+            stages: Arc::default(),
+            claimed: Mutex::default(),
+            failure: Mutex::default(),
+        });
         let uploads = Uploads::start(&shared, options.uploads.clamp(1, UPLOADS_MAX))?;
         let open = [Mutex::new(None), Mutex::new(None)];
         Ok(Self { shared, options, open, gate: RwLock::new(()), uploads, losses_seen })
@@ -134,6 +143,12 @@ impl BlobWriter {
     #[must_use]
     pub fn repository(&self) -> &Arc<Repository> {
         &self.shared.repository
+    }
+
+    /// Where the time of this writer and of those who use it goes.
+    #[must_use]
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.shared.stages
     }
 
     /// What has been written so far.
@@ -156,7 +171,7 @@ impl BlobWriter {
         if size > kind.bytes_max() {
             return Err(RepositoryError::TooLarge { what: "a blob", size, limit: kind.bytes_max() });
         }
-        let id = Id::of(plain);
+        let id = self.stages().time(Stage::Hash, || Id::of(plain));
         let _on_its_way = self.gate.read();
         {
             let mut claimed = self.shared.claimed.lock();
@@ -174,24 +189,31 @@ impl BlobWriter {
 
     fn store_blob(&self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<u64, RepositoryError> {
         let repository = &self.shared.repository;
-        let (sealed, uncompressed) = if repository.config().compresses() {
-            repository.codecs().with(|codec| match codec.compress(plain) {
-                // restic packs trees anew that are not compressed, so those are compressed always.
-                Ok(packed) if packed.len() < plain.len() || kind == BlobKind::Tree => {
-                    let length = u32::try_from(plain.len()).unwrap_or_default();
-                    Ok((repository.seal_key().seal(packed)?, length))
+        let (key, stages) = (repository.seal_key(), self.stages());
+        repository.codecs().with(|codec| {
+            let mut sealed = codec.take_room();
+            let (mut stored, mut uncompressed) = (plain, 0);
+            if repository.config().compresses() {
+                match stages.time(Stage::Compress, || codec.compress(plain)) {
+                    // restic packs trees anew that are not compressed, so those are compressed always.
+                    Ok(packed) if packed.len() < plain.len() || kind == BlobKind::Tree => {
+                        (stored, uncompressed) = (packed, u32::try_from(plain.len()).unwrap_or_default());
+                    }
+                    Ok(_) => {}
+                    Err(CompressError::Mismatch) => {
+                        return Err(RepositoryError::CompressionMismatch { kind, id });
+                    }
+                    Err(CompressError::Zstd(source)) => {
+                        return Err(RepositoryError::Zstd { operation: "compress", source });
+                    }
                 }
-                Ok(_) => Ok((repository.seal_key().seal(plain)?, 0)),
-                Err(CompressError::Mismatch) => Err(RepositoryError::CompressionMismatch { kind, id }),
-                Err(CompressError::Zstd(source)) => {
-                    Err(RepositoryError::Zstd { operation: "compress", source })
-                }
-            })??
-        } else {
-            (repository.seal_key().seal(plain)?, 0)
-        };
-        self.append(kind, id, &sealed, uncompressed)?;
-        Ok(sealed.len() as u64)
+            }
+            stages.time(Stage::Seal, || key.seal_into(stored, &mut sealed))?;
+            stages.time(Stage::Pack, || self.append(kind, id, &sealed, uncompressed))?;
+            let stored = sealed.len() as u64;
+            codec.keep_room(sealed);
+            Ok(stored)
+        })?
     }
 
     fn append(
@@ -207,9 +229,11 @@ impl BlobWriter {
         let mut full = Vec::new();
         {
             let mut open = slot.lock();
-            full.extend(open.take_if(|pack| !pack.fits(sealed.len())));
-            let room = target + sealed.len() + OVERHEAD;
-            let pack = open.get_or_insert_with(|| PackBuilder::new(room));
+            // Closed before it outgrows its memory: growing would hold it twice.
+            let is_over = |pack: &mut PackBuilder| pack.blob_bytes() + sealed.len() > target;
+            full.extend(open.take_if(|pack| is_over(pack) || !pack.fits(sealed.len())));
+            let room = target.max(sealed.len()) + HEADER_ROOM;
+            let pack = open.get_or_insert_with(|| PackBuilder::within(self.uploads.buffer(), room));
             pack.add(kind, id, sealed, uncompressed)?;
             full.extend(open.take_if(|pack| pack.blob_bytes() >= target));
         }
@@ -231,6 +255,8 @@ impl BlobWriter {
         }
         self.uploads.wait();
         self.shared.check()?;
+        // The index is large itself, and no pack is filled meanwhile.
+        drop(self.uploads.buffer());
         let files = self.shared.repository.save_index(None).map_err(|error| self.shared.poison(error))?;
         self.uploads.count_index_files(files);
         Ok(self.uploads.written())

@@ -12,6 +12,7 @@
 
 use super::{SessionError, Work};
 use crate::repository::chunk::{CHUNK_BYTES_MAX, chunks};
+use crate::repository::writer::Stage;
 use crate::repository::{BlobKind, Id};
 use journal::view::{View, ViewFile};
 use journal::{JournalError, NodeId, TreeIo};
@@ -66,9 +67,13 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
         Cutter { work, window: Vec::new(), start: 0, zeros: None }
     }
 
-    /// The blobs of a file, all of them saved.
-    pub fn blobs(&mut self, node: NodeId, earlier: Option<Earlier<'_, T>>) -> Result<Vec<Id>, Failure> {
-        let mut file = self.work.view.open(node)?;
+    /// The blobs of a file, all of them saved; `file` is what the view shows of the node.
+    pub fn blobs(
+        &mut self,
+        node: NodeId,
+        mut file: ViewFile<'_, T>,
+        earlier: Option<Earlier<'_, T>>,
+    ) -> Result<Vec<Id>, Failure> {
         self.window.clear();
         let kept = match earlier {
             Some(earlier) => self.kept(node, file.size(), &earlier)?,
@@ -93,6 +98,10 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
             }
             self.work.check().map_err(Failure::Session)?;
         }
+        if self.window.capacity() > 2 * WINDOW_BYTES {
+            // It grew for a chunk as there are few.
+            self.window = Vec::new();
+        }
         Ok(blobs)
     }
 
@@ -111,7 +120,8 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
             self.fill(file, at, wanted)?;
             let window = self.behind(at);
             let window = window.get(..wanted as usize).unwrap_or(window);
-            let cut = chunks(window).next().map_or(0, <[u8]>::len);
+            let first = || chunks(window).next().map_or(0, <[u8]>::len);
+            let cut = self.work.writer.stages().time(Stage::Cut, first);
             let whole = wanted == left || wanted >= full;
             // A cut at the end of a window that could be larger is none.
             if cut < window.len() || whole {
@@ -142,7 +152,7 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
         self.window.resize(wanted, 0);
         let room = self.window.get_mut(here..).unwrap_or_default();
         let length = room.len();
-        let read = file.read_at(room, at + here as u64)?;
+        let read = self.work.writer.stages().time(Stage::Read, || file.read_at(room, at + here as u64))?;
         if read < length {
             // The view says how long the file is; less than that is not the file.
             self.window.clear();

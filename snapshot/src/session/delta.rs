@@ -123,7 +123,8 @@ fn storer<'s, T: TreeIo>(shared: &'s Shared<'_, '_, T>) -> impl FnMut(Job<'_, T>
         if shared.is_over() {
             return;
         }
-        match cutter.blobs(job.id, job.earlier) {
+        let opened = shared.work.view.open(job.id).map_err(Failure::from);
+        match opened.and_then(|file| cutter.blobs(job.id, file, job.earlier)) {
             Ok(blobs) => {
                 let held = Held::Content(blobs);
                 let entity = shared.work.entity;

@@ -9,9 +9,10 @@ use super::directory::{Directory, News, Waiting, deliver};
 use super::node::{Held, node};
 use super::{SessionError, Work, crew};
 use crate::repository::Id;
+use crate::repository::writer::Stage;
 use crossbeam_channel::Sender;
-use journal::view::{Places, join};
-use journal::{JournalError, Meta, Name, NodeId, TreeIo};
+use journal::view::{Places, Seen, join};
+use journal::{Edge, JournalError, Name, NodeId, TreeIo};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ struct Job {
     number: u64,
     name: Name,
     id: NodeId,
-    meta: Meta,
+    seen: Seen,
 }
 
 /// What the walk and the threads share.
@@ -60,7 +61,9 @@ impl<T: TreeIo> Shared<'_, '_, T> {
     /// Stores a file and delivers its entry.
     fn file(&self, cutter: &mut Cutter<'_, '_, T>, job: &Job, links: u64) -> Option<Vec<Id>> {
         let path = join(&job.directory.path, job.name.as_bytes());
-        let blobs = match cutter.blobs(job.id, None) {
+        let place = Edge::new(job.directory.id, job.name.clone());
+        let opened = self.work.view.open_seen(job.id, &job.seen, place).map_err(Failure::from);
+        let blobs = match opened.and_then(|file| cutter.blobs(job.id, file, None)) {
             Ok(blobs) => blobs,
             Err(Failure::Session(error)) => {
                 self.fail(error);
@@ -73,7 +76,7 @@ impl<T: TreeIo> Shared<'_, '_, T> {
             }
         };
         let held = Held::Content(blobs.clone());
-        let own = node(self.work.entity, job.name.as_bytes(), job.id, &job.meta, links, held);
+        let own = node(self.work.entity, job.name.as_bytes(), job.id, &job.seen.meta, links, held);
         self.work.object(&path, &own);
         self.deliver(&job.directory, News::Entry(job.number, Some(Box::new(own))));
         Some(blobs)
@@ -149,11 +152,11 @@ type Entries<'a> = Box<dyn Iterator<Item = Result<(Name, NodeId), JournalError>>
 
 impl<'s, 'w, 'a, T: TreeIo> Walk<'s, 'w, 'a, '_, '_, T> {
     fn run(&mut self, top: Arc<Directory>) -> Result<(), SessionError> {
-        let view = self.shared.work.view;
+        let (view, stages) = (self.shared.work.view, self.shared.work.writer.stages());
         let entries = |directory: &Directory| -> Entries<'a> { Box::new(view.list(directory.id)) };
         let mut stack = vec![(entries(&top), top, 0_u64)];
         while let Some((listed, directory, count)) = stack.last_mut() {
-            let Some(entry) = listed.next() else {
+            let Some(entry) = stages.time(Stage::Walk, || listed.next()) else {
                 let (directory, count) = (Arc::clone(directory), *count);
                 stack.pop();
                 self.shared.deliver(&directory, News::Listed(count));
@@ -183,21 +186,23 @@ impl<'s, 'w, 'a, T: TreeIo> Walk<'s, 'w, 'a, '_, '_, T> {
     ) -> Result<Option<Arc<Directory>>, SessionError> {
         let work = self.shared.work;
         let failed = SessionError::journal("read metadata");
-        let Some(meta) = work.view.meta(id).map_err(&failed)? else {
+        let stages = work.writer.stages();
+        let Some(seen) = stages.time(Stage::Walk, || work.view.look(id)).map_err(&failed)? else {
             let path = join(&directory.path, name.as_bytes());
             work.missed(&path, &JournalError::NotFound { what: "node", name: id.to_string() });
             self.shared.deliver(directory, News::Entry(number, None));
             return Ok(None);
         };
-        if meta.kind.is_directory() {
+        if seen.meta.kind.is_directory() {
             let path = join(&directory.path, name.as_bytes());
             let above = Some((Arc::clone(directory), number));
-            return Ok(Some(Directory::new(path, name.as_bytes().to_vec(), (id, meta), above)));
+            return Ok(Some(Directory::new(path, name.as_bytes().to_vec(), (id, seen.meta), above)));
         }
-        let links = self.places.names(id).map_err(&failed)?.len().max(1);
-        let job = Job { directory: Arc::clone(directory), number, name, id, meta };
-        if !job.meta.kind.is_file() {
-            let own = node(work.entity, job.name.as_bytes(), id, &job.meta, links as u64, Held::Nothing);
+        let names = stages.time(Stage::Walk, || self.places.names(id)).map_err(&failed)?;
+        let links = names.len().max(1);
+        let job = Job { directory: Arc::clone(directory), number, name, id, seen };
+        if !job.seen.meta.kind.is_file() {
+            let own = node(work.entity, job.name.as_bytes(), id, &job.seen.meta, links as u64, Held::Nothing);
             work.object(&join(&directory.path, job.name.as_bytes()), &own);
             self.shared.deliver(directory, News::Entry(number, Some(Box::new(own))));
         } else if links > 1 {
@@ -214,7 +219,7 @@ impl<'s, 'w, 'a, T: TreeIo> Walk<'s, 'w, 'a, '_, '_, T> {
             linked.left = linked.left.saturating_sub(1);
             let held = Held::Content(linked.blobs.clone());
             let entity = self.shared.work.entity;
-            let own = node(entity, job.name.as_bytes(), job.id, &job.meta, linked.links, held);
+            let own = node(entity, job.name.as_bytes(), job.id, &job.seen.meta, linked.links, held);
             if linked.left == 0 {
                 self.linked.remove(&job.id);
             }

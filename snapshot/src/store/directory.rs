@@ -12,11 +12,16 @@
 //! on the way is synced into its parent before anything in it is reported durable; which were is remembered for the
 //! life of the store. A failed sync makes the call fail and the file go: it is never synced again.
 //!
+//! Large objects pass the page cache by where the file system lets them ([`direct`]): what is written once and read by
+//! nobody soon should not push out what the machine works on, and the copy into the cache was a twelfth of a backup's
+//! processor time.
+//!
 //! All names are resolved below a descriptor of the root that is held open, part by part of a checked alphabet, so no
 //! name leaves the root (links that the owner put in place of directories are followed: it is a usual way to spread a
 //! store over disks; a link in place of an object is refused). While a store is open its file system is busy. If the
 //! root is removed the store says so; it does not look empty.
 
+mod direct;
 mod walk;
 
 use super::cause::{Cause, bad_range, check_range, failed, too_large};
@@ -29,7 +34,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -163,8 +168,7 @@ impl DirectoryStore {
         let (directory, last) = split(name);
         let directory = self.durable_directory(directory)?;
         let (unfinished, mut file) = new_unfinished(directory.as_fd())?;
-        let written = file
-            .write_all(bytes)
+        let written = direct::write(&mut file, bytes)
             .and_then(|()| if synced { file.sync_data() } else { Ok(()) })
             .and_then(|()| Ok(rustix::fs::renameat(&directory, &unfinished, &directory, last)?));
         if let Err(error) = written {

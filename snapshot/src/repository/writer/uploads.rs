@@ -5,7 +5,7 @@
 //! waits in the queue while the last thread dies: its [`Turn`] goes with it and ends when it is dropped, wherever that
 //! is. So [`Uploads::wait`] cannot return too early, nor wait for ever.
 
-use super::{Shared, Written};
+use super::{Shared, Stage, Written};
 use crate::repository::error::RepositoryError;
 use crate::repository::id::ObjectKind;
 use crate::repository::index::{INDEX_FILE_AFTER, IndexedPack};
@@ -16,11 +16,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 const PURPOSE: &str = "uploading packs";
+/// Packs that wait for a thread. More would be memory, not speed: uploads are slower than what fills packs, or they are
+/// not.
+const WAITING_MAX: usize = 1;
 
 #[derive(Debug, Default)]
 struct Progress {
     under_way: Mutex<(u64, Written)>,
     done: Condvar,
+    /// Memory of a pack that is stored, for the next one: fresh memory costs a fault a page.
+    spare: Mutex<Option<Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -33,7 +38,7 @@ pub struct Uploads {
 
 impl Uploads {
     pub fn start(shared: &Arc<Shared>, count: usize) -> Result<Self, RepositoryError> {
-        let (queue, packs) = bounded(count);
+        let (queue, packs) = bounded(WAITING_MAX);
         let progress = Arc::new(Progress::default());
         let shared = Arc::clone(shared);
         let mut uploads = Self { shared, queue: Some(queue), progress, threads: Vec::new() };
@@ -48,11 +53,16 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// Hands over a pack; blocks while as many wait as are uploaded.
+    /// Hands over a pack; blocks while one waits.
     pub fn submit(&self, pack: PackBuilder) -> Result<(), RepositoryError> {
         let turn = Turn::begin(&self.shared, &self.progress);
         let sent = self.queue.as_ref().is_some_and(|queue| queue.send(Job { pack, turn }).is_ok());
         if sent { Ok(()) } else { Err(RepositoryError::ThreadEnded { purpose: PURPOSE }) }
+    }
+
+    /// Memory for a pack, empty if none is left over.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.progress.spare.lock().take().unwrap_or_default()
     }
 
     /// Returns when nothing is under way.
@@ -93,7 +103,8 @@ fn run(jobs: &Receiver<Job>) {
     for Job { pack, mut turn } in jobs {
         // After a failure the rest is dropped: it must not seem saved.
         let shared = Arc::clone(&turn.shared);
-        turn.outcome = Some(shared.check().and_then(|()| upload(&shared, pack)));
+        let store = || upload(&shared, &turn.progress, pack);
+        turn.outcome = Some(shared.check().and_then(|()| shared.stages.time(Stage::Store, store)));
     }
 }
 
@@ -130,11 +141,15 @@ impl Drop for Turn {
     }
 }
 
-fn upload(shared: &Shared, pack: PackBuilder) -> Result<Written, RepositoryError> {
+fn upload(shared: &Shared, progress: &Progress, pack: PackBuilder) -> Result<Written, RepositoryError> {
     let repository = &shared.repository;
     let pack = pack.finish(repository.seal_key())?;
     let pack_bytes = pack.bytes.len() as u64;
-    repository.store().put(&ObjectKind::Pack.name(&pack.id), pack.bytes)?;
+    repository.store().put(&ObjectKind::Pack.name(&pack.id), pack.bytes.clone())?;
+    if pack.bytes.is_unique() {
+        // Nobody else holds it, so this is the memory itself.
+        *progress.spare.lock() = Some(pack.bytes.into());
+    }
     let index = repository.index()?;
     let blobs: Vec<_> = pack.entries.iter().map(|entry| (entry.kind, entry.id)).collect();
     // First known, then no longer claimed: in between a blob is both, never neither.
