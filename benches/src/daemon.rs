@@ -125,6 +125,17 @@ impl Daemon {
         Ok(Daemon { child, endpoint, data: data.to_owned(), memory, done, sampler: Some(sampler) })
     }
 
+    /// Forgets what was resident before: what is said of the memory from now on is of what comes now.
+    ///
+    /// # Errors
+    /// If the process has ended.
+    pub fn forget_memory(&self) -> anyhow::Result<()> {
+        let mut most = self.memory.lock();
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?;
+        *most = Memory::default();
+        Ok(())
+    }
+
     /// The replica directory the scenario is given by [`Daemon::protect`].
     pub fn replica(&self) -> PathBuf {
         self.data.with_extension("replica")

@@ -5,7 +5,8 @@
 //! `restorectl`, from its start to its end, and for the second backup the `flush` before it too. restic and borg run with
 //! their defaults, encrypted, each with a cache of its own.
 //!
-//! Beside the times: bytes stored, peak memory, and processor seconds, the daemon's from the change to the session.
+//! Beside the times: bytes stored, peak memory (the daemon's as long as the backup runs, with all it holds for other
+//! things), and processor seconds, the daemon's from the change to the session; and in which stages its threads were.
 
 use crate::daemon::{Daemon, spent};
 use crate::{report, run, tree};
@@ -157,6 +158,7 @@ impl Place {
 
     /// A backup: how long `restorectl` took, with a flush before it if wanted, and what the daemon spent since `since`.
     fn backup(&self, round: usize, flush: bool, since: f64) -> anyhow::Result<Cost> {
+        self.daemon.forget_memory()?;
         let began = Instant::now();
         if flush {
             self.daemon.run(&["flush", "bench"])?;
@@ -164,6 +166,17 @@ impl Place {
         self.daemon.run(&["--quiet", "backup", "bench", "--to", &format!("r{round}")])?;
         let took = began.elapsed();
         Ok(Cost { took, processor: self.daemon.processor()? - since, memory: self.daemon.memory().resident })
+    }
+
+    /// Where the time of the last backup went, as the log tells it.
+    fn stages(&self) -> anyhow::Result<String> {
+        let (log, _) = run::timed(&mut self.daemon.client(&["log"])?)?;
+        let line = log.lines().rev().find(|line| line.contains("seconds of threads"));
+        Ok(line
+            .and_then(|line| line.split_once("threads: "))
+            .context("find the stages in the log")?
+            .1
+            .to_owned())
     }
 
     fn restore(&self, round: usize, into: &Path) -> anyhow::Result<Cost> {
@@ -194,6 +207,8 @@ struct Figures {
     second: Vec<Cost>,
     restore: Vec<Cost>,
     stored: Vec<f64>,
+    /// Seconds of threads in each stage, of the first backup and of the second of each round.
+    stages: Vec<String>,
 }
 
 impl Figures {
@@ -206,6 +221,9 @@ impl Figures {
             let memory =
                 report::median(&costs.iter().map(|cost| cost.memory as f64 / 1e6).collect::<Vec<_>>());
             println!("      processor {processor:.2} s, memory {memory:.0} MB");
+        }
+        for (stages, what) in self.stages.iter().zip(["first backup", "after 100 changes"].iter().cycle()) {
+            println!("      {what}, seconds of threads: {stages}");
         }
         println!("      stored after the first backup {:.1} MB", report::median(&self.stored) / 1e6);
     }
@@ -231,6 +249,7 @@ fn round(place: &Place, number: usize, figures: &mut [Figures; 3]) -> anyhow::Re
     run::sync(&at)?;
     let [ours, theirs @ ..] = figures;
     ours.first.push(place.backup(number, false, place.daemon.processor()?)?);
+    ours.stages.push(place.stages()?);
     ours.stored.push(bytes(&place.repository(number))? as f64);
     for (peer, figures) in peers.iter().zip(theirs.iter_mut()) {
         figures.first.push(peer.backup(&place.master, "first")?);
@@ -239,6 +258,7 @@ fn round(place: &Place, number: usize, figures: &mut [Figures; 3]) -> anyhow::Re
     let before = place.daemon.processor()?;
     place.change(number)?;
     ours.second.push(place.backup(number, true, before)?);
+    ours.stages.push(place.stages()?);
     for (peer, figures) in peers.iter().zip(theirs.iter_mut()) {
         figures.second.push(peer.backup(&place.master, "second")?);
     }
