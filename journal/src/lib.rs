@@ -8,9 +8,11 @@
 //! Reading the past needs no lock and no replay: the content of an extent at X is the earliest undo after X, else the
 //! bytes the replica holds now (`view`).
 
+pub mod check;
 pub mod checkpoint;
 pub mod controls;
 pub mod disk;
+pub mod dump;
 pub mod error;
 pub mod event;
 pub mod extents;

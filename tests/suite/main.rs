@@ -42,6 +42,7 @@ mod session_crash;
 mod sessions;
 mod snapshots;
 mod sparse;
+mod table_check;
 mod tidy;
 mod two_processes;
 mod versions;
