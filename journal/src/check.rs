@@ -80,7 +80,6 @@ pub type GoOn<'a> = &'a mut dyn FnMut(u64) -> bool;
 struct Check<'a> {
     journal: &'a Journal,
     frozen: &'a dyn Frozen,
-    head: TablesHead,
     /// Nothing at or before this LSN is promised.
     horizon: Lsn,
     /// The tables are those after this LSN.
@@ -120,7 +119,9 @@ fn edge_text(edge: &Edge) -> String {
 fn key_text(space: Space, key: &[u8]) -> String {
     let parsed = match space {
         Space::Names => rows::edge_of_name_key(key).ok().map(|edge| edge_text(&edge)),
-        Space::NameUndo => rows::parse_name_undo_key(key).ok().map(|(edge, lsn)| format!("{} at {lsn}", edge_text(&edge))),
+        Space::NameUndo => {
+            rows::parse_name_undo_key(key).ok().map(|(edge, lsn)| format!("{} at {lsn}", edge_text(&edge)))
+        }
         Space::DataUndo => rows::parse_data_undo_key(key)
             .ok()
             .map(|(node, chunk, lsn, within)| format!("{node} chunk {chunk} offset {within} at {lsn}")),
@@ -175,8 +176,15 @@ impl Journal {
         // Taken first: a checkpoint that is written later may be newer than the tables as they are looked at.
         let checkpoint = self.set().files().pop();
         let frozen = self.tables().frozen();
-        let head = frozen.get(Space::Heads, HEAD_KEY)?.ok_or(JournalError::BadRow { space: "heads" })?;
-        let head: TablesHead = rows::read(Space::Heads, &head)?;
+        let head = frozen.get(Space::Heads, HEAD_KEY)?;
+        let head = head.and_then(|head| rows::read::<TablesHead>(Space::Heads, &head).ok());
+        let Some(head) =
+            head.filter(|head| head.version == rows::TABLES_VERSION && head.journal == self.id())
+        else {
+            let mut report = TablesReport::default();
+            report.differs(Space::Heads, "head".to_owned(), "it is missing, or that of other tables");
+            return Ok(Some(report));
+        };
         let published = Lsn { captured: head.published.0, local: head.published.1 };
         let mut check = Check {
             journal: self,
@@ -184,14 +192,9 @@ impl Journal {
             horizon: oldest,
             published,
             report: TablesReport { lsn: published, ..TablesReport::default() },
-            head,
             go_on,
             stopped: false,
         };
-        if check.head.version != rows::TABLES_VERSION || check.head.journal != self.id() {
-            check.report.differs(Space::Heads, "head".to_owned(), "it is that of other tables");
-            return Ok(Some(check.report));
-        }
         check.history()?;
         check.captures(scratch, checkpoint.as_ref())?;
         check.present(scratch)?;

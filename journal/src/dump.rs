@@ -129,7 +129,8 @@ impl Records {
     pub fn new(log: &Arc<Log>, range: Range) -> Self {
         let before = |last: Option<Lsn>| last.is_none_or(|last| last < range.from);
         let segments = log.segments();
-        let skipped = segments.iter().take_while(|one| one.sealed && range.from > Lsn::ZERO && before(one.lsn_last));
+        let skipped =
+            segments.iter().take_while(|one| one.sealed && range.from > Lsn::ZERO && before(one.lsn_last));
         let first = log.first();
         let number = skipped.last().map_or(first.segment, |last| last.number + 1);
         let from = RecordAt { segment: number, ..first };

@@ -16,6 +16,7 @@ pub mod dump;
 pub mod error;
 pub mod event;
 pub mod extents;
+pub mod held;
 pub mod id;
 pub mod journal;
 pub mod log;

@@ -51,11 +51,13 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Records of the undo stream that the head row of the tables speaks for. What was appended after the tables were
-    /// looked at says nothing about them.
+    /// Records of the undo stream. Undo of what was not published when the tables were looked at says nothing about
+    /// them; that of what was is not written again.
     fn undo_records(&self) -> impl Iterator<Item = Result<StoredRecord, JournalError>> + use<> {
-        let (undo, end) = (self.journal.undo(), self.head.undo);
-        undo.read(undo.first()).take_while(move |record| record.as_ref().map_or(true, |record| record.at < end))
+        let undo = self.journal.undo();
+        let end = undo.end();
+        undo.read(undo.first())
+            .take_while(move |record| record.as_ref().map_or(true, |record| record.at < end))
     }
 
     /// Captures whose undo was written again after it could not be published, with where the undo that counts begins.

@@ -45,7 +45,9 @@ pub fn items(
             Ok(take(item(kind, fields)))
         }
         Record::Undo(UndoRecord::Applied(applied)) => Ok(take(item("applied", applied_fields(applied)))),
-        Record::Undo(UndoRecord::Undo(part)) => undo_items(part, paths, &mut |kind, fields| take(item(kind, fields))),
+        Record::Undo(UndoRecord::Undo(part)) => {
+            undo_items(part, paths, &mut |kind, fields| take(item(kind, fields)))
+        }
     }
 }
 
@@ -103,7 +105,12 @@ impl Fields {
     }
 
     /// A name in a directory, and where that is now.
-    fn edge(self, names: [&'static str; 3], edge: &Edge, paths: &mut Paths<'_>) -> Result<Self, JournalError> {
+    fn edge(
+        self,
+        names: [&'static str; 3],
+        edge: &Edge,
+        paths: &mut Paths<'_>,
+    ) -> Result<Self, JournalError> {
         let [parent, name, now] = names;
         let fields = self.number(parent, edge.parent.0).bytes(name, edge.name.as_bytes());
         Ok(fields.place(now, paths.edge(edge)?))
@@ -172,8 +179,10 @@ impl Fields {
             Provenance::Synchronization => "synchronization",
             Provenance::Local => "local",
         };
-        let own = Fields::default().number("event", event as u64).number("part", part).flag("last_part", last);
-        let own = own.text("provenance", provenance).number("root", capture.root.0).bytes("path", &capture.path);
+        let own =
+            Fields::default().number("event", event as u64).number("part", part).flag("last_part", last);
+        let own =
+            own.text("provenance", provenance).number("root", capture.root.0).bytes("path", &capture.path);
         Fields(own.0.into_iter().chain(self.0).collect())
     }
 }
@@ -187,7 +196,8 @@ fn event_fields(
     const TIME: &str = "parent_mtime_ns";
     Ok(match event {
         Event::Create { node, at, meta, origin, parent_mtime } => {
-            let fields = fields.number("node", node.0).edge(AT, at, paths)?.meta(meta).origin(origin.as_ref());
+            let fields =
+                fields.number("node", node.0).edge(AT, at, paths)?.meta(meta).origin(origin.as_ref());
             ("create", fields.maybe_time(TIME, *parent_mtime))
         }
         Event::Link { node, at, parent_mtime } => {
