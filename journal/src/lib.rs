@@ -31,6 +31,7 @@ pub mod serialize;
 pub mod state;
 pub mod tables;
 pub mod take;
+pub mod thin;
 pub mod tree;
 pub mod view;
 

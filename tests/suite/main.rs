@@ -47,6 +47,7 @@ mod sessions;
 mod snapshots;
 mod sparse;
 mod table_check;
+mod thinning;
 mod tidy;
 mod two_processes;
 mod versions;
