@@ -78,7 +78,7 @@ fn what_is_gone() {
     let next = Lsn::captured(8);
     assert!(is_gone(&row(Some(8)), &[kept(5)], false, next));
     assert!(!is_gone(&row(Some(9)), &[kept(5)], false, next), "the next point shows it");
-    assert!(!is_gone(&row(None), &[named.clone()], false, next), "it is there");
+    assert!(!is_gone(&row(None), std::slice::from_ref(&named), false, next), "it is there");
     assert!(!is_gone(&row(Some(8)), &[kept(5)], true, next), "something lies in it");
     assert!(!is_gone(&row(Some(8)), &[kept(5), named], false, next), "it has another name");
 }
