@@ -90,3 +90,38 @@ fn tables_are_compared_and_figures_shown() {
     assert_eq!(stats["pinned"][0]["lsn"], snapshot["lsn"], "{stats}");
     assert_eq!(world.ok("scenario status docs")["window"]["level"], "whole");
 }
+
+/// Tables are compared while apply changes them and a first synchronization has just ended: what is said then is true.
+#[test]
+fn tables_are_compared_beside_apply() {
+    let world = World::new();
+    let master = world.master();
+    for number in 0..300 {
+        std::fs::write(master.join(format!("early-{number}")), vec![7; 3000]).unwrap();
+    }
+    world.protect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..u64::MAX {
+                if over.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let path = |number: u64| master.join(format!("early-{}", number % 300));
+                drop(std::fs::write(path(turn), vec![turn as u8; 5000 + turn as usize % 3000]));
+                drop(std::fs::rename(path(turn + 7), path(turn + 11)));
+                drop(std::fs::remove_file(path(turn + 90)));
+            }
+        });
+        for _ in 0..6 {
+            let report = world.ok("journal verify docs");
+            assert_eq!(
+                (&report["tables"]["compared"], &report["tables"]["differing"]),
+                (&true.into(), &0.into())
+            );
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    world.flush();
+    world.ok("journal verify docs");
+}
