@@ -4,6 +4,9 @@ mod backups;
 mod catalog;
 mod snapshots;
 mod upkeep;
+mod window;
+
+pub use window::item_to_wire;
 
 pub use upkeep::{check_to_wire, forget_items, prune_plan_to_wire};
 
@@ -40,6 +43,10 @@ fn optional_path(path: Option<&PathBuf>) -> Bytes {
 
 fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
     Some(time_to_wire(time))
+}
+
+fn bytes_to_wire(bytes: Vec<u8>) -> Bytes {
+    Bytes::from(bytes)
 }
 
 fn lsn(lsn: Lsn) -> Option<v1::Lsn> {
@@ -204,6 +211,7 @@ impl From<Status> for v1::Status {
                 at: time(proof.at),
             }),
             skipped: status.skipped,
+            window: status.window.as_ref().map(window::held_to_wire),
         }
     }
 }
@@ -378,6 +386,8 @@ pub fn stats_to_wire(scenario: &str, stats: &JournalStats) -> v1::JournalStats {
         free_bytes: stats.free_bytes,
         max_bytes: stats.max_bytes,
         retention: Some(duration_to_wire(stats.retention)),
+        window: stats.window.as_ref().map(window::held_to_wire),
+        figures: Some(window::figures_to_wire(stats)),
     }
 }
 
@@ -450,6 +460,7 @@ impl From<VerifyReport> for v1::VerifyReport {
             bytes: report.bytes,
             damage: list(report.damage),
             elapsed: Some(duration_to_wire(report.elapsed)),
+            tables: Some(window::tables_to_wire(report.tables)),
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    CatalogService, EngineRunner, JobsService, JournalService, RepositoriesService, RestoreService,
-    ScenariosService, SessionsService, Shared, SnapshotsService,
+    CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService, RepositoriesService,
+    RestoreService, ScenariosService, SessionsService, Shared, SnapshotsService,
 };
 use crate::store::Layout;
 use crate::vault::Vault;
@@ -36,6 +36,7 @@ use wire::client::MESSAGE_BYTES_MAX;
 use wire::v1::catalog_server::CatalogServer;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
+use wire::v1::journal_tools_server::JournalToolsServer;
 use wire::v1::repositories_server::RepositoriesServer;
 use wire::v1::restore_server::RestoreServer;
 use wire::v1::scenarios_server::ScenariosServer;
@@ -270,6 +271,8 @@ async fn router(
         ScenariosServer::new(ScenariosService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let journal =
         JournalServer::new(JournalService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let journal_tools = JournalToolsServer::new(JournalToolsService(shared.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let repositories = RepositoriesServer::new(RepositoriesService(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let sessions =
@@ -283,6 +286,7 @@ async fn router(
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
+    health.set_serving::<JournalToolsServer<JournalToolsService>>().await;
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<RepositoriesServer<RepositoriesService>>().await;
     health.set_serving::<SessionsServer<SessionsService>>().await;
@@ -295,6 +299,7 @@ async fn router(
         .add_service(reflection)
         .add_service(scenarios)
         .add_service(journal)
+        .add_service(journal_tools)
         .add_service(jobs)
         .add_service(repositories)
         .add_service(sessions)

@@ -31,7 +31,8 @@ pub use snapshots::{MountReport, MountWhat, PinnedBy, Snapshot, SnapshotId, Snap
 pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
     Flushed, JournalStats, Level, Point, PointKind, PointsQuery, Proof, RebuildReport, ResolvedPoint,
-    ResumeReport, RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, VerifyReport,
+    ResumeReport, RunOptions, RunReport, Scenario, Skipped, Stage, State, Status, SyncMode, TablesVerified,
+    VerifyReport,
 };
 
 pub use upkeep::{
@@ -41,6 +42,7 @@ pub use upkeep::{
 
 use crate::definition::{Definition, Setting};
 use crate::points::PointSpec;
+use journal::dump::{Item, Range};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -141,6 +143,8 @@ pub trait Engine: Send + Sync + 'static {
     fn journal_stats(&self, scenario: &str) -> EngineResult<JournalStats>;
     /// Reads every stored byte of the journal. Damage is a result, not a failure.
     fn journal_verify(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<VerifyReport>;
+    /// Gives what is written in the journal, redo first, until somebody has had enough.
+    fn journal_dump(&self, scenario: &str, range: Range, each: Each<'_, Item>) -> EngineResult<()>;
     /// Makes the projections anew from the journal.
     fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport>;
 

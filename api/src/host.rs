@@ -26,6 +26,7 @@ mod snapshots;
 mod states;
 mod told;
 mod upkeep;
+mod window;
 
 pub(crate) use consistent::thaw_left_over;
 pub(crate) use onto_master::master_error;
@@ -45,6 +46,7 @@ use crate::engine::{
 use crate::points::PointSpec;
 use crate::records::Wanted;
 use crate::store::Layout;
+use journal::dump::{Item, Range};
 use parking_lot::Mutex;
 use replication::stream::replica::{ReplicaStreamOptions, ReplicationService};
 use scene::Scene;
@@ -75,7 +77,9 @@ impl Host {
         let closing = watch::channel(false).0;
         let catalog = Keeper::new(layout.catalog(), Arc::clone(&context.vault), context.activity.clone());
         let (scenes, followed) = (Mutex::default(), Default::default());
-        Arc::new(Host { context, layout, catalog, scenes, followed, closing })
+        let host = Arc::new(Host { context, layout, catalog, scenes, followed, closing });
+        window::start(&host);
+        host
     }
 
     /// The service that masters of other machines dial.
@@ -259,6 +263,11 @@ impl Engine for Host {
 
     fn journal_verify(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<VerifyReport> {
         self.scene(scenario)?.journal_verify(progress)
+    }
+
+    fn journal_dump(&self, scenario: &str, range: Range, each: Each<'_, Item>) -> EngineResult<()> {
+        let replica = self.scene(scenario)?.replica()?;
+        Ok(replica.journal().dump(range, &mut |item| each(item).is_continue())?)
     }
 
     fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport> {

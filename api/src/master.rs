@@ -24,6 +24,7 @@ use crate::engine::{
 };
 use crate::points::PointSpec;
 use aside::Aside;
+use journal::dump::{Item, Range};
 use parking_lot::Mutex;
 use served::Served;
 use std::path::Path;
@@ -261,6 +262,10 @@ impl Engine for MasterEngine {
 
     fn journal_verify(&self, _: &str, _: &dyn Progress) -> EngineResult<VerifyReport> {
         self.elsewhere("verifying a journal")
+    }
+
+    fn journal_dump(&self, _: &str, _: Range, _: Each<'_, Item>) -> EngineResult<()> {
+        self.elsewhere("dumping a journal")
     }
 
     fn journal_rebuild(&self, _: &str, _: &dyn Progress) -> EngineResult<RebuildReport> {

@@ -6,6 +6,7 @@
 mod catalog;
 mod jobs;
 mod journal;
+mod journal_tools;
 pub(crate) mod repositories;
 mod restore_queries;
 mod restores;
@@ -17,6 +18,7 @@ mod snapshots;
 pub use catalog::CatalogService;
 pub use jobs::JobsService;
 pub use journal::JournalService;
+pub use journal_tools::JournalToolsService;
 pub use repositories::RepositoriesService;
 pub use restores::RestoreService;
 pub use runner::EngineRunner;

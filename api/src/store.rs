@@ -55,6 +55,12 @@ impl Layout {
         self.data.join("projections").join("tables").join(scenario)
     }
 
+    /// Scratch tables of a scenario, while its tables are verified.
+    #[must_use]
+    pub fn verify_tables(&self, scenario: &str) -> PathBuf {
+        self.data.join("projections").join("verify").join(scenario)
+    }
+
     /// Projections of jobs.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
@@ -130,6 +136,14 @@ impl TablesFactory for LsmFactory {
         std::fs::create_dir_all(&self.0).map_err(failed("create"))?;
         Ok(Arc::new(LsmTables::open(&self.0)?))
     }
+}
+
+/// Empty tables at a place of their own; what is there goes.
+///
+/// # Errors
+/// `File`, `Tables`.
+pub fn scratch_tables(place: &Path) -> Result<Arc<dyn Tables>, JournalError> {
+    LsmFactory(place.to_path_buf()).tables(true)
 }
 
 /// The word beside a replica root that says whose it is: a root whose disk is not mounted, or that belongs to another

@@ -1,6 +1,7 @@
 //! Messages as JSON: the keys of the contract.
 
 pub mod catalog;
+pub mod dump;
 pub mod restores;
 pub mod upkeep;
 
@@ -116,6 +117,7 @@ pub fn status(status: &v1::Status) -> Value {
         "gaps_open": status.gaps_open,
         "skipped": status.skipped,
         "last_proof": proof,
+        "window": dump::window(status.window.as_ref()),
     })
 }
 
@@ -296,7 +298,7 @@ pub fn plan(plan: &v1::RewindPlan) -> Map<String, Value> {
 /// Figures of a journal.
 #[must_use]
 pub fn stats(stats: &v1::JournalStats) -> Value {
-    json!({
+    let mut map = object(json!({
         "scenario": stats.scenario,
         "oldest_lsn": lsn(stats.oldest.as_ref()),
         "oldest_time": utc_time(stats.oldest_time.as_ref()),
@@ -313,7 +315,9 @@ pub fn stats(stats: &v1::JournalStats) -> Value {
         "free_bytes": stats.free_bytes,
         "max_bytes": stats.max_bytes,
         "retention_seconds": seconds(stats.retention.as_ref()),
-    })
+    }));
+    dump::figures(stats, &mut map);
+    Value::Object(map)
 }
 
 /// A line of the log.
@@ -430,6 +434,7 @@ fn verified(report: &v1::VerifyReport) -> Value {
         "records": report.records,
         "bytes": report.bytes,
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+        "tables": report.tables.as_ref().map(dump::tables),
         "elapsed_seconds": seconds(report.elapsed.as_ref()),
     })
 }

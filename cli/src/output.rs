@@ -5,6 +5,9 @@ use console::{measure_text_width, style};
 use journal::Lsn;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
+use wire::convert::duration_from_wire;
+use wire::units::format_duration;
 use wire::v1;
 
 /// How progress is shown.
@@ -199,6 +202,26 @@ pub fn utc_time(time: Option<&prost_types::Timestamp>) -> Option<String> {
 #[must_use]
 pub fn lsn_text(lsn: Option<&v1::Lsn>) -> String {
     lsn.map_or_else(|| "-".to_owned(), |lsn| Lsn { captured: lsn.captured, local: lsn.local }.to_string())
+}
+
+/// How much of the promised history is held.
+#[must_use]
+pub fn window_text(window: &v1::HeldWindow) -> String {
+    let time = |time: Option<&prost_types::Duration>| {
+        let time = time.and_then(duration_from_wire).unwrap_or_default();
+        format_duration(Duration::from_secs(time.as_secs()))
+    };
+    let (held, promised) = (time(window.held.as_ref()), time(window.promised.as_ref()));
+    let mut text = format!("{held} of {promised} held ({} %)", window.percent);
+    match window.level() {
+        v1::HeldLevel::Warning => text.push_str(", WARNING: less than 85 % of the promise"),
+        v1::HeldLevel::Error => text.push_str(", ERROR: less than 75 % of the promise"),
+        _ => {}
+    }
+    if window.over_budget {
+        text.push_str(", over journal-max");
+    }
+    text
 }
 
 /// A path for people: what a terminal could take for a command is replaced.

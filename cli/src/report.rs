@@ -105,6 +105,18 @@ fn verify(out: &Output, name: &str, report: &v1::VerifyReport) {
     let (bytes, elapsed) = (format_size(report.bytes), elapsed(report.elapsed.as_ref()));
     let verdict = if report.damage.is_empty() { "no damage".to_owned() } else { places(report.damage.len()) };
     out.data(&format!("journal of \"{name}\": {segments}, {records}, {bytes} read in {elapsed}: {verdict}"));
+    if let Some(tables) = &report.tables {
+        let rows = count(tables.rows, "row");
+        let text = match (tables.not_compared.as_str(), tables.differing) {
+            ("", 0) => format!("tables: {rows} compared with the segments: no difference"),
+            ("", differing) => format!("tables: {rows} compared with the segments: {differing} differ"),
+            (why, _) => format!("tables: not compared: {why}"),
+        };
+        out.data(&text);
+        for one in &tables.differences {
+            out.data(&format!("  {} {}: {}", one.table, style(&one.key).red(), one.what));
+        }
+    }
     for damage in &report.damage {
         let place = format!("{} at offset {}", path_text(&damage.file), damage.offset);
         out.data(&format!("  {}: {}", style(place).red(), damage.what));

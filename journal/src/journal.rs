@@ -9,10 +9,13 @@
 //! tables): rows are those after this LSN; undo up to here is durable. `applied`: the tree has been touched up to here;
 //! what views may show. The durable cursor follows behind `applied`, as a record of the undo stream.
 
+mod bodies;
 mod open;
 mod order;
 mod window;
 
+use bodies::bad_body;
+pub(crate) use bodies::{redo_record, undo_record};
 pub use open::{Opened, TablesFactory};
 pub use order::Ordered;
 pub use window::Lease;
@@ -21,7 +24,7 @@ pub(crate) use window::WindowLock;
 use crate::controls::{Controls, Synchronized};
 use crate::error::JournalError;
 use crate::event::{Capture, PayloadAt, Provenance};
-use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt, StoredRecord, Stream};
+use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
 use crate::record::{Applied, BodyError, Control, RedoRecord, UndoRecord};
@@ -443,25 +446,6 @@ impl Journal {
 /// Whether a part that does not end its capture need not be sent again once it is durable.
 pub(crate) fn counts_in_parts(part: &Part) -> bool {
     !part.capture.lsn.is_local() && part.capture.provenance != Provenance::Synchronization
-}
-
-fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
-    let suffix = if stream == "redo" { Stream::Redo } else { Stream::Undo };
-    JournalError::Damaged {
-        path: directory.join(suffix.file_name(at.segment)),
-        offset: at.offset,
-        what: error.0,
-    }
-}
-
-/// Decodes a record of the redo stream.
-pub(crate) fn redo_record(directory: &Path, record: &StoredRecord) -> Result<RedoRecord, JournalError> {
-    RedoRecord::from_stored(record).map_err(|error| bad_body(directory, "redo", record.at, error))
-}
-
-/// Decodes a record of the undo stream.
-pub(crate) fn undo_record(directory: &Path, record: &StoredRecord) -> Result<UndoRecord, JournalError> {
-    UndoRecord::from_stored(record).map_err(|error| bad_body(directory, "undo", record.at, error))
 }
 
 /// Reads payloads for views and for apply.

@@ -8,12 +8,15 @@
 //! Reading the past needs no lock and no replay: the content of an extent at X is the earliest undo after X, else the
 //! bytes the replica holds now (`view`).
 
+pub mod check;
 pub mod checkpoint;
 pub mod controls;
 pub mod disk;
+pub mod dump;
 pub mod error;
 pub mod event;
 pub mod extents;
+pub mod held;
 pub mod id;
 pub mod journal;
 pub mod log;
@@ -28,6 +31,7 @@ pub mod serialize;
 pub mod state;
 pub mod tables;
 pub mod take;
+pub mod thin;
 pub mod tree;
 pub mod view;
 

@@ -8,6 +8,7 @@ mod redo;
 mod undo;
 
 pub use redo::{Control, RedoRecord};
+pub(crate) use undo::KIND_UNDO;
 pub use undo::{Applied, DataUndo, NameUndo, NodeUndo, UndoPart, UndoRecord, UndoSource};
 
 /// A record body that does not decode.

@@ -5,6 +5,8 @@
 //! cursor or what a detached replica needs to return. If the budget asks for more than those allow, that is said
 //! ([`Retained::over_budget`]) and nothing is dropped against them.
 //!
+//! Bookmarks do not hold the horizon. The automatic ones go when it passes them.
+//!
 //! Order, so that a crash at any place only leaves more than needed: the new horizon is journaled; a checkpoint is
 //! written; the manifest names it and forgets the segments in one step; then rows behind the horizon are removed from
 //! the tables. A view or a pin is refused behind the journaled horizon under the same lock that moves it.
@@ -75,6 +77,8 @@ impl Journal {
             }
             report.horizon = target;
         }
+        // Not only when it moved: a crash may have come in between.
+        self.expire_bookmarks(report.horizon)?;
         report.freed = self.drop_segments(report.horizon, &redo, &undo)?;
         report.bytes = total.saturating_sub(report.freed);
         Ok(report)
@@ -98,6 +102,16 @@ impl Journal {
         }
         self.control(Control::Horizon { captured: target.captured, local: target.local })?;
         Ok(true)
+    }
+
+    /// Takes away automatic bookmarks of points that are gone. Those that people set stay to be seen: whoever set one
+    /// is told that its point is no longer held, not that it never was.
+    fn expire_bookmarks(&self, horizon: Lsn) -> Result<(), JournalError> {
+        let expired = self.with_controls(|controls| {
+            let old = controls.bookmarks.iter().filter(|(_, mark)| mark.automatic && mark.lsn() < horizon);
+            old.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        });
+        expired.into_iter().try_for_each(|name| self.control(Control::BookmarkDeleted { name }))
     }
 
     fn drop_segments(

@@ -57,10 +57,19 @@ pub fn small_segments() -> LogOptions {
 impl Lab {
     /// Opens what is on the disk; reconciles the tree as a daemon does at its start.
     pub fn open(disk: SimDisk, tree: Arc<SimTree>, tables: Arc<MemoryTables>) -> Result<Lab, JournalError> {
+        Lab::open_with(disk, tree, tables, small_segments())
+    }
+
+    /// The same with other segments.
+    pub fn open_with(
+        disk: SimDisk,
+        tree: Arc<SimTree>,
+        tables: Arc<MemoryTables>,
+        options: LogOptions,
+    ) -> Result<Lab, JournalError> {
         let factory = SameTables(Arc::clone(&tables));
         let shared = Arc::new(disk.clone());
-        let opened =
-            Journal::open(shared, Path::new("/j"), small_segments(), &factory, Arc::new(StillClock))?;
+        let opened = Journal::open(shared, Path::new("/j"), options, &factory, Arc::new(StillClock))?;
         let journal = Arc::clone(&opened.journal);
         apply::prune(&journal, &tree, journal.with_controls(journal::controls::Controls::horizon))?;
         let window = apply::window(&journal, opened.cursor, opened.published)?;

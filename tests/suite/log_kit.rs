@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use journal::log::{Log, LogOptions, LogSet, RecordDraft, StoredRecord, Stream};
-use journal::{JournalError, Lsn, Timestamp};
+use journal::{Disk, JournalError, Lsn, Timestamp};
 use std::path::Path;
 use std::sync::Arc;
 use tests::rng::Rng;
@@ -68,4 +68,24 @@ pub fn small() -> LogOptions {
 /// Opens the journal on a simulated disk.
 pub fn open(disk: &SimDisk, options: LogOptions) -> Result<LogSet, JournalError> {
     LogSet::open(Arc::new(disk.clone()), Path::new(DIRECTORY), options)
+}
+
+/// Puts the files of a directory into `/j` of a disk, durable.
+pub fn copy_into(disk: &SimDisk, directory: &Path) {
+    let into = Path::new("/j");
+    disk.create_dir_all(into).unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let file = disk.create(&into.join(entry.file_name())).unwrap();
+        file.write_at(&std::fs::read(entry.path()).unwrap(), 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    disk.sync_dir(into).unwrap();
+}
+
+/// CRC-32C, as the format describes it.
+pub fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
 }

@@ -3,6 +3,8 @@
 use crate::definition::Definition;
 use crate::globs::PathGlobs;
 use crate::points::{PointSpec, TimeSpec};
+use journal::check::TablesReport;
+use journal::held::Held;
 use journal::{Class, Lsn, Provenance, Timestamp};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -198,6 +200,8 @@ pub struct Status {
     pub last_proof: Option<Proof>,
     /// Objects of the master not kept now.
     pub skipped: u64,
+    /// How much of the promised history is held, once there is a point.
+    pub window: Option<Held>,
 }
 
 /// How far a flush waits.
@@ -422,6 +426,12 @@ pub struct JournalStats {
     pub max_bytes: u64,
     /// How long points are kept.
     pub retention: Duration,
+    /// How much of that is held, once there is a point.
+    pub window: Option<Held>,
+    /// Bytes of files that changed, in the redo that is kept.
+    pub payload_bytes: u64,
+    /// Points that retention must leave, oldest first: number, point, who needs it. At most some.
+    pub pinned: Vec<(u64, Lsn, String)>,
 }
 
 /// A damaged place.
@@ -435,6 +445,21 @@ pub struct Damage {
     pub what: String,
 }
 
+/// What comparing tables with segments found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TablesVerified {
+    /// They were compared.
+    Compared(TablesReport),
+    /// They were not, and why.
+    Not(String),
+}
+
+impl Default for TablesVerified {
+    fn default() -> Self {
+        TablesVerified::Compared(TablesReport::default())
+    }
+}
+
 /// What reading the whole journal found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
@@ -446,6 +471,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Damaged places; at most some hundred.
     pub damage: Vec<Damage>,
+    /// Tables against segments, or why they were not compared.
+    pub tables: TablesVerified,
     /// From the call to the end.
     pub elapsed: Duration,
 }

@@ -2,8 +2,11 @@
 
 use super::scene::Scene;
 use crate::engine::{
-    Damage, EngineError, EngineResult, JournalStats, Level, Progress, RebuildReport, VerifyReport,
+    Damage, EngineError, EngineResult, Interrupt, JournalStats, Level, Progress, RebuildReport,
+    TablesVerified, VerifyReport,
 };
+use crate::store::scratch_tables;
+use journal::controls::Controls;
 use journal::log::SegmentInfo;
 use journal::{Lsn, Space, Timestamp};
 use std::path::Path;
@@ -27,6 +30,17 @@ fn bytes_below(path: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+/// Pins that are shown.
+const PINS_MAX: usize = 100;
+
+/// Pins, oldest point first.
+fn pinned(controls: &Controls) -> Vec<(u64, Lsn, String)> {
+    let mut pins: Vec<_> = controls.pins.iter().map(|(id, pin)| (*id, pin.lsn(), pin.why.clone())).collect();
+    pins.sort_by_key(|(id, lsn, _)| (*lsn, *id));
+    pins.truncate(PINS_MAX);
+    pins
 }
 
 impl Scene {
@@ -74,6 +88,9 @@ impl Scene {
             free_bytes: free,
             max_bytes: definition.journal_bytes_max,
             retention: definition.retention,
+            window: self.held(journal),
+            payload_bytes: redo.iter().map(|segment| segment.payload_bytes).sum(),
+            pinned: pinned(&controls),
         })
     }
 
@@ -92,6 +109,7 @@ impl Scene {
                 })
             }
         }?;
+        let tables = self.verify_tables(&report, progress)?;
         let damage = report.damages.iter().take(DAMAGE_MAX).map(|damage| Damage {
             file: damage.path.clone(),
             offset: damage.offset,
@@ -102,8 +120,39 @@ impl Scene {
             records: report.records,
             bytes: report.payload_bytes,
             damage: damage.collect(),
+            tables,
             elapsed: began.elapsed(),
         })
+    }
+
+    /// Compares the tables with the segments. What does not open or is damaged is said, not compared: nothing would
+    /// come of it but the same damage again.
+    fn verify_tables(
+        &self,
+        segments: &journal::log::VerifyReport,
+        progress: &dyn Progress,
+    ) -> EngineResult<TablesVerified> {
+        if !segments.is_sound() {
+            return Ok(TablesVerified::Not("the segments are damaged".to_owned()));
+        }
+        let replica = match self.replica() {
+            Ok(replica) => replica,
+            Err(error) => return Ok(TablesVerified::Not(error.to_failure().message.to_string())),
+        };
+        let mut interrupt = None;
+        let _one_at_a_time = self.verifying.lock();
+        let place = self.layout.verify_tables(self.name());
+        let found = replica.journal().check_tables(&|| scratch_tables(&place), &mut |rows| {
+            progress.report("compare tables", rows, None, "rows");
+            interrupt = progress.interrupted();
+            interrupt.is_none()
+        });
+        // The next verification begins with empty tables whatever is left here.
+        drop(std::fs::remove_dir_all(&place));
+        match found? {
+            Some(report) => Ok(TablesVerified::Compared(report)),
+            None => Err(EngineError::interrupted(interrupt.unwrap_or(Interrupt::Cancelled))),
+        }
     }
 
     /// See [`crate::engine::Engine::journal_rebuild`].

@@ -44,6 +44,8 @@ pub(crate) struct Scene {
     pub(super) mounts: super::snapshots::Mounts,
     /// Calls that change what the scenario does, one after the other.
     pub(super) turning: Mutex<()>,
+    /// One comparison of tables after the other: they share a place for scratch tables.
+    pub(super) verifying: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -69,6 +71,7 @@ impl Scene {
             crossed: Default::default(),
             mounts: Default::default(),
             turning: Mutex::new(()),
+            verifying: Mutex::new(()),
         })
     }
 
@@ -179,6 +182,11 @@ impl Scene {
         Ok(())
     }
 
+    /// The replica side, if it is open.
+    pub(super) fn opened(&self) -> Option<Arc<Replica<OsTree>>> {
+        self.replica.lock().clone()
+    }
+
     /// The replica side for a stream.
     pub(crate) fn link(self: &Arc<Self>) -> EngineResult<Link> {
         Ok(Link::new(Arc::clone(self), self.replica()?))
@@ -286,6 +294,7 @@ impl Scene {
             gaps_open: controls.as_ref().map_or(0, |controls| controls.gaps.len() as u64),
             last_proof: None,
             skipped: controls.as_ref().map_or(0, |controls| controls.skipped.len() as u64),
+            window: opened.as_ref().ok().and_then(|replica| self.held(replica.journal())),
         }
     }
 

@@ -65,6 +65,7 @@ impl Aside {
             gaps_open: 0,
             last_proof: None,
             skipped: 0,
+            window: None,
         }
     }
 

@@ -197,6 +197,7 @@ impl Served {
             gaps_open: agent.as_ref().map_or(0, |agent| agent.gaps_open),
             last_proof: None,
             skipped: 0,
+            window: None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::restore_queries as queries;
 use super::restores::restore_from_wire;
 use super::sessions::backup_from_wire;
 use crate::convert::{check_to_wire, sync_mode_from_wire};
-use crate::engine::{Engine, EngineError, Progress, RunOptions, SessionName};
+use crate::engine::{Engine, EngineError, Progress, RunOptions, SessionName, TablesVerified, VerifyReport};
 use crate::jobs::{Ended, Runner};
 use prost::Message;
 use std::sync::Arc;
@@ -22,6 +22,17 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, EngineError> {
     M::decode(bytes).map_err(|error| {
         EngineError::new(&codes::DAMAGED, "the request of a job does not decode").caused_by(error)
     })
+}
+
+/// What is wrong if the tables are not what the segments say.
+fn tables_differ(scenario: &str, report: &VerifyReport) -> Option<EngineError> {
+    let TablesVerified::Compared(tables) = &report.tables else { return None };
+    let first = tables.differences.first()?;
+    let message = format!(
+        "{} rows of the tables of scenario \"{scenario}\" are not what the segments say: {} {}: {}",
+        tables.differing, first.table, first.key, first.what
+    );
+    Some(EngineError::new(&codes::TABLES_DIFFER, message))
 }
 
 fn ended(report: Report, skipped: u64) -> Ended {
@@ -165,6 +176,7 @@ impl Runner for EngineRunner {
             JobKind::JournalVerify => {
                 let request: v1::JournalJobRequest = decode(request)?;
                 let report = self.0.journal_verify(&request.scenario, progress)?;
+                let differs = tables_differ(&request.scenario, &report);
                 let damage = report.damage.first().map(|first| {
                     let message = format!(
                         "the journal of scenario \"{}\" is damaged: {} at offset {}: {}",
@@ -175,7 +187,7 @@ impl Runner for EngineRunner {
                     );
                     EngineError::new(&codes::DAMAGED, message)
                 });
-                Ok(found(Report::Verify(report.into()), damage))
+                Ok(found(Report::Verify(report.into()), damage.or(differs)))
             }
             JobKind::JournalRebuild => {
                 let request: v1::JournalJobRequest = decode(request)?;

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::v1::catalog_client::CatalogClient;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
+use crate::v1::journal_tools_client::JournalToolsClient;
 use crate::v1::repositories_client::RepositoriesClient;
 use crate::v1::restore_client::RestoreClient;
 use crate::v1::scenarios_client::ScenariosClient;
@@ -49,6 +50,8 @@ pub struct Client {
     pub scenarios: ScenariosClient<Channel>,
     /// History.
     pub journal: JournalClient<Channel>,
+    /// Looking into journals.
+    pub journal_tools: JournalToolsClient<Channel>,
     /// Jobs and log.
     pub jobs: JobsClient<Channel>,
     /// Places of sessions.
@@ -93,6 +96,8 @@ impl Client {
         Client {
             scenarios: ScenariosClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             journal: JournalClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            journal_tools: JournalToolsClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),

@@ -473,6 +473,11 @@ catalogue! {
         "the point cannot be mounted"
         reason "The directory is not there or cannot be used, or the kernel allows no FUSE file system here."
         action "Mount at an existing directory, with /dev/fuse at hand and the rights to mount; after a crash of the daemon `umount` what it left.";
+    /// Projections against truth.
+    TABLES_DIFFER = "RW1100" "journal" Differs DataLoss
+        "the tables are not what the segments say"
+        reason "The segments are sound, but a table made from them has wrong, missing or surplus rows: points may be shown wrong. No history is lost."
+        action "Stop the scenario, `restorectl journal rebuild SCENARIO`, and verify again; then look for a failing disk or report the rows that were named.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

@@ -46,6 +46,7 @@ fn lines_of_the_contract() {
         "restorectl diff docs before",
         "restorectl diff docs -10m now",
         "restorectl journal stats docs",
+        "restorectl journal dump docs --from 3 --to 4.1 --json",
         "restorectl journal verify docs",
         "restorectl journal rebuild docs",
         "restorectl job list --state active",

@@ -1,5 +1,6 @@
 //! Verbs of journals.
 
+pub mod dump;
 pub mod rebuild;
 pub mod stats;
 pub mod verify;
@@ -13,9 +14,11 @@ use wire::v1;
 /// Verbs of journals.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what is written in it, record by record
+    Dump(dump::Args),
     /// Show its size and its window
     Stats(stats::Args),
-    /// Read every stored byte; names file and offset of damage
+    /// Read every stored byte and compare tables with segments; names what is damaged
     Verify(JobArgs),
     /// Make the projections anew
     Rebuild(JobArgs),
@@ -46,6 +49,7 @@ impl JobArgs {
 /// The verb's.
 pub async fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Dump(args) => dump::run(args, context).await,
         Command::Stats(args) => stats::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Rebuild(args) => rebuild::run(args, context).await,

@@ -14,7 +14,7 @@ pub mod verify;
 
 use crate::Outcome;
 use crate::context::Context;
-use crate::output::{local_time, lsn_text, properties};
+use crate::output::{local_time, lsn_text, properties, window_text};
 use clap::{Args, Subcommand};
 use wire::units::{format_duration, format_size};
 use wire::v1;
@@ -147,6 +147,9 @@ fn render_status(status: &v1::Status) -> String {
     ]);
     if status.skipped > 0 {
         pairs.push(("skipped", status.skipped.to_string()));
+    }
+    if let Some(window) = &status.window {
+        pairs.push(("window", window_text(window)));
     }
     if let Some(proof) = &status.last_proof {
         let verdict = if proof.equal { "equal" } else { "DIFFERENT" };

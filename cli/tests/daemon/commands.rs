@@ -71,6 +71,7 @@ async fn running() {
     let expected = json!({
         "name": "docs", "id": "1", "state": "replicating", "cause": null, "captured_lsn": "9", "journaled_lsn": "9",
         "applied_lsn": "8.2", "lag_seconds": 1.5, "spool_bytes": 0, "gaps_open": 0, "skipped": 0, "last_proof": null,
+        "window": status["window"],
     });
     assert_eq!(status, expected);
     let flushed = world.good("flush docs --json --stage journaled").await.json();
@@ -132,6 +133,42 @@ async fn points_and_bookmarks() {
     assert_eq!(people.stdout, "+ /srv/docs/a  (4.0 KiB)\n> /srv/docs/b -> /srv/docs/c\n- /srv/docs/d\n");
     assert!(people.stderr.starts_with("LSN 1 to 5: 1 created"), "{people:?}");
     assert_eq!(world.good("journal stats docs --json").await.json()["oldest_lsn"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows() {
+    let world = World::new().await;
+    world.scenarios(&["docs"]).await;
+    let window = json!({
+        "level": "warning", "percent": 80, "promised_seconds": 1000.0, "held_seconds": 800.0, "over_budget": false
+    });
+    let status = world.good("scenario status docs --json").await.json();
+    assert_eq!(status["window"], window);
+    let stats = world.good("journal stats docs --json").await.json();
+    assert_eq!(stats["window"], window);
+    assert_eq!(stats["journal_bytes_per_changed_byte"], 2.0);
+    assert_eq!(stats["pinned"], json!([{ "pin": 3, "lsn": "7", "why": "backup" }]));
+    for people in ["scenario status docs", "journal stats docs"] {
+        let people = world.good(people).await;
+        assert!(people.stdout.contains("(80 %), WARNING"), "{people:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dumps() {
+    let world = World::new().await;
+    world.scenarios(&["docs"]).await;
+    let items = world.good("journal dump docs --json --from 2").await.objects();
+    assert_eq!(items.len(), 2);
+    let expected = json!({
+        "stream": "redo", "segment": 1, "record_offset": 128, "lsn": "2", "kind": "write", "offset": 7,
+        "time": items[0]["time"], "path": "a\u{fffd}", "path_base64": "Yf8=", "xattr": ["one", "two"],
+        "last_part": true
+    });
+    assert_eq!(items[0], expected);
+    assert_eq!(world.good("journal dump docs --to 1").await.stdout.lines().count(), 1);
+    world.bad("journal dump docs --from 3 --to 2", 2, "RW0468").await;
+    world.bad("journal dump nothing", 4, "RW1002").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

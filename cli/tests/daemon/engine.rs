@@ -12,10 +12,14 @@ use api::engine::{
     Point, PointKind, PointsQuery, Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository,
     RepositoryStats, ResolvedPoint, Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest,
     RunOptions, RunReport, Scenario, Session, SessionsQuery, Skipped, Snapshot, SnapshotId, SnapshotRequest,
-    State, Status, UnlockReport, VerifyReport,
+    State, Status, TablesVerified, UnlockReport, VerifyReport,
 };
 use api::points::PointSpec;
 use api::registry::{Entry, Registry};
+use journal::check::{RowDifference, TablesReport};
+use journal::dump::{Item, Range, Value};
+use journal::held::{Held, HeldLevel};
+use journal::log::{RecordAt, Stream};
 use journal::{Class, Lsn, Provenance, Timestamp};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -36,6 +40,15 @@ pub struct TestEngine {
 }
 
 const TIME: Timestamp = Timestamp(1_795_241_100_000_000_007);
+
+const WINDOW: Held = Held {
+    oldest: (Lsn::captured(1), TIME),
+    promised: Duration::from_secs(1000),
+    held: Duration::from_secs(800),
+    percent: 80,
+    level: HeldLevel::Warning,
+    over_budget: false,
+};
 
 impl TestEngine {
     pub fn new(
@@ -208,6 +221,7 @@ impl Engine for TestEngine {
             gaps_open: 0,
             last_proof: None,
             skipped: 0,
+            window: Some(WINDOW),
         })
     }
 
@@ -408,6 +422,9 @@ impl Engine for TestEngine {
         Ok(JournalStats {
             oldest: Some((Lsn::captured(1), TIME)),
             redo_bytes: 1 << 20,
+            payload_bytes: 1 << 19,
+            window: Some(WINDOW),
+            pinned: vec![(3, Lsn::captured(7), "backup".to_owned())],
             ..JournalStats::default()
         })
     }
@@ -417,7 +434,33 @@ impl Engine for TestEngine {
         let damage =
             Damage { file: "/d/journal/damaged/1.seg".into(), offset: 77, what: "bad checksum".into() };
         let damage = (scenario == "damaged").then_some(damage).into_iter().collect();
-        Ok(VerifyReport { segments: 2, records: 10, bytes: 5000, damage, ..VerifyReport::default() })
+        let difference = RowDifference { table: "names", key: "#2/a".to_owned(), what: "it is missing" };
+        let tables =
+            TablesReport { rows: 5, differing: 1, differences: vec![difference], ..TablesReport::default() };
+        let tables = if scenario == "rows" { tables } else { TablesReport::default() };
+        let tables = TablesVerified::Compared(tables);
+        Ok(VerifyReport { tables, segments: 2, records: 10, bytes: 5000, damage, ..VerifyReport::default() })
+    }
+
+    fn journal_dump(&self, scenario: &str, range: Range, each: Each<'_, Item>) -> EngineResult<()> {
+        self.state(scenario)?;
+        let fields = vec![
+            ("offset", Value::Unsigned(7)),
+            ("path", Value::Bytes(b"a\xff".to_vec())),
+            ("xattr", Value::Bytes(b"one".to_vec())),
+            ("xattr", Value::Bytes(b"two".to_vec())),
+            ("last_part", Value::Flag(true)),
+        ];
+        let at = RecordAt { segment: 1, offset: 128 };
+        for captured in 1..=3 {
+            let lsn = Lsn::captured(captured);
+            let (stream, lsn) = (Stream::Redo, (range.from..=range.to).contains(&lsn).then_some(lsn));
+            let item = Item { stream, at, lsn, time: TIME, kind: "write", fields: fields.clone() };
+            if item.lsn.is_some() && each(item).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn journal_rebuild(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<RebuildReport> {

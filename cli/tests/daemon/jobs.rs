@@ -74,9 +74,14 @@ async fn cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damage() {
     let world = World::new().await;
-    world.scenarios(&["damaged", "docs"]).await;
+    world.scenarios(&["damaged", "docs", "rows"]).await;
     assert_eq!(world.good("journal verify docs --json").await.json()["damage"], json!([]));
     assert_eq!(world.good("journal rebuild docs --json").await.json()["rows"], 20);
+    let ran = world.run("journal verify rows --json").await;
+    assert_eq!((ran.exit, &ran.json()["error"]["code"]), (8, &json!("RW1100")));
+    assert_eq!(ran.json()["tables"]["differences"][0]["what"], "it is missing");
+    let people = world.run("journal verify rows").await;
+    assert!(people.stdout.contains("names #2/a: it is missing"), "{people:?}");
     let ran = world.run("journal verify damaged --json").await;
     assert_eq!(ran.exit, 8);
     let expected = json!([{ "file": "/d/journal/damaged/1.seg", "offset": 77, "what": "bad checksum" }]);

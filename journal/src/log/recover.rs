@@ -57,9 +57,10 @@ pub(super) fn read_header(file: &dyn DiskFile, expected: &Expected) -> Result<Se
         HeaderFault::Damaged(what) => expected.damaged(0, what),
         HeaderFault::Newer(version) => JournalError::NewerVersion { path: expected.path.clone(), version },
     })?;
-    let is_it = (header.identity, header.stream, header.number)
-        == (expected.identity, expected.stream, expected.number);
-    if !is_it {
+    if header.identity != expected.identity {
+        return Err(expected.damaged(0, "the segment belongs to another journal"));
+    }
+    if (header.stream, header.number) != (expected.stream, expected.number) {
         return Err(expected.damaged(0, "the segment belongs elsewhere"));
     }
     if expected.previous.is_some_and(|previous| previous != header.previous) {

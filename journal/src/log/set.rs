@@ -8,6 +8,7 @@ use super::types::{LogOptions, RecordAt, Stream};
 use super::verify::{VerifyProgress, VerifyReport, verify_manifest};
 use crate::disk::Disk;
 use crate::error::JournalError;
+use crate::meta::Timestamp;
 use std::io;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,12 @@ impl LogSet {
     #[must_use]
     pub fn journal_id(&self) -> [u8; 16] {
         self.store.with(|manifest| manifest.identity.0)
+    }
+
+    /// When it was begun.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.store.with(|manifest| manifest.created)
     }
 
     /// Version of the format on disk.

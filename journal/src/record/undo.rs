@@ -9,7 +9,7 @@ use crate::meta::{Meta, Timestamp};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-const KIND_UNDO: u8 = 1;
+pub(crate) const KIND_UNDO: u8 = 1;
 const KIND_APPLIED: u8 = 2;
 
 /// What stood at a name before a capture.

@@ -1,7 +1,7 @@
 //! `journal stats`.
 
 use crate::context::Context;
-use crate::output::{count, local_time, lsn_text, properties};
+use crate::output::{count, local_time, lsn_text, properties, window_text};
 use crate::{Outcome, json};
 use wire::convert::duration_from_wire;
 use wire::units::{format_duration, format_size};
@@ -28,6 +28,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
     };
     let segments = |number, bytes| format!("{} in {}", format_size(bytes), count(number, "segment"));
     let retention = stats.retention.as_ref().and_then(duration_from_wire).unwrap_or_default();
+    let figures = stats.figures.clone().unwrap_or_default();
     context.out.data(&properties(&[
         ("scenario", stats.scenario.clone()),
         ("oldest point", point(stats.oldest.as_ref(), stats.oldest_time.as_ref())),
@@ -38,8 +39,19 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         ("tables", format_size(stats.tables_bytes)),
         ("bookmarks", stats.bookmarks.to_string()),
         ("pins", stats.pins.to_string()),
+        ("window", stats.window.as_ref().map_or_else(|| "-".to_owned(), window_text)),
+        ("changed", format_size(figures.payload_bytes)),
+        (
+            "journal per changed byte",
+            figures
+                .journal_bytes_per_changed_byte
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        ),
         ("limits", format!("{}, {}", format_size(stats.max_bytes), format_duration(retention))),
         ("disk free", format_size(stats.free_bytes)),
     ]));
+    for pin in &figures.pins {
+        context.out.data(&format!("  pin {} keeps LSN {}: {}", pin.pin, pin.lsn, pin.why));
+    }
     Ok(Exit::Done)
 }
