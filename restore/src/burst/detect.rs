@@ -147,9 +147,11 @@ impl Lately {
         }
     }
 
-    /// What has this name, or one that begins with it.
-    fn begins_with(&self, at: &Edge) -> Option<(NodeId, u64, bool)> {
-        let ((parent, name), (node, lsn)) = self.names.range((at.parent, at.name.clone())..).next()?;
+    /// What has this name, or one that begins with it, and is another file.
+    fn begins_with(&self, at: &Edge, other: NodeId) -> Option<(NodeId, u64, bool)> {
+        let mut from = self.names.range((at.parent, at.name.clone())..);
+        // Its own arrival may be among the latest.
+        let ((parent, name), (node, lsn)) = from.find(|(_, (node, _))| *node != other)?;
         let fits = *parent == at.parent && name.as_bytes().starts_with(at.name.as_bytes());
         fits.then_some((*node, *lsn, *name == at.name))
     }
@@ -216,7 +218,7 @@ impl Detector {
             What::Renamed { from, to } if from.name == to.name => None,
             What::Renamed { .. } => self.hit(Hit { rewritten: false, renamed: true, ..hit }),
             What::Replaced { by, .. } => self.hit(Hit { by: Some(*by), ..hit }),
-            What::Gone { at } => match self.came.begins_with(at) {
+            What::Gone { at } => match self.came.begins_with(at, fact.node) {
                 Some((by, lsn, same)) => {
                     self.hit(Hit { by: Some(by), renamed: !same, lsn: lsn.min(fact.lsn), ..hit })
                 }
@@ -235,6 +237,12 @@ impl Detector {
                 }
             },
         }
+    }
+
+    /// Forgets everything; the burst that was going on. What follows is another story.
+    #[must_use]
+    pub fn cut(&mut self) -> Option<Span> {
+        std::mem::replace(self, Detector::new(self.limits)).finish()
     }
 
     /// The burst that is still going on, when there are no more facts.
@@ -306,6 +314,10 @@ impl Open {
         span.rescanned += u64::from(hit.rescan);
         let known = self.files.contains(&hit.node);
         if known {
+            // What became of it in the end is what counts.
+            if let Some(one) = span.sample.iter_mut().find(|one| one.node == hit.node && hit.by.is_some()) {
+                (one.lsn, one.by) = (hit.lsn, hit.by);
+            }
             return;
         }
         if self.files.len() < limits.files_max {

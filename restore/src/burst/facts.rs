@@ -197,10 +197,35 @@ fn is_rewritten<R: ReplicaControl>(
         let extent = extent.map_err(&failed)?;
         replaced += extent.end.min(before).saturating_sub(extent.start);
         if replaced >= enough {
-            return Ok(true);
+            return match after > before {
+                true => differs(replica, node, lsn, extent.start, enough),
+                false => Ok(true),
+            };
         }
     }
     Ok(false)
+}
+
+/// Whether bytes of a file that grew are others than before: its last page is captured anew when something is appended.
+fn differs<R: ReplicaControl>(
+    replica: &R,
+    node: NodeId,
+    lsn: Lsn,
+    offset: u64,
+    bytes: u64,
+) -> Result<bool, RestoreError> {
+    let failed = RestoreError::journal("compare bytes of a file");
+    let read = |lsn: u64| -> Result<Vec<u8>, RestoreError> {
+        let view = replica.view(Lsn::captured(lsn)).map_err(&failed)?;
+        let mut file = view.open(node).map_err(&failed)?;
+        let mut buffer = vec![0; bytes as usize];
+        let read = file.read_at(&mut buffer, offset).map_err(&failed)?;
+        buffer.truncate(read);
+        Ok(buffer)
+    };
+    let (old, new) = (read(lsn.captured.saturating_sub(1))?, read(lsn.captured)?);
+    let others = old.iter().zip(&new).filter(|(old, new)| old != new).count();
+    Ok(others * 2 >= old.len().max(1))
 }
 
 /// What stood at a name before everything from `lsn` on. Present first, undo second, as in every view.

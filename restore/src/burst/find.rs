@@ -70,7 +70,8 @@ const BLOCKS_MAX: usize = 4;
 const EXTENTS_MAX: usize = 64;
 
 /// Finds the bursts among captures after `after`, up to `upto`, oldest first, until `each` breaks. A burst that goes
-/// on at `upto` is one that ends there.
+/// on at `upto` is one that ends there. None goes beyond one of the captures `cuts`, ascending, after which something
+/// else began.
 ///
 /// # Errors
 /// `Cancelled`; as the tables and the replica tree.
@@ -78,14 +79,22 @@ pub fn find<R: ReplicaControl>(
     replica: &R,
     after: Lsn,
     upto: Lsn,
-    limits: &Limits,
+    (cuts, limits): (&[u64], &Limits),
     monitor: &dyn Monitor,
     each: &mut dyn FnMut(Burst) -> ControlFlow<()>,
 ) -> Result<(), RestoreError> {
+    let mut cuts = cuts.iter().peekable();
     let mut detector = Detector::new(*limits);
     let mut left = ControlFlow::Continue(());
     read_facts(replica, after, upto, monitor, &mut |fact| {
-        if let Some(span) = detector.fact(&fact) {
+        let mut over = None;
+        while cuts.next_if(|cut| **cut < fact.lsn).is_some() {
+            over = over.or(detector.cut());
+        }
+        if let Some(span) = over {
+            left = each(look_into(replica, span, limits, monitor)?);
+        }
+        if let Some(span) = detector.fact(&fact).filter(|_| left.is_continue()) {
             left = each(look_into(replica, span, limits, monitor)?);
         }
         Ok(left)

@@ -159,7 +159,7 @@ impl Lab {
 
     fn find(&self) -> Vec<Burst> {
         let mut found = Vec::new();
-        find(&self.world, Lsn::ZERO, self.world.applied(), &limits(), &NoMonitor, &mut |burst| {
+        find(&self.world, Lsn::ZERO, self.world.applied(), (&[], &limits()), &NoMonitor, &mut |burst| {
             found.push(burst);
             ControlFlow::Continue(())
         })
