@@ -107,6 +107,7 @@ fn each_file_gets_its_own_last_good_version() {
     assert_eq!(world.list("points docs --burst").len(), 0);
     world.refused("rewind docs --to last-good --yes", 4, "RW1120");
     let mut should = files(&top);
+    let at_first = should.clone();
     for n in 0..120 {
         if n == 60 {
             // Shortly before their turn comes; these versions are the good ones.
@@ -127,6 +128,10 @@ fn each_file_gets_its_own_last_good_version() {
     world.flush();
     let burst = world.list("points docs --burst").remove(0);
     assert_eq!(burst["confidence"], "high", "{burst}");
+    // Where a point is one moment of the whole tree, it is the one before the burst.
+    world.ok("bookmark set docs before-it --at last-good");
+    assert!(files(&world.read_at(burst["point"].as_str().unwrap(), "aside")) == at_first);
+    world.refused("rewind docs --to last-good:1-2 --yes", 4, "RW1008");
     world.ok(&format!("rewind docs --to last-good --path {} --yes", top.join("d1").display()));
     let is = files(&world.replica());
     for (path, bytes) in &should {

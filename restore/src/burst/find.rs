@@ -192,7 +192,8 @@ pub(super) fn judge<R: ReplicaControl>(
     let mut blocks = Vec::new();
     for offset in offsets {
         let pair = (read(&mut old, offset).map_err(&failed)?, read(&mut new, offset).map_err(&failed)?);
-        if pair.0 != pair.1 && !pair.1.is_empty() {
+        // Where one of them has ended there is nothing to compare.
+        if pair.0 != pair.1 && !pair.0.is_empty() && !pair.1.is_empty() {
             blocks.push(pair);
         }
     }

@@ -334,3 +334,47 @@ fn what_was_changed_after_the_burst_is_said() {
     assert_eq!(way.later.0, 1, "{:?}", way.later);
     assert_eq!(way.later.1[0].path(), format!("d{directory}/{text}").into_bytes());
 }
+
+#[test]
+fn appending_to_many_files_is_no_burst_and_a_short_life_is_no_obstacle() {
+    let mut lab = Lab::new(6);
+    for _ in 0..40 {
+        lab.new_file();
+    }
+    let keys: Vec<_> = lab.good.keys().cloned().collect();
+    for key in &keys {
+        // The last page, and what is new: as it is captured.
+        let (node, mut bytes) = lab.good[key].clone();
+        let page = bytes.len() / 4096 * 4096;
+        bytes.extend_from_slice(b"one line more\n");
+        let data = Payload::Inline(bytes[page..].to_vec().into());
+        lab.world.capture(ROOT, vec![Event::Write { node, offset: page as u64, data, before: None }]);
+        lab.good.insert(key.clone(), (node, bytes));
+    }
+    assert_eq!(lab.find(), []);
+    // Written, and copied away, within one window.
+    lab.attack(3);
+    let burst = lab.find().remove(0);
+    assert!(
+        burst.kinds.contains(&BurstKind::MassRename) && burst.confidence == Confidence::High,
+        "{burst:?}"
+    );
+    let way = lab.way_back(&burst.span, &[]);
+    replica_to_groups(&lab.world, &way.groups, &RewindOptions::default(), &NoMonitor).unwrap();
+    assert!(lab.files() == lab.expected(), "{}", differs(&lab));
+}
+
+#[test]
+fn a_burst_does_not_go_on_over_a_cut() {
+    let mut lab = lab(7);
+    let (first, last) = lab.attack(0);
+    let middle = (first + last) / 2;
+    let mut bounds = Vec::new();
+    let cuts = [1, middle, u64::MAX];
+    find(&lab.world, Lsn::ZERO, lab.world.applied(), (&cuts, &limits()), &NoMonitor, &mut |burst| {
+        bounds.push((burst.span.first, burst.span.last));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(bounds.len() == 2 && bounds[0].1 <= middle && bounds[1].0 > middle, "{bounds:?} {middle}");
+}
