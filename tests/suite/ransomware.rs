@@ -128,6 +128,9 @@ fn each_file_gets_its_own_last_good_version() {
     world.flush();
     let burst = world.list("points docs --burst").remove(0);
     assert_eq!(burst["confidence"], "high", "{burst}");
+    let plan = shell(&world, "restorectl rewind docs --to last-good --dry-run").stdout;
+    let (bad, good) = (path(5).with_extension("txt.crypt"), path(5));
+    assert!(plan.contains(&format!("~ {} -> {}", bad.display(), good.display())), "{plan}");
     // Where a point is one moment of the whole tree, it is the one before the burst.
     world.ok("bookmark set docs before-it --at last-good");
     assert!(files(&world.read_at(burst["point"].as_str().unwrap(), "aside")) == at_first);

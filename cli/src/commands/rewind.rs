@@ -109,6 +109,10 @@ pub(super) fn line(change: &v1::Change) -> String {
         v1::PointKind::Removed => format!("{} {path}", style("-").red()),
         v1::PointKind::Renamed => format!("{} {} -> {path}", style(">").cyan(), path_text(&change.from)),
         v1::PointKind::Attributes => format!("{} {path}", style("a").yellow()),
+        // Rewritten and renamed: both names count.
+        _ if !change.from.is_empty() => {
+            format!("{} {} -> {path}{bytes}", style("~").yellow(), path_text(&change.from))
+        }
         _ => format!("{} {path}{bytes}", style("~").yellow()),
     }
 }
