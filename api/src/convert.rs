@@ -1,6 +1,7 @@
 //! Between the engine's types and the messages of the API.
 
 mod backups;
+mod bursts;
 mod catalog;
 mod snapshots;
 mod upkeep;
@@ -356,6 +357,7 @@ impl From<RewindPlan> for v1::RewindPlan {
             from: lsn(plan.from),
             counts: Some(plan.counts.into()),
             warnings: plan.warnings,
+            point: plan.point.to_string(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService, RepositoriesService,
+    BurstsService, CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService, RepositoriesService,
     RestoreService, ScenariosService, SessionsService, Shared, SnapshotsService,
 };
 use crate::store::Layout;
@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use wire::client::MESSAGE_BYTES_MAX;
+use wire::v1::bursts_server::BurstsServer;
 use wire::v1::catalog_server::CatalogServer;
 use wire::v1::jobs_server::JobsServer;
 use wire::v1::journal_server::JournalServer;
@@ -283,6 +284,8 @@ async fn router(
         RestoreServer::new(RestoreService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let catalog =
         CatalogServer::new(CatalogService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let bursts =
+        BurstsServer::new(BurstsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
@@ -293,6 +296,7 @@ async fn router(
     health.set_serving::<SnapshotsServer<SnapshotsService>>().await;
     health.set_serving::<RestoreServer<RestoreService>>().await;
     health.set_serving::<CatalogServer<CatalogService>>().await;
+    health.set_serving::<BurstsServer<BurstsService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
@@ -305,7 +309,8 @@ async fn router(
         .add_service(sessions)
         .add_service(snapshots)
         .add_service(restore)
-        .add_service(catalog);
+        .add_service(catalog)
+        .add_service(bursts);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

@@ -6,6 +6,7 @@
 //! unless its documentation says otherwise.
 
 mod backups;
+mod bursts;
 mod catalog;
 mod error;
 mod restore_query;
@@ -16,6 +17,7 @@ mod types;
 mod upkeep;
 
 pub use backups::{BackupReport, BackupRequest, NewRepository, Repository, Session, SessionsQuery};
+pub use bursts::{Burst, BurstsQuery};
 pub use catalog::{
     CatalogEnd, CatalogEntry, CatalogQuery, CatalogRebuilt, CatalogTree, FileVersion, Finder, NotCatalogued,
     Part, Source, VersionChange,
@@ -120,6 +122,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Points, newest first.
     fn points(&self, query: &PointsQuery, each: Each<'_, Point>) -> EngineResult<()>;
 
+    /// Unusual bursts that are in the window, newest first, not more than some hundred.
+    fn bursts(&self, _: &BurstsQuery, _: &dyn Progress) -> EngineResult<Vec<Burst>> {
+        Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon keeps no journal: it is no replica"))
+    }
+    /// The point of a rewind in words that mean the same at any later time (as [`resolve`](Engine::resolve);
+    /// `NO_BURST`).
+    fn pin(&self, request: &RewindRequest) -> EngineResult<PointSpec> {
+        Ok(PointSpec::Lsn(self.resolve(&request.scenario, &request.to)?.lsn))
+    }
     /// What [`rewind`](Engine::rewind) would do now; changes nothing.
     fn plan_rewind(
         &self,

@@ -7,6 +7,7 @@
 mod adopting;
 mod answers;
 mod backing;
+mod bursts;
 mod calls;
 mod consistent;
 mod control;
@@ -36,12 +37,13 @@ use crate::catalog::Keeper;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
 use crate::engine::{
-    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Change, CheckReport, CheckRequest, DeleteReport,
-    DiffSums, Each, Engine, EngineError, EngineResult, Finder, Finding, FlushRequest, Flushed, ForgetReport,
-    ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat, NewRepository, Point, PointsQuery,
-    Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository, RepositoryStats, ResolvedPoint,
-    Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest, RunOptions, RunReport, Scenario,
-    Session, SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State, Status, UnlockReport, VerifyReport,
+    BackupReport, BackupRequest, Bookmark, BookmarkRequest, Burst, BurstsQuery, Change, CheckReport,
+    CheckRequest, DeleteReport, DiffSums, Each, Engine, EngineError, EngineResult, Finder, Finding,
+    FlushRequest, Flushed, ForgetReport, ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat,
+    NewRepository, Point, PointsQuery, Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository,
+    RepositoryStats, ResolvedPoint, Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest,
+    RunOptions, RunReport, Scenario, Session, SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State,
+    Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -231,6 +233,14 @@ impl Engine for Host {
 
     fn points(&self, query: &PointsQuery, each: Each<'_, Point>) -> EngineResult<()> {
         self.scene(&query.scenario)?.points(query, each)
+    }
+
+    fn bursts(&self, query: &BurstsQuery, progress: &dyn Progress) -> EngineResult<Vec<Burst>> {
+        self.scene(&query.scenario)?.bursts(query, progress)
+    }
+
+    fn pin(&self, request: &RewindRequest) -> EngineResult<PointSpec> {
+        self.scene(&request.scenario)?.pin(request)
     }
 
     fn plan_rewind(

@@ -1,6 +1,7 @@
 //! POINT and time arguments: the one place that knows how they are written.
 //!
-//! A POINT is a bookmark's name, `bookmark:NAME`, `lsn:N`, `lsn:N.k`, `time:RFC3339`, `-10m` or `now`. Times count on
+//! A POINT is a bookmark's name, `bookmark:NAME`, `lsn:N`, `lsn:N.k`, `time:RFC3339`, `-10m`, `now`, `last-good` or
+//! `last-good:FIRST-LAST`, which names the burst by its first and last capture. Times count on
 //! the master's clock, which only the engine knows: parsing leaves `-10m` and names as they are, and
 //! [`Engine::resolve`](crate::engine::Engine::resolve) gives them a meaning.
 
@@ -27,22 +28,22 @@ pub enum PointSpec {
     Ago(Duration),
     /// The newest journaled LSN.
     Now,
+    /// Before a burst: the one from this capture to that, else the newest that is most surely damage. In a rewind each
+    /// file goes to its own last version before the burst.
+    LastGood(Option<(u64, u64)>),
 }
 
 impl PointSpec {
     /// Reads a POINT.
     ///
     /// # Errors
-    /// `BAD_POINT`, or `NOT_AVAILABLE` for `last-good`.
+    /// `BAD_POINT`.
     pub fn parse(text: &str) -> Result<Self, EngineError> {
         if text == "now" {
             return Ok(PointSpec::Now);
         }
         if text == "last-good" {
-            return Err(EngineError::new(
-                &codes::NOT_AVAILABLE,
-                "the point `last-good` is not available in this version",
-            ));
+            return Ok(PointSpec::LastGood(None));
         }
         if text.starts_with('-') {
             return parse_ago(text).map(PointSpec::Ago);
@@ -54,6 +55,12 @@ impl PointSpec {
             }
             Some(("lsn", number)) => {
                 number.parse().map(PointSpec::Lsn).map_err(|error| bad_point(text).caused_by(error))
+            }
+            Some(("last-good", range)) => {
+                let bounds = range.split_once('-').and_then(|(first, last)| {
+                    Some((first.parse().ok()?, last.parse().ok()?)).filter(|(first, last)| first <= last)
+                });
+                bounds.map(|bounds| PointSpec::LastGood(Some(bounds))).ok_or_else(|| bad_point(text))
             }
             Some(("time", time)) => parse_time(time).map(PointSpec::Time),
             _ => Err(bad_point(text)),
@@ -69,6 +76,8 @@ impl fmt::Display for PointSpec {
             PointSpec::Time(time) => write!(f, "time:{}", format_time(*time)),
             PointSpec::Ago(duration) => write!(f, "-{}", format_duration(*duration)),
             PointSpec::Now => f.write_str("now"),
+            PointSpec::LastGood(None) => f.write_str("last-good"),
+            PointSpec::LastGood(Some((first, last))) => write!(f, "last-good:{first}-{last}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! tonic drops a handler when its client vanishes. A call runs on a blocking thread that does not care, so what was
 //! begun is finished and a mutation is never torn; streams notice the closed channel and end early.
 
+mod bursts;
 mod catalog;
 mod jobs;
 mod journal;
@@ -15,6 +16,7 @@ mod scenarios;
 mod sessions;
 mod snapshots;
 
+pub use bursts::BurstsService;
 pub use catalog::CatalogService;
 pub use jobs::JobsService;
 pub use journal::JournalService;

@@ -1,5 +1,6 @@
 //! Messages as JSON: the keys of the contract.
 
+pub mod bursts;
 pub mod catalog;
 pub mod dump;
 pub mod restores;
@@ -291,6 +292,7 @@ pub fn plan(plan: &v1::RewindPlan) -> Map<String, Value> {
         "from_lsn": lsn(plan.from.as_ref()),
     }));
     map.extend(counts(plan.counts.as_ref()));
+    map.insert("point".into(), text(&plan.point));
     map.insert("warnings".into(), plan.warnings.clone().into());
     map
 }

@@ -62,6 +62,9 @@ pub enum RestoreError {
     /// The master did not do its part.
     #[error("{operation} of the master")]
     Master { operation: &'static str, source: MasterLinkError },
+    /// More than fits into memory.
+    #[error("there are more than {most} {what}")]
+    TooMuch { what: &'static str, most: u64 },
     /// Ids that nothing uses could not be found.
     #[error("find an unused id")]
     NoFreeId,
@@ -84,6 +87,7 @@ impl RestoreError {
             RestoreError::NoSuchPath { .. } | RestoreError::NoSuchPoint { .. } => ErrorKind::NotFound,
             RestoreError::PathBlocked { .. }
             | RestoreError::NotApplied { .. }
+            | RestoreError::TooMuch { .. }
             | RestoreError::NotEmpty { .. } => ErrorKind::State,
             RestoreError::Target { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,

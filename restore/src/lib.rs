@@ -6,11 +6,14 @@
 //! replication goes on; [`rewind_master`] has a master make its own tree like a point. Deciding is pure and separate
 //! from doing.
 //!
+//! [`burst`] finds what looks like ransomware in the list of changes, and the last good version of what it touched.
+//!
 //! [`session`] restores from a repository alone: a session's trees into a directory, without journal or daemon.
 //!
 //! The rest of the crate reads views and writes through three traits: [`EventSink`] takes changes of the replica, `MasterLink`
 //! those of a master, `TreeIo` is the directory that [`extract`] writes into. It knows nothing of capture, streams or networks.
 
+pub mod burst;
 mod content;
 pub mod difference;
 pub mod error;

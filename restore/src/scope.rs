@@ -6,7 +6,7 @@
 use journal::view::{Places, join};
 use journal::{Edge, JournalError, Name, NodeId, RootNo, TreeIo};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A path below a root, with all that is below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,9 @@ impl PathFilter {
         self.names.iter().fold(Vec::new(), |path, name| join(&path, name.as_bytes()))
     }
 
-    fn holds(&self, other: &PathFilter) -> bool {
+    /// Whether a path is this one or lies below it.
+    #[must_use]
+    pub fn holds(&self, other: &PathFilter) -> bool {
         self.root == other.root && other.names.starts_with(&self.names)
     }
 }
@@ -104,6 +106,8 @@ pub struct Area<'p, 'v, T: TreeIo> {
     places: &'p Places<'v, T>,
     all: bool,
     tops: Vec<Top>,
+    /// The names among the tops: a scope may be a hundred thousand files.
+    edges: HashSet<Edge>,
     known: RefCell<HashMap<NodeId, Where>>,
 }
 
@@ -124,7 +128,8 @@ impl<'p, 'v, T: TreeIo> Area<'p, 'v, T> {
             }
             tops.push(top);
         }
-        Ok(Area { places, all: scope.is_all(), tops, known: RefCell::new(known) })
+        let edges = tops.iter().filter_map(|top| top.edge.clone()).collect();
+        Ok(Area { places, all: scope.is_all(), tops, edges, known: RefCell::new(known) })
     }
 
     /// What stands at the paths, in the order of the scope's filters.
@@ -173,7 +178,7 @@ impl<'p, 'v, T: TreeIo> Area<'p, 'v, T> {
     /// Whether it is the name of one of the paths.
     #[must_use]
     pub fn is_top(&self, edge: &Edge) -> bool {
-        self.tops.iter().any(|top| top.edge.as_ref() == Some(edge))
+        self.edges.contains(edge)
     }
 
     /// The names of a node that are at this place.

@@ -36,6 +36,7 @@ mod maintenance;
 mod onto_master;
 mod overflow;
 mod packaging;
+mod ransomware;
 mod real_dir;
 mod refusals;
 mod restart;

@@ -43,6 +43,8 @@ pub struct RewindPlan {
     pub counts: Counts,
     /// What to know before saying yes.
     pub warnings: Vec<String>,
+    /// The point, in words that mean the same at any later time.
+    pub point: PointSpec,
 }
 
 /// How a rewind went.

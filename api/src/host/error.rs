@@ -21,6 +21,7 @@ pub(super) fn restore(error: RestoreError) -> EngineError {
                 RestoreError::NoSuchPoint { .. }
                 | RestoreError::NotApplied { .. }
                 | RestoreError::Gone { .. } => &codes::OUTSIDE_WINDOW,
+                RestoreError::TooMuch { .. } => &codes::BURST_TOO_LARGE,
                 _ => match other.kind() {
                     restore::ErrorKind::NotFound => &codes::NO_SUCH_PATH,
                     restore::ErrorKind::Full => &codes::DISK_FULL,

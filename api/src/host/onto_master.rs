@@ -9,6 +9,7 @@ use crate::engine::{
     Change, Counts, Each, EngineError, EngineResult, FlushRequest, Interrupt, Level, Progress, ResolvedPoint,
     RewindPlan, RewindReport, Skipped, Stage, State,
 };
+use crate::points::PointSpec;
 use crate::records::Wanted;
 use crate::vault::restore_error;
 use bytes::Bytes;
@@ -117,7 +118,7 @@ impl MasterLink for Link<'_> {
 
 impl Scene {
     /// Whether the master can be written now; else why not. Changes nothing.
-    fn check_writable(&self) -> EngineResult<State> {
+    pub(super) fn check_writable(&self) -> EngineResult<State> {
         let state = self.state();
         let wanted = match self.wanted() {
             Wanted::Running => None,
@@ -177,7 +178,7 @@ impl Scene {
                     .to_owned(),
             );
         }
-        Ok(RewindPlan { to, from, counts, warnings })
+        Ok(RewindPlan { to, from, counts, warnings, point: PointSpec::Lsn(to.lsn) })
     }
 
     /// Makes the master's tree, or some paths of it, equal to a point. The scenario replicates before and afterwards.
@@ -188,13 +189,7 @@ impl Scene {
         progress: &dyn Progress,
         began: Instant,
     ) -> EngineResult<RewindReport> {
-        while again
-            && self.check_writable().is_err()
-            && began.elapsed() < AGAIN_WAIT
-            && progress.interrupted().is_none()
-        {
-            std::thread::sleep(LOOK_EVERY);
-        }
+        self.wait_writable(again, progress, began);
         let _turning = self.turning.lock();
         let state = self.check_writable()?;
         let replica = self.replica()?;
@@ -209,6 +204,49 @@ impl Scene {
         let report = rewind_master(&control, &link, &then, &options, &Watch(progress))
             .map_err(|cause| failed(progress, cause))?;
         Ok(self.master_report(to, report, progress, began))
+    }
+
+    /// Waits until all that was done on the master until now is in the replica's tree.
+    pub(super) fn flush_applied(&self) -> EngineResult<()> {
+        self.flush(&FLUSH).map(drop)
+    }
+
+    /// Gives the files of the master that a burst touched their last good versions.
+    pub(super) fn last_good_onto_master(
+        &self,
+        (range, again): (Option<(u64, u64)>, bool),
+        filters: &[PathFilter],
+        progress: &dyn Progress,
+        began: Instant,
+    ) -> EngineResult<RewindReport> {
+        self.wait_writable(again, progress, began);
+        let _turning = self.turning.lock();
+        if self.check_writable()? == State::Detached {
+            self.resume_turning(progress)?;
+        }
+        self.flush_applied()?;
+        let replica = self.replica()?;
+        let now = Lsn::captured(replica.journal().applied().captured);
+        let way = self.way_back(range, now, filters, progress)?;
+        let options = RewindOptions { now: SystemClock.now(), ..RewindOptions::default() };
+        let link = Link { scene: self, progress, session: Cell::new((random_cookie(), 0)) };
+        let groups = &way.last_good.groups;
+        let report =
+            restore::burst::master_to_groups(&Control(replica), &link, groups, &options, &Watch(progress))
+                .map_err(|cause| failed(progress, cause))?
+                .ok_or_else(|| EngineError::new(&wire::codes::NO_BURST, "no burst touched anything"))?;
+        Ok(self.master_report(way.before, report, progress, began))
+    }
+
+    /// After a restart the master may take a while to be there again.
+    fn wait_writable(&self, again: bool, progress: &dyn Progress, began: Instant) {
+        while again
+            && self.check_writable().is_err()
+            && began.elapsed() < AGAIN_WAIT
+            && progress.interrupted().is_none()
+        {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The master's tree as the replica shows it, with what was done there until now.
@@ -228,13 +266,7 @@ impl Scene {
         progress: &dyn Progress,
     ) -> EngineResult<OntoReport> {
         let began = Instant::now();
-        while again
-            && self.check_writable().is_err()
-            && began.elapsed() < AGAIN_WAIT
-            && progress.interrupted().is_none()
-        {
-            std::thread::sleep(LOOK_EVERY);
-        }
+        self.wait_writable(again, progress, began);
         let _turning = self.turning.lock();
         if self.check_writable()? == State::Detached {
             self.resume_turning(progress)?;

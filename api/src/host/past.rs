@@ -59,7 +59,7 @@ pub(super) fn kind_of(kind: RowKind) -> PointKind {
 }
 
 impl Scene {
-    fn synchronized(&self, replica: &Replica<OsTree>) -> EngineResult<()> {
+    pub(super) fn synchronized(&self, replica: &Replica<OsTree>) -> EngineResult<()> {
         if replica.journal().with_controls(|controls| controls.first_point) != 0 {
             return Ok(());
         }
@@ -83,6 +83,7 @@ impl Scene {
                 let message = format!("scenario \"{}\" has no bookmark \"{name}\"", self.name());
                 EngineError::new(&codes::NO_SUCH_BOOKMARK, message)
             })?,
+            PointSpec::LastGood(range) => return self.before_burst(*range),
             PointSpec::Lsn(lsn) => points.at(*lsn).map_err(|_| self.outside(*lsn, &replica))?,
             PointSpec::Time(time) => points.at_time(*time).map_err(error::restore)?,
             PointSpec::Ago(ago) => {
@@ -98,7 +99,7 @@ impl Scene {
         Lsn::captured(replica.journal().applied().captured)
     }
 
-    fn outside(&self, lsn: Lsn, replica: &Replica<OsTree>) -> EngineError {
+    pub(super) fn outside(&self, lsn: Lsn, replica: &Replica<OsTree>) -> EngineError {
         let (oldest, _) = replica.journal().window();
         let newest = replica.journal().applied();
         let message = format!("LSN {lsn} of scenario \"{}\" is no point that can be read", self.name());

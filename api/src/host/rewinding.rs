@@ -59,6 +59,9 @@ impl Scene {
         progress: &dyn Progress,
         each: Each<'_, Change>,
     ) -> EngineResult<RewindPlan> {
+        if let (PointSpec::LastGood(range), Onto::Replica | Onto::Master) = (&request.to, &request.onto) {
+            return self.plan_last_good(request, *range, progress, each);
+        }
         let to = self.resolve_for(request)?;
         let filters = self.filters(&request.paths)?;
         let replica = self.replica()?;
@@ -95,7 +98,7 @@ impl Scene {
                 }
             }
         }
-        Ok(RewindPlan { to, from, counts, warnings })
+        Ok(RewindPlan { to, from, counts, warnings, point: PointSpec::Lsn(to.lsn) })
     }
 
     fn check_directory(&self, directory: &Path, again: bool) -> EngineResult<()> {
@@ -123,6 +126,9 @@ impl Scene {
         let to = self.resolve_for(request)?;
         let filters = self.filters(&request.paths)?;
         let report = match &request.onto {
+            Onto::Replica | Onto::Master if let PointSpec::LastGood(range) = request.to => {
+                self.rewind_last_good(request, range, progress, began)?
+            }
             Onto::Master => self.rewind_onto_master(to, (filters, request.again), progress, began)?,
             Onto::Directory(directory) => {
                 self.extract(to, directory, filters, request.again, progress, began)?
@@ -289,6 +295,6 @@ impl Scene {
     }
 }
 
-fn lossy(path: &[u8]) -> String {
+pub(super) fn lossy(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }

@@ -45,7 +45,12 @@ fn what_is_none() {
         let error = PointSpec::parse(text).unwrap_err();
         assert_eq!(error.code().id, "RW1007", "{text:?}");
     }
-    assert_eq!(PointSpec::parse("last-good").unwrap_err().code().id, "RW1009");
+    assert_eq!(PointSpec::parse("last-good").unwrap(), PointSpec::LastGood(None));
+    assert_eq!(PointSpec::parse("last-good:7-12").unwrap(), PointSpec::LastGood(Some((7, 12))));
+    assert_eq!(PointSpec::LastGood(Some((7, 12))).to_string(), "last-good:7-12");
+    for bad in ["last-good:", "last-good:7", "last-good:12-7", "last-good:7-", "last-good:a-b"] {
+        assert_eq!(PointSpec::parse(bad).unwrap_err().code().id, "RW1007", "{bad}");
+    }
 }
 
 #[test]

@@ -151,8 +151,7 @@ impl Journal for JournalService {
                 return Ok(earlier);
             }
             // `-10m` and names mean now what they mean now; after a restart they might mean something else.
-            let to = shared.engine.resolve(&wanted.scenario, &wanted.to)?;
-            request.resolved = PointSpec::Lsn(to.lsn).to_string();
+            request.resolved = shared.engine.pin(&wanted)?.to_string();
             submission.request = request.encode_to_vec();
             shared.jobs.submit(submission)
         });

@@ -8,6 +8,7 @@ pub use dial::{check_tls, dial_tls};
 use crate::codes;
 use crate::endpoint::{Endpoint, SocketName};
 use crate::failure::Failure;
+use crate::v1::bursts_client::BurstsClient;
 use crate::v1::catalog_client::CatalogClient;
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::journal_client::JournalClient;
@@ -64,6 +65,8 @@ pub struct Client {
     pub restore: RestoreClient<Channel>,
     /// Finding files.
     pub catalog: CatalogClient<Channel>,
+    /// Finding damage.
+    pub bursts: BurstsClient<Channel>,
 }
 
 impl Client {
@@ -102,6 +105,7 @@ impl Client {
             repositories: RepositoriesClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             catalog: CatalogClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            bursts: BurstsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             restore: RestoreClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),

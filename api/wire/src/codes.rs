@@ -186,7 +186,7 @@ catalogue! {
     /// Not a point.
     BAD_POINT = "RW1007" "journal" Usage InvalidArgument
         "the point is not understood"
-        reason "A point is a bookmark's name, `bookmark:NAME`, `lsn:N`, `lsn:N.k`, `time:RFC3339`, a time ago such as `-10m`, or `now`."
+        reason "A point is a bookmark's name, `bookmark:NAME`, `lsn:N`, `lsn:N.k`, `time:RFC3339`, a time ago such as `-10m`, `now`, `last-good` or `last-good:FIRST-LAST`."
         action "Write the point in one of these forms; `restorectl points SCENARIO` lists points.";
     /// Not in the window.
     OUTSIDE_WINDOW = "RW1008" "journal" NotFound OutOfRange
@@ -478,6 +478,16 @@ catalogue! {
         "the tables are not what the segments say"
         reason "The segments are sound, but a table made from them has wrong, missing or surplus rows: points may be shown wrong. No history is lost."
         action "Stop the scenario, `restorectl journal rebuild SCENARIO`, and verify again; then look for a failing disk or report the rows that were named.";
+    /// Nothing unusual.
+    NO_BURST = "RW1120" "journal" NotFound NotFound
+        "no burst is found"
+        reason "`last-good` is the last version before a burst of rewritten or renamed files, and the window holds none, or none that touched these paths. A slow change is no burst."
+        action "Look at `restorectl points SCENARIO --burst` and at `restorectl catalog versions PATH`; rewind to a time or an LSN.";
+    /// Memory.
+    BURST_TOO_LARGE = "RW1121" "journal" Refused ResourceExhausted
+        "the burst is too large for a rewind file by file"
+        reason "It holds millions of changes, more than are remembered to tell each file's own last version."
+        action "Rewind to the point before it, `lsn:N` with N the first LSN of the burst less one, as a whole or with --path part by part.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

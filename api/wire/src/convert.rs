@@ -121,6 +121,10 @@ words! {
         File = "file", Directory = "directory", Symlink = "symlink", Fifo = "fifo", Socket = "socket",
         CharDevice = "char-device", BlockDevice = "block-device", Other = "other",
     }
+    BurstKind {
+        MassRewrite = "mass-rewrite", MassRename = "mass-rename", EntropyJump = "entropy-jump",
+    }
+    Confidence { Low = "low", Medium = "medium", High = "high" }
     CatalogSource { Catalog = "catalog", Repository = "repository", Journal = "journal" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }
     Outcome { Succeeded = "succeeded", Incomplete = "incomplete", Failed = "failed", Cancelled = "cancelled" }

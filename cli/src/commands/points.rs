@@ -1,5 +1,7 @@
 //! `points`.
 
+mod bursts;
+
 use crate::context::Context;
 use crate::output::{local_time, lsn_text, path_text};
 use crate::{Outcome, json};
@@ -39,6 +41,9 @@ pub struct Args {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     limit: u64,
+    /// List unusual bursts instead: times at which many files were rewritten or renamed, or became noise
+    #[arg(long, conflicts_with_all = ["path", "kinds"])]
+    burst: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -92,6 +97,9 @@ fn line(point: &v1::Point) -> String {
 /// # Errors
 /// Those of the daemon.
 pub async fn run(args: Args, context: &Context) -> Outcome {
+    if args.burst {
+        return bursts::run(args, context).await;
+    }
     let request = v1::ListPointsRequest {
         scenario: args.scenario,
         path: args.path,

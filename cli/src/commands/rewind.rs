@@ -23,7 +23,8 @@ const SHOWN_MAX: usize = 20;
 pub struct Args {
     /// Name of the scenario; may be left out where there is only one
     scenario: Option<String>,
-    /// The point: a bookmark's name, bookmark:NAME, lsn:N, lsn:N.k, time:RFC3339, a time ago such as -10m, or now
+    /// The point: a bookmark's name, bookmark:NAME, lsn:N, lsn:N.k, time:RFC3339, a time ago such as -10m, now, or
+    /// last-good: of each file that a burst touched the last version before it (see `points --burst`)
     #[arg(long, value_name = "POINT", allow_hyphen_values = true)]
     to: String,
     /// Where to: replica, master, or a directory that is empty or does not exist
@@ -84,7 +85,10 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         let plan = show_plan(context, request.clone(), &target).await?;
         confirm(&context.out, &format!("Rewind {}?", describe(&target)), args.yes).await?;
         // What was agreed to, not what `-10m` means by now.
-        request.to = format!("lsn:{}", lsn_text(plan.to.as_ref()));
+        request.to = match plan.point.is_empty() {
+            true => format!("lsn:{}", lsn_text(plan.to.as_ref())),
+            false => plan.point,
+        };
     }
     let mut client = context.client().await?;
     let exit = wait::start(context, &args.job, client.journal.rewind(request)).await?;
@@ -105,6 +109,10 @@ pub(super) fn line(change: &v1::Change) -> String {
         v1::PointKind::Removed => format!("{} {path}", style("-").red()),
         v1::PointKind::Renamed => format!("{} {} -> {path}", style(">").cyan(), path_text(&change.from)),
         v1::PointKind::Attributes => format!("{} {path}", style("a").yellow()),
+        // Rewritten and renamed: both names count.
+        _ if !change.from.is_empty() => {
+            format!("{} {} -> {path}{bytes}", style("~").yellow(), path_text(&change.from))
+        }
         _ => format!("{} {path}{bytes}", style("~").yellow()),
     }
 }

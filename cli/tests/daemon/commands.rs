@@ -96,7 +96,7 @@ async fn points_and_bookmarks() {
     assert_eq!(bookmark, expected);
     world.bad("bookmark set docs early", 5, "RW1005").await;
     world.bad("bookmark set docs a:b", 2, "RW1013").await;
-    world.bad("bookmark set docs x --at last-good", 2, "RW1009").await;
+    world.bad("bookmark set docs x --at last-good:9-7", 2, "RW1007").await;
     world.bad("bookmark set docs x --at lsn:x", 2, "RW1007").await;
     world.good("bookmark set docs").await;
     let list = world.good("bookmark list docs --json").await.objects();

@@ -379,7 +379,8 @@ impl Engine for TestEngine {
     ) -> EngineResult<RewindPlan> {
         let to = self.resolve(&request.scenario, &request.to)?;
         let counts = all_changes(each);
-        Ok(RewindPlan { to, from: Lsn::captured(9), counts, warnings: vec!["look".into()] })
+        let point = PointSpec::Lsn(to.lsn);
+        Ok(RewindPlan { to, from: Lsn::captured(9), counts, warnings: vec!["look".into()], point })
     }
 
     fn rewind(&self, request: &RewindRequest, progress: &dyn Progress) -> EngineResult<RewindReport> {
