@@ -14,8 +14,8 @@ use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
 use crate::server_journal::ServerJournal;
 use crate::services::{
-    BurstsService, CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService, RepositoriesService,
-    RestoreService, ScenariosService, SessionsService, Shared, SnapshotsService,
+    BurstsService, CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService,
+    RepositoriesService, RestoreService, ScenariosService, SessionsService, Shared, SnapshotsService,
 };
 use crate::store::Layout;
 use crate::vault::Vault;

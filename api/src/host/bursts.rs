@@ -18,7 +18,7 @@ use crate::engine::{
 };
 use crate::points::PointSpec;
 use journal::Lsn;
-use journal::journal::{Clock, SystemClock};
+use journal::journal::{Clock, Journal, Lease, SystemClock};
 use restore::burst::{self, Confidence, LastGood, Limits};
 use restore::{PathFilter, Points, ReplicaControl, RewindOptions};
 use std::cmp::Reverse;
@@ -43,6 +43,9 @@ pub(super) struct Way {
     pub range: (u64, u64),
     /// What to do.
     pub last_good: LastGood,
+    /// Keeps all its points readable until it has been gone: the rewind writes history itself, and the burst may have filled
+    /// the journal's budget.
+    _lease: Lease,
 }
 
 impl Scene {
@@ -63,7 +66,8 @@ impl Scene {
         let replica = self.replica()?;
         self.synchronized(&replica)?;
         let journal = replica.journal();
-        let (oldest, _) = journal.window();
+        // Held while facts are read: a name that retention takes meanwhile would be missing without a word.
+        let (oldest, _lease) = leased_oldest(journal)?;
         let newest = Lsn::captured(journal.applied().captured);
         let control = Control(Arc::clone(&replica));
         let mut found: VecDeque<Burst> = VecDeque::new();
@@ -159,13 +163,16 @@ impl Scene {
         if ranges.is_empty() {
             return Err(self.no_burst());
         }
-        let control = Control(self.replica()?);
+        let replica = self.replica()?;
+        let control = Control(Arc::clone(&replica));
         for range in ranges.into_iter().take(TRIED_MAX) {
             let before = self.before_burst(Some(range))?;
+            let lease =
+                replica.journal().lease(before.lsn).map_err(|_| self.outside(before.lsn, &replica))?;
             let last_good = burst::touched(&control, range, now, filters, &Limits::default(), &watch)
                 .map_err(|cause| failed(progress, cause))?;
             if !last_good.groups.is_empty() {
-                return Ok(Way { before, range, last_good });
+                return Ok(Way { before, range, last_good, _lease: lease });
             }
         }
         let message = format!("no burst touched these files of scenario \"{}\"", self.name());
@@ -312,6 +319,19 @@ impl Scene {
             skipped: Vec::new(),
             skipped_count: 0,
         })
+    }
+}
+
+/// The oldest point, held.
+fn leased_oldest(journal: &Arc<Journal>) -> EngineResult<(Lsn, Lease)> {
+    loop {
+        let (oldest, _) = journal.window();
+        match journal.lease(oldest) {
+            Ok(lease) => return Ok((oldest, lease)),
+            // It left the window in between, for another one.
+            Err(_) if journal.window().0 > oldest => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

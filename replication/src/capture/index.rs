@@ -28,7 +28,7 @@ pub(super) const GROUP_BLOCKS: usize = 256;
 /// Bytes of a block hash.
 pub(super) const HASH_BYTES: usize = 16;
 
-const FORMAT: &[u8] = b"rewind-index-1";
+const FORMAT: &[u8] = b"rewind-index-2";
 const CACHE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
@@ -219,6 +219,13 @@ impl Index {
         self.heads.insert("format", FORMAT).map_err(failed("write a head"))
     }
 
+    /// What was committed is there, whether or not it can be written out; if fjall can write no more, the next commit says so.
+    fn wrote(&self, bytes: usize) {
+        if let Err(error) = self.memtables.wrote(bytes) {
+            tracing::error!(%error, "the index cannot be written out");
+        }
+    }
+
     /// Gives back the memory that a synchronization took: tables in memory are written out, in the background.
     pub(super) fn settle(&self) -> Result<(), CaptureError> {
         self.memtables.settle().map(drop).map_err(failed("settle"))
@@ -303,7 +310,8 @@ impl Index {
     /// Replaces the hashes of a group.
     pub(super) fn put_hashes(&self, node: NodeId, group: u64, hashes: &[u8]) -> Result<(), CaptureError> {
         self.hashes.insert(hashes_key(node, group), hashes).map_err(failed("write hashes"))?;
-        self.memtables.wrote(hashes.len() + ROW_BYTES).map_err(failed("write tables out"))
+        self.wrote(hashes.len() + ROW_BYTES);
+        Ok(())
     }
 
     /// Forgets the hashes of all groups from `group` on.
@@ -312,7 +320,7 @@ impl Index {
         for row in self.hashes.range(range) {
             let key = row.key().map_err(failed("read hashes"))?;
             self.hashes.remove(key).map_err(failed("remove hashes"))?;
-            self.memtables.wrote(ROW_BYTES).map_err(failed("write tables out"))?;
+            self.wrote(ROW_BYTES);
         }
         Ok(())
     }
@@ -369,7 +377,8 @@ impl Index {
     /// Makes a batch visible.
     pub(super) fn commit(&self, batch: Batch) -> Result<(), CaptureError> {
         batch.write.commit().map_err(failed("commit"))?;
-        self.memtables.wrote(batch.bytes).map_err(failed("write tables out"))
+        self.wrote(batch.bytes);
+        Ok(())
     }
 
     pub(super) fn put_row(&self, batch: &mut Batch, node: NodeId, row: &Row) -> Result<(), CaptureError> {

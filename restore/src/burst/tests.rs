@@ -282,6 +282,18 @@ fn differs(lab: &Lab) -> String {
     let missing: Vec<_> =
         should.iter().filter(|(p, b)| is.get(*p) != Some(b)).map(|(p, _)| p).take(5).collect();
     let more: Vec<_> = is.keys().filter(|path| !should.contains_key(*path)).take(5).collect();
+    for (p, b) in &should {
+        match is.get(p) {
+            None => println!("ABSENT {p}"),
+            Some(x) if x != b => println!(
+                "OTHER {p}: {} bytes, should be {}; text {}",
+                x.len(),
+                b.len(),
+                std::str::from_utf8(x).is_ok()
+            ),
+            _ => {}
+        }
+    }
     format!("missing or other: {missing:?}, too many: {more:?}")
 }
 
@@ -377,4 +389,139 @@ fn a_burst_does_not_go_on_over_a_cut() {
     })
     .unwrap();
     assert!(bounds.len() == 2 && bounds[0].1 <= middle && bounds[1].0 > middle, "{bounds:?} {middle}");
+}
+
+fn quiet(lab: &mut Lab) {
+    for cookie in 0..260 {
+        let barrier = Marker::Barrier { cookie, class: Class::Crash };
+        lab.world.capture(ROOT, vec![Event::Mark(barrier)]);
+    }
+}
+
+fn back(lab: &mut Lab) -> LastGood {
+    let found = lab.find();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let way = lab.way_back(&found[0].span, &[]);
+    println!(
+        "files {} left {} spared {} later {:?} coarse {}",
+        way.files, way.left, way.spared, way.later.0, way.coarse
+    );
+    replica_to_groups(&lab.world, &way.groups, &RewindOptions::default(), &NoMonitor).unwrap();
+    way
+}
+
+#[test]
+fn review_files_of_one_name_made_before_the_burst_stay() {
+    let mut lab = Lab::new(11);
+    for _ in 0..60 {
+        lab.new_file();
+    }
+    let mut made = Vec::new();
+    for d in 0..3 {
+        let bytes = lab.text();
+        let node = lab.create(d, "index.html", &bytes);
+        made.push(((d, "index.html".to_owned()), (node, bytes)));
+    }
+    quiet(&mut lab);
+    lab.attack(1);
+    lab.good.extend(made);
+    back(&mut lab);
+    assert!(lab.files() == lab.expected(), "{}", differs(&lab));
+}
+
+#[test]
+fn review_hard_links_of_one_name_keep_content() {
+    let mut lab = Lab::new(12);
+    for _ in 0..60 {
+        lab.new_file();
+    }
+    let mut made = Vec::new();
+    for d in 0..3 {
+        let bytes = lab.text();
+        let text = format!("orig-{d}");
+        let node = lab.create(d, &text, &bytes);
+        let at = lab.edge(d, "current");
+        lab.world.capture(ROOT, vec![Event::Link { node, at, parent_mtime: None }]);
+        let newer = lab.text();
+        lab.rewrite(node, &newer);
+        made.push(((d, text), (node, newer.clone())));
+        made.push(((d, "current".to_owned()), (node, newer)));
+    }
+    quiet(&mut lab);
+    lab.attack(1);
+    lab.good.extend(made);
+    back(&mut lab);
+    assert!(lab.files() == lab.expected(), "{}", differs(&lab));
+}
+
+#[test]
+fn review_a_neighbour_does_not_make_it_stale() {
+    let mut lab = Lab::new(13);
+    for _ in 0..60 {
+        lab.new_file();
+    }
+    let keys: Vec<_> = lab.good.keys().take(4).cloned().collect();
+    for key in &keys {
+        // As SQLite does: a journal comes, the file changes, the journal goes.
+        let bytes = lab.text();
+        let name = format!("{}-journal", key.1);
+        let node = lab.create(key.0, &name, &bytes);
+        let at = lab.edge(key.0, &name);
+        lab.save(key);
+        lab.world.capture(ROOT, vec![Event::Remove { node, at, parent_mtime: None }]);
+        lab.save(key);
+    }
+    quiet(&mut lab);
+    lab.attack(3);
+    back(&mut lab);
+    assert!(lab.files() == lab.expected(), "{}", differs(&lab));
+}
+
+#[test]
+fn review_a_bak_does_not_make_it_stale() {
+    let mut lab = Lab::new(14);
+    for _ in 0..60 {
+        lab.new_file();
+    }
+    let keys: Vec<_> = lab.good.keys().take(4).cloned().collect();
+    for key in &keys {
+        let bytes = lab.text();
+        let name = format!("{}.bak", key.1);
+        let node = lab.create(key.0, &name, &bytes);
+        lab.good.insert((key.0, name), (node, bytes));
+        lab.save(key);
+    }
+    quiet(&mut lab);
+    lab.attack(3);
+    back(&mut lab);
+    assert!(lab.files() == lab.expected(), "{}", differs(&lab));
+}
+
+#[test]
+fn review_a_directory_renamed_after() {
+    let mut lab = Lab::new(15);
+    for _ in 0..60 {
+        lab.new_file();
+    }
+    quiet(&mut lab);
+    lab.attack(1);
+    let (node, from) = (lab.directories[0], Edge::new(NodeId::root(ROOT), name("d0")));
+    let to = Edge::new(NodeId::root(ROOT), name("d0.moved"));
+    lab.world.capture(
+        ROOT,
+        vec![Event::Rename { node, from, to, from_parent_mtime: None, to_parent_mtime: None }],
+    );
+    back(&mut lab);
+    println!("{}", differs(&lab));
+    let files = lab.files();
+    let lost: Vec<_> = lab
+        .expected()
+        .into_iter()
+        .filter(|(path, bytes)| {
+            let moved = path.replacen("d0/", "d0.moved/", 1);
+            files.get(path) != Some(bytes) && files.get(&moved) != Some(bytes)
+        })
+        .map(|(path, _)| path)
+        .collect();
+    assert!(lost.is_empty(), "{lost:?}");
 }

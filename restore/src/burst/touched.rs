@@ -32,8 +32,6 @@ const POINTS_MAX: usize = 256;
 const NOTES_MIN: usize = 3;
 /// Fewer renames have no common ending.
 const ENDINGS_MIN: usize = 3;
-/// Captures before a burst that are looked at for such names: the first of them may come before the first hit.
-const NOTES_BEFORE: u64 = 1000;
 /// Paths listed of those that are said to be something.
 const LISTED_MAX: usize = 20;
 
@@ -86,6 +84,8 @@ struct Subject {
     /// Its point may lie from here to there.
     from: u64,
     upto: u64,
+    /// It came with the burst; or got one more name, if it was there before.
+    came: bool,
 }
 
 /// All that is known of a burst.
@@ -114,8 +114,8 @@ pub fn touched<R: ReplicaControl>(
 ) -> Result<LastGood, RestoreError> {
     let before = Lsn::captured(first.saturating_sub(1));
     let mut story = Story { bounds: (first, last), ..Story::default() };
-    let around = Lsn::captured(before.captured.saturating_sub(NOTES_BEFORE));
-    read_facts(replica, around, Lsn::captured(now.captured), monitor, &mut |fact| story.take(fact, limits))?;
+    // What came before the burst is no part of it, whatever it is called: a person made it.
+    read_facts(replica, before, Lsn::captured(now.captured), monitor, &mut |fact| story.take(fact, limits))?;
     story.pair();
     let judge = Judge::new(replica, &story, (first, last), limits)?;
     let mut found = LastGood::default();
@@ -155,7 +155,7 @@ impl Deed {
 }
 
 impl Story {
-    /// Of what came before the burst or shortly after it only new names count.
+    /// Of what came shortly after the burst only new names count.
     fn take(&mut self, fact: Fact, limits: &Limits) -> Result<ControlFlow<()>, RestoreError> {
         let (first, last) = self.bounds;
         if fact.lsn > last && fact.time.0.saturating_sub(self.end.0) > limits.pause_ns {
@@ -193,14 +193,22 @@ impl Story {
 
     /// Finds who stands for those that are gone.
     fn pair(&mut self) {
-        let came: BTreeMap<(NodeId, Name), (NodeId, u64)> =
-            self.came.iter().map(|(node, lsn, at)| ((at.parent, at.name.clone()), (*node, *lsn))).collect();
+        let mut came: BTreeMap<(NodeId, Name), Vec<(NodeId, u64)>> = BTreeMap::new();
+        for (node, lsn, at) in &self.came {
+            came.entry((at.parent, at.name.clone())).or_default().push((*node, *lsn));
+        }
         for (node, lsn, at) in &self.gone {
-            let next = came.range((at.parent, at.name.clone())..).find(|(_, (by, _))| by != node);
-            let Some(((parent, to), (by, came))) = next else { continue };
-            if *parent == at.parent && to.as_bytes().starts_with(at.name.as_bytes()) {
-                let deed = Deed::Copied { by: *by, from: at.name.clone(), to: to.clone() };
-                self.deeds.entry(*node).or_default().push(((*lsn).min(*came), deed));
+            let begins =
+                |key: &(NodeId, Name)| key.0 == at.parent && key.1.as_bytes().starts_with(at.name.as_bytes());
+            let next = came
+                .range((at.parent, at.name.clone())..)
+                .take_while(|(key, _)| begins(key))
+                .flat_map(|(key, all)| all.iter().map(move |(by, came)| (key.1.clone(), *by, *came)))
+                .filter(|(_, by, _)| by != node)
+                .min_by_key(|(_, _, came)| came.abs_diff(*lsn));
+            if let Some((to, by, came)) = next {
+                let deed = Deed::Copied { by, from: at.name.clone(), to };
+                self.deeds.entry(*node).or_default().push(((*lsn).min(came), deed));
             }
         }
         for deeds in self.deeds.values_mut() {
@@ -310,7 +318,7 @@ impl<'r, R: ReplicaControl> Judge<'r, R> {
         let Some((lsn, _)) = deeds.get(number) else { return Ok(None) };
         let earlier = deeds.iter().map(|(lsn, _)| *lsn).filter(|earlier| earlier < lsn).max();
         let from = earlier.unwrap_or(0).max(self.first.saturating_sub(1));
-        Ok(Some(Subject { node, by, from, upto: lsn.saturating_sub(1) }))
+        Ok(Some(Subject { node, by, from, upto: lsn.saturating_sub(1), came: false }))
     }
 
     /// New files that are the burst's own.
@@ -326,7 +334,8 @@ impl<'r, R: ReplicaControl> Judge<'r, R> {
             let is_note = self.evidence && directories.get(&at.name).is_some_and(|at| at.len() >= NOTES_MIN);
             if (ends || is_note) && !copies.contains(node) {
                 // It was not there at any point before it came.
-                let subject = Subject { node: *node, by: None, from: 0, upto: lsn.saturating_sub(1) };
+                let upto = lsn.saturating_sub(1);
+                let subject = Subject { node: *node, by: None, from: 0, upto, came: true };
                 left.entry(*node).or_insert(subject);
             }
         }
@@ -377,6 +386,10 @@ impl<R: ReplicaControl> Way<'_, R> {
         let mut paths = Vec::new();
         for subject in subjects {
             let old = filters(&then, subject.node)?;
+            if subject.came && !old.is_empty() {
+                // A new name of an old file: going back would take the file's bytes back with it.
+                continue;
+            }
             let mut all = old.clone();
             for node in [Some(subject.node), subject.by].into_iter().flatten() {
                 all.extend(filters(&now, node)?);

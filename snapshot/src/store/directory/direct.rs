@@ -32,9 +32,9 @@ pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn switch(file: &File, direct: bool) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(&*file)?;
+    let flags = rustix::fs::fcntl_getfl(file)?;
     let flags = if direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
-    Ok(rustix::fs::fcntl_setfl(&*file, flags)?)
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
 }
 
 /// Writes whole blocks off the front of `rest` until less than one is left or the system wants none.
