@@ -95,7 +95,7 @@ pub(super) fn record(tree: Id, files: &[u64], number: i64) -> SessionRecord {
 }
 
 pub(super) fn writer(repository: &Arc<Repository>) -> BlobWriter {
-    let options = WriterOptions { pack_bytes: 8 << 10, uploads: 1 };
+    let options = WriterOptions { pack_bytes: 10 << 10, uploads: 1 };
     BlobWriter::new(Arc::clone(repository), options).unwrap()
 }
 
@@ -106,7 +106,7 @@ pub(super) fn try_backup(
     number: i64,
 ) -> Result<Id, RepositoryError> {
     let lock = lock::acquire(repository, Purpose::Backup, quickly())?;
-    let options = WriterOptions { pack_bytes: 8 << 10, uploads: 1 };
+    let options = WriterOptions { pack_bytes: 10 << 10, uploads: 1 };
     let writer = BlobWriter::new(Arc::clone(repository), options)?;
     loop {
         let tree = save_files(&writer, files)?;

@@ -321,7 +321,7 @@ fn lying_index() {
 #[test]
 fn pieces() {
     let (store, repository) = fresh();
-    let options = WriterOptions { pack_bytes: 40 << 20, uploads: 1 };
+    let options = WriterOptions { pack_bytes: 41 << 20, uploads: 1 };
     let writer = BlobWriter::new(Arc::clone(&repository), options).unwrap();
     let mut random = Random(3);
     let noise = random.bytes(5 << 20);
