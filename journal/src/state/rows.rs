@@ -14,7 +14,7 @@ use crate::tables::{Put, Space};
 use bincode::{Decode, Encode};
 
 /// Version of all rows; other tables are deleted and rebuilt.
-pub const TABLES_VERSION: u32 = 4;
+pub const TABLES_VERSION: u32 = 3;
 
 /// Bytes of a file that share one range of keys in [`Space::DataUndo`].
 pub const CHUNK_BYTES: u64 = 64 << 10;
