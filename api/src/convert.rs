@@ -1,5 +1,6 @@
 //! Between the engine's types and the messages of the API.
 
+mod archive;
 mod backups;
 mod bursts;
 mod catalog;
@@ -213,6 +214,7 @@ impl From<Status> for v1::Status {
             }),
             skipped: status.skipped,
             window: status.window.as_ref().map(window::held_to_wire),
+            archive: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! within its share of the time is left to the next start, which can cope with a crash as well.
 
 use crate::activity::Activity;
+use crate::archive::Archives;
 use crate::auth::{CurrentPolicy, GuardLayer, Policy};
 use crate::config::Options;
 use crate::definition::Placement;
@@ -74,6 +75,8 @@ pub struct EngineContext {
     pub registry: Arc<Registry>,
     /// Repositories and sessions.
     pub vault: Arc<Vault>,
+    /// Where journals are archived.
+    pub archives: Arc<Archives>,
     /// The activity log, for what happens outside of calls.
     pub activity: Activity,
     /// For the parts that need one, such as the stream.
@@ -243,11 +246,13 @@ async fn open_parts(options: Arc<Options>, wiring: Arc<dyn Wiring>) -> Result<Pa
         let registry = Arc::new(Registry::open(Arc::clone(&journal), trees, placement)?);
         let secrets = Layout::new(options.data.clone()).secrets();
         let vault = Arc::new(Vault::open(Arc::clone(&journal), secrets, runtime.clone())?);
+        let archives = Arc::new(Archives::open(Arc::clone(&journal))?);
         let activity = Activity::new(Arc::clone(&journal));
         let store = JobStore::open(&options.data.join("projections").join("jobs"), journal.as_ref())?;
         let jobs = Jobs::open(journal, store, activity.clone(), Limits::default())?;
+        let log = activity.clone();
         let wired =
-            wiring.engine(EngineContext { options, registry, vault, activity: activity.clone(), runtime })?;
+            wiring.engine(EngineContext { options, registry, vault, archives, activity: log, runtime })?;
         wired.engine.start()?;
         Ok(Parts { jobs, engine: wired.engine, activity, routes: wired.routes })
     });

@@ -105,6 +105,11 @@ pub trait Engine: Send + Sync + 'static {
     fn resume(&self, scenario: &str, progress: &dyn Progress) -> EngineResult<ResumeReport>;
     /// How it stands now. Never waits for the master.
     fn status(&self, scenario: &str) -> EngineResult<Status>;
+    /// How the archive of its journal stands; none if there is none. Never waits for a store.
+    fn archive_status(&self, scenario: &str) -> EngineResult<Option<crate::archive::ArchiveStatus>> {
+        let _ = scenario;
+        Ok(None)
+    }
     /// Barrier: returns when what was done on the master before the call has reached `stage` (`NOT_REPLICATING`,
     /// `TIMED_OUT`; consistent: `NOT_CONFIGURED` without a quiesce hook, `CANNOT_SUSPEND` if the application was not
     /// held, `HOOKS_NOT_ALLOWED`, `THAW_FAILED`).

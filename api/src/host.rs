@@ -6,6 +6,7 @@
 
 mod adopting;
 mod answers;
+mod archiving;
 mod backing;
 mod bursts;
 mod calls;
@@ -18,6 +19,7 @@ pub(crate) mod local;
 mod onto_master;
 mod past;
 mod places;
+mod proving;
 mod restoring;
 mod rewinding;
 mod running;
@@ -33,6 +35,7 @@ pub(crate) use consistent::thaw_left_over;
 pub(crate) use onto_master::master_error;
 pub(crate) use running::random_cookie;
 
+use crate::archive::ArchiveStatus;
 use crate::catalog::Keeper;
 use crate::daemon::EngineContext;
 use crate::definition::{Definition, Setting};
@@ -174,8 +177,13 @@ impl Engine for Host {
     }
 
     fn set(&self, scenario: &str, settings: &[Setting]) -> EngineResult<Scenario> {
+        let rest = self.set_archive(scenario, settings)?;
+        // Archiving is switched while everything runs.
+        if rest.is_empty() && !settings.is_empty() {
+            return self.shown(scenario);
+        }
         let scene = self.stopped_scene(scenario)?;
-        let definition = self.context.registry.get(scenario)?.definition.with_settings(settings)?;
+        let definition = self.context.registry.get(scenario)?.definition.with_settings(&rest)?;
         let entry = self.context.registry.update(definition)?;
         scene.shutdown(Duration::from_secs(10));
         self.let_go(&scene);
@@ -209,6 +217,10 @@ impl Engine for Host {
     fn status(&self, scenario: &str) -> EngineResult<Status> {
         let wanted = self.context.registry.get(scenario)?.wanted;
         Ok(self.scene(scenario)?.status(wanted))
+    }
+
+    fn archive_status(&self, scenario: &str) -> EngineResult<Option<ArchiveStatus>> {
+        self.scene(scenario)?.archive_status()
     }
 
     fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed> {

@@ -245,6 +245,19 @@ pub struct SessionsVerified {
     pub sessions: Vec<[u8; 32]>,
 }
 
+/// Whether and where the journal of a scenario is archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ArchiveSet {
+    /// Id of the scenario.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Id of the repository here; 0: nowhere.
+    pub repository: u64,
+    /// At least so often, in milliseconds.
+    pub every_milliseconds: u64,
+}
+
 /// One record of the server journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -277,6 +290,8 @@ pub enum Record {
     RepositoryChecked(RepositoryChecked),
     /// Sessions were verified.
     SessionsVerified(SessionsVerified),
+    /// The archive of a scenario is another one.
+    ArchiveSet(ArchiveSet),
 }
 
 /// Ties each variant to its number, in both directions.
@@ -337,6 +352,7 @@ kinds! {
     SessionMade = 0x4101,
     SessionsForgotten = 0x4201,
     SessionsVerified = 0x4301,
+    ArchiveSet = 0x5101,
 }
 
 /// Hands all records of a journal to `each`, in order.

@@ -9,7 +9,7 @@ use journal::disk::OsDisk;
 use journal::journal::{Journal, SystemClock, TablesFactory};
 use journal::log::LogOptions;
 use journal::retention::RetentionPolicy;
-use journal::tables::LsmTables;
+use journal::tables::LsmFactory;
 use journal::{JournalError, Tables};
 use replication::os_tree::OsTree;
 use replication::replica::{Replica, ReplicaOptions};
@@ -120,22 +120,6 @@ pub fn make_private(path: &Path) -> Result<(), EngineError> {
         .mode(0o700)
         .create(path)
         .map_err(|error| EngineError::io("create", path, error))
-}
-
-struct LsmFactory(PathBuf);
-
-impl TablesFactory for LsmFactory {
-    fn tables(&self, fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
-        let failed = |operation| {
-            let path = self.0.clone();
-            move |source| JournalError::File { operation, path, source }
-        };
-        if fresh && self.0.exists() {
-            std::fs::remove_dir_all(&self.0).map_err(failed("remove"))?;
-        }
-        std::fs::create_dir_all(&self.0).map_err(failed("create"))?;
-        Ok(Arc::new(LsmTables::open(&self.0)?))
-    }
 }
 
 /// Empty tables at a place of their own; what is there goes.

@@ -236,6 +236,12 @@ impl Vault {
         Ok((added.id, repository))
     }
 
+    /// The number of a repository.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.known.read().named(name).map(|added| added.id)
+    }
+
     /// A repository by its number.
     ///
     /// # Errors
@@ -252,6 +258,15 @@ impl Vault {
         let known = self.known.read();
         let of_it = known.sessions.iter().filter(|made| made.repository == number);
         of_it.map(|made| Id(made.session)).collect()
+    }
+
+    /// Points of the sessions that are remembered of a repository and were made from the journal of this id.
+    #[must_use]
+    pub fn points_of(&self, number: u64, journal: &[u8; 16]) -> Vec<Lsn> {
+        let known = self.known.read();
+        let of_it =
+            known.sessions.iter().filter(|made| made.repository == number && made.journal == *journal);
+        of_it.map(lsn_of).collect()
     }
 
     /// Remembers that sessions are gone.

@@ -7,22 +7,29 @@
 //! | name | the product | the reference |
 //! | --- | --- | --- |
 //! | `append` | journal with group commit | bare writer of the stored bytes, as many fdatasyncs |
+//! | `apply` | random 4 KiB writes through journal and apply | `fio`, as many fdatasyncs |
+//! | `deep` | ten million events: reading behind them, opening, verifying | reading now; reading the files |
 //! | `first-sync` | `scenario run` of a fresh daemon | `rsync -a` and `sync -f` |
 //! | `flush` | `flush` after one changed file among 80,000 | `rsync -a` of the same change |
 //! | `lag` | change to apply at 500 changed files a second | the bound |
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
+//! | `rewind-large` | `rewind --to P --yes` of 1 GB of changed data | `cp` and `sync -f` of that data |
+//! | `space` | bytes of journal for each byte changed, updates of pages | the bound |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
 //! | `find` | a query of the catalog of restic's sessions | `restic find` |
 //! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
 //! | `peers` | first and second backup, restore | restic and borg |
 //!
-//! `rsync`, `restic` and `borg` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
+//! `rsync`, `restic`, `borg` and `fio` must be installed. Scratch trees are made below `$TMPDIR`; the tree of 80,000 files is unpacked once below
 //! `$REWIND_CORPUS` (by default `corpus` in the temporary directory) and not changed.
 
 mod append;
+mod apply;
 mod catalog;
 mod daemon;
+mod deep;
+mod fed;
 mod find;
 mod first_sync;
 mod flush;
@@ -32,7 +39,9 @@ mod peers;
 mod report;
 mod repository;
 mod rewind;
+mod rewind_large;
 mod run;
+mod space;
 mod tree;
 
 use anyhow::Context;
@@ -40,12 +49,16 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("append", append::run),
+    ("apply", apply::run),
+    ("deep", deep::run),
     ("first-sync", first_sync::run),
     ("flush", flush::run),
     ("lag", lag::run),
     ("rewind", rewind::run),
+    ("rewind-large", rewind_large::run),
+    ("space", space::run),
     ("memory", memory::run),
     ("catalog", catalog::run),
     ("find", find::run),

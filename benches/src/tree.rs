@@ -53,9 +53,35 @@ pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// If rsync fails.
 pub fn copy_tenth(from: &Path, to: &Path) -> anyhow::Result<()> {
+    copy_some(from, to, files(from)?.iter().step_by(10))
+}
+
+/// Copies a tenth of a tree by whole directories: all files of directories, evenly spread, until they are a tenth. The
+/// directories are as large as those of the whole tree, and a tenth as many.
+///
+/// # Errors
+/// If rsync fails.
+pub fn copy_tenth_of_directories(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let files = files(from)?;
+    let mut directories = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for file in &files {
+        directories.entry(file.parent()).or_default().push(file);
+    }
+    // Every tenth one, and then the next of each ten until there are enough: some are much larger than others.
+    let by_turn = (0..10).flat_map(|turn| directories.values().skip(turn).step_by(10));
+    let mut left = files.len() / 10;
+    let some = by_turn.take_while(|files| {
+        let take = left > 0;
+        left = left.saturating_sub(files.len());
+        take
+    });
+    copy_some(from, to, some.flatten().copied())
+}
+
+fn copy_some<'f>(from: &Path, to: &Path, some: impl Iterator<Item = &'f PathBuf>) -> anyhow::Result<()> {
     let list = tempfile::NamedTempFile::new()?;
     let mut writer = std::io::BufWriter::new(list.as_file());
-    for file in files(from)?.iter().step_by(10) {
+    for file in some {
         writeln!(writer, "{}", file.display())?;
     }
     writer.flush()?;

@@ -1,5 +1,6 @@
 //! Messages as JSON: the keys of the contract.
 
+mod archive;
 pub mod bursts;
 pub mod catalog;
 pub mod dump;
@@ -119,6 +120,7 @@ pub fn status(status: &v1::Status) -> Value {
         "skipped": status.skipped,
         "last_proof": proof,
         "window": dump::window(status.window.as_ref()),
+        "archive": archive::status(status.archive.as_ref()),
     })
 }
 

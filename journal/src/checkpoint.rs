@@ -10,18 +10,19 @@ use crate::controls::Controls;
 use crate::disk::Disk;
 use crate::error::JournalError;
 use crate::id::{Edge, NodeId};
-use crate::journal::{CONTROLS_KEY, HEAD_KEY, TablesHead};
+use crate::journal::{CONTROLS_KEY, HEAD_KEY, PROOFS_KEY, TablesHead};
 use crate::log::FileEntry;
+use crate::proofs::Proofs;
 use crate::record::{decode, encode};
-use crate::state::Overlay;
 use crate::state::rows::{self, NodeRow};
+use crate::state::{Overlay, counted, digests_put};
 use crate::tables::{Frozen, Space, Tables};
 use bincode::{Decode, Encode};
 use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"RWNDCKPT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: u64 = 32;
 /// Rows of one block, and bytes of rows after which it is closed: a node may have long extended attributes, and what
 /// is written must decode within the limit of a record.
@@ -35,7 +36,12 @@ enum BlockV1 {
     Head(Box<HeadV1>),
     Names(Vec<(Edge, NodeId)>),
     Nodes(Vec<(NodeId, NodeRow)>),
-    End { names: u64, nodes: u64 },
+    End {
+        names: u64,
+        nodes: u64,
+    },
+    /// Since version 2, behind the head.
+    Proofs(Proofs),
 }
 
 #[derive(Encode, Decode)]
@@ -83,6 +89,7 @@ pub(crate) fn write(
     name: &str,
     frozen: &dyn Frozen,
     controls: Controls,
+    proofs: Proofs,
 ) -> Result<FileEntry, JournalError> {
     let path = directory.join(name);
     let head = frozen.get(Space::Heads, HEAD_KEY)?;
@@ -105,6 +112,7 @@ pub(crate) fn write(
     rest.copy_from_slice(&head.journal);
     out.write(&header)?;
     out.block(&BlockV1::Head(Box::new(HeadV1 { head, controls })))?;
+    out.block(&BlockV1::Proofs(proofs))?;
     let names = blocks(
         frozen,
         Space::Names,
@@ -164,10 +172,15 @@ fn blocks<R>(
 }
 
 /// What a checkpoint says beside its rows.
-pub(crate) type Loaded = HeadV1;
+pub(crate) struct Loaded {
+    pub(crate) head: TablesHead,
+    pub(crate) controls: Controls,
+    pub(crate) proofs: Proofs,
+}
 
-/// Reads a checkpoint into empty tables. The head row is put last, after length, checksums, counts and hash of the
-/// whole file have been found right: without it the rows count for nothing.
+/// Reads a checkpoint into empty tables; length, checksums, counts and hash of the whole file have been found right when
+/// it returns. The head row is not put: without it the rows count for nothing, and they must not before history has been
+/// read too. A process that ends in between begins anew.
 ///
 /// # Errors
 /// `Damaged` with the place; as disk and tables.
@@ -178,6 +191,7 @@ pub(crate) fn load(
     tables: &dyn Tables,
 ) -> Result<Loaded, JournalError> {
     let mut loaded = None;
+    let mut proofs = Proofs::default();
     scan(disk, directory, entry, |block| match block {
         BlockV1::Head(head) => {
             loaded = Some(*head);
@@ -197,16 +211,25 @@ pub(crate) fn load(
             tables.commit(nodes.into_iter().map(put).collect())
         }
         BlockV1::End { .. } => Ok(()),
+        BlockV1::Proofs(found) => {
+            proofs = found;
+            Ok(())
+        }
     })?;
     let missing = || JournalError::Damaged {
         path: directory.join(&entry.name),
         offset: HEADER_BYTES,
         what: "the head is missing",
     };
-    let loaded = loaded.ok_or_else(missing)?;
+    let HeadV1 { head, controls } = loaded.ok_or_else(missing)?;
+    // The rows were written just now, whatever version of the program wrote the checkpoint.
+    let head = TablesHead { version: rows::TABLES_VERSION, ..head };
+    let loaded = Loaded { head, controls, proofs };
+    let digests = digests_put(&counted(tables)?);
     tables.commit(vec![
+        digests,
         (Space::Heads, CONTROLS_KEY.to_vec(), Some(rows::write(&loaded.controls))),
-        (Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&loaded.head))),
+        (Space::Heads, PROOFS_KEY.to_vec(), Some(rows::write(&loaded.proofs))),
     ])?;
     Ok(loaded)
 }
@@ -231,7 +254,7 @@ fn scan(
     loop {
         let block = reader.block()?;
         match &block {
-            BlockV1::Head(_) => {}
+            BlockV1::Head(_) | BlockV1::Proofs(_) => {}
             BlockV1::Names(names) => names_seen += names.len() as u64,
             BlockV1::Nodes(nodes) => nodes_seen += nodes.len() as u64,
             BlockV1::End { names, nodes } if (*names, *nodes) == (names_seen, nodes_seen) => break,

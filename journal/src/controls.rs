@@ -162,6 +162,12 @@ impl Controls {
         is_dropped(&self.dropped, lsn)
     }
 
+    /// Forgets local captures that were given up, up to `upto`: for a journal of which nothing up to there is ever read
+    /// again. A horizon alone is no reason: the segments behind it may stay, and who rebuilds tables reads them.
+    pub(crate) fn forget_dropped(&mut self, upto: Lsn) {
+        self.dropped.retain(|(captured, _, last)| (*captured, *last) > (upto.captured, upto.local));
+    }
+
     pub(crate) fn dropped(&self) -> &[Dropped] {
         &self.dropped
     }
@@ -232,7 +238,6 @@ impl Controls {
             Control::Horizon { captured, local } => {
                 self.horizon = self.horizon.max((captured, local));
                 // Nothing behind the horizon is read in order any more.
-                self.dropped.retain(|(captured, _, upto)| (*captured, *upto) >= self.horizon);
             }
             Control::LocalsDropped { captured, after, upto } => {
                 if !self.dropped.contains(&(captured, after, upto)) {
@@ -245,7 +250,7 @@ impl Controls {
                 }
             }
             Control::Met { meeting, before } => self.met = Some(Met { meeting, before, heard: false }),
-            Control::Server { .. } => {}
+            Control::Server { .. } | Control::Compared { .. } | Control::Scrubbed(_) => {}
         }
     }
 
@@ -271,7 +276,7 @@ impl Controls {
             }
             let Event::Mark(marker) = event else { continue };
             match marker.clone() {
-                Marker::Barrier { .. } => {}
+                Marker::Barrier { .. } | Marker::Digest { .. } => {}
                 Marker::SynchronizationStarted { first } => {
                     self.synchronized = if first { Synchronized::First } else { Synchronized::Again };
                 }

@@ -103,7 +103,8 @@ impl JournalError {
             JournalError::Halted { kind, .. } => *kind,
             JournalError::OutsideWindow { .. } | JournalError::NotFound { .. } => ErrorKind::NotFound,
             JournalError::Drift { .. } | JournalError::Inconsistent { .. } => ErrorKind::Drift,
-            JournalError::Tables { .. } | JournalError::BadRow { .. } => ErrorKind::Io,
+            JournalError::Tables { operation, source } => kind_of_tables(operation, &**source),
+            JournalError::BadRow { .. } => ErrorKind::Io,
         }
     }
 
@@ -111,6 +112,20 @@ impl JournalError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Full)
+    }
+}
+
+/// A batch that fjall could not write, or not make durable, is its last until it is opened anew, whatever the cause and
+/// room or not: nothing here passes by itself. Who only opens tables may do so again.
+fn kind_of_tables(operation: &str, source: &(dyn std::error::Error + Send + Sync + 'static)) -> ErrorKind {
+    let writes = matches!(operation, "commit" | "persist");
+    match source.downcast_ref::<fjall::Error>() {
+        Some(fjall::Error::Poisoned) => ErrorKind::Poisoned,
+        Some(fjall::Error::Io(_)) if writes => ErrorKind::Poisoned,
+        Some(fjall::Error::Io(source)) if matches!(source.raw_os_error(), Some(ENOSPC | EDQUOT)) => {
+            ErrorKind::Full
+        }
+        _ => ErrorKind::Io,
     }
 }
 

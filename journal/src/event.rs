@@ -5,6 +5,7 @@
 //! a node may be parked in the kept area of its root and placed later in the same capture, which is how swaps and
 //! cycles of names are expressed.
 
+use crate::digest::DIGEST_BYTES;
 use crate::id::{Edge, NodeId, Origin, RootNo};
 use crate::lsn::Lsn;
 use crate::meta::{Attributes, Meta, Timestamp, Xattrs};
@@ -76,10 +77,35 @@ pub struct PayloadAt {
     pub segment: u64,
     /// Offset of the first byte in the segment file.
     pub offset: u64,
+    /// Length in bytes of the payload; in the segment there may be fewer.
+    pub bytes: u32,
+    /// CRC-32C of the payload.
+    pub crc: u32,
+    /// What lies in the segment, if it is packed.
+    pub packed: Option<PackedAt>,
+}
+
+/// What lies in a segment in place of a payload that is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PackedAt {
     /// Length in bytes.
     pub bytes: u32,
-    /// CRC-32C of the bytes.
+    /// CRC-32C of these bytes.
     pub crc: u32,
+}
+
+impl PayloadAt {
+    /// Bytes it takes in the segment.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u32 {
+        self.packed.map_or(self.bytes, |packed| packed.bytes)
+    }
+
+    /// CRC-32C of what lies in the segment.
+    #[must_use]
+    pub fn stored_crc(&self) -> u32 {
+        self.packed.map_or(self.crc, |packed| packed.crc)
+    }
 }
 
 /// One part of a capture.
@@ -135,6 +161,8 @@ pub enum Marker {
     Skipped { root: RootNo, path: Vec<u8>, what: SkippedWhat, errno: i32 },
     /// What was skipped before is kept again, or gone.
     Unskipped { root: RootNo, path: Vec<u8> },
+    /// The digest of a root ([`crate::digest`]) as the stream has it up to here, behind a barrier.
+    Digest { root: RootNo, digest: [u8; DIGEST_BYTES] },
 }
 
 /// Why capture may have missed something.
@@ -198,6 +226,7 @@ impl std::fmt::Display for Marker {
                 write!(f, "skipped {} of {}: {error}", what.word(), lossy(path))
             }
             Marker::Unskipped { path, .. } => write!(f, "no longer skipped: {}", lossy(path)),
+            Marker::Digest { root, .. } => write!(f, "digest of root {}", root.0),
         }
     }
 }

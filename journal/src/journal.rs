@@ -10,14 +10,20 @@
 //! what views may show. The durable cursor follows behind `applied`, as a record of the undo stream.
 
 mod bodies;
+mod motion;
 mod open;
 mod order;
+mod payloads;
+mod proven;
+mod remembered;
 mod window;
 
 use bodies::bad_body;
 pub(crate) use bodies::{redo_record, undo_record};
+pub use motion::{Moment, Motion};
 pub use open::{Opened, TablesFactory};
 pub use order::Ordered;
+pub use payloads::Payloads;
 pub use window::Lease;
 pub(crate) use window::WindowLock;
 
@@ -27,12 +33,11 @@ use crate::event::{Capture, PayloadAt, Provenance};
 use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
+use crate::proofs::Proofs;
 use crate::record::{Applied, BodyError, Control, RedoRecord, UndoRecord};
 use crate::state::rows;
 use crate::tables::{Put, Space, Tables};
-use crate::view::UndoBytes;
 use bincode::{Decode, Encode};
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +78,7 @@ pub(crate) struct TablesHead {
 
 pub(crate) const HEAD_KEY: &[u8] = b"head";
 pub(crate) const CONTROLS_KEY: &[u8] = b"controls";
+pub(crate) const PROOFS_KEY: &[u8] = b"proofs";
 
 struct Heads {
     journaled: Lsn,
@@ -95,8 +101,10 @@ pub struct Journal {
     tables: Arc<dyn Tables>,
     clock: Arc<dyn Clock>,
     controls: Arc<RwLock<Controls>>,
+    proofs: Arc<RwLock<Proofs>>,
     heads: Mutex<Heads>,
     moved: Condvar,
+    motion: Arc<Motion>,
     /// Held from the first append to the undo stream to its commit: what one thread takes back must not be another's.
     undo_turn: Mutex<()>,
     /// Points readers hold, by number. Its lock is held while the horizon moves and while a point is pinned.
@@ -150,16 +158,11 @@ impl Journal {
         append: impl FnOnce(&Log) -> Result<R, JournalError>,
     ) -> Result<R, JournalError> {
         let _turn = self.undo_turn.lock();
-        match append(&self.undo) {
-            Ok(result) => {
-                self.undo.commit()?;
-                Ok(result)
-            }
-            Err(error) => {
-                self.undo.rollback()?;
-                Err(error)
-            }
+        let written = append(&self.undo).and_then(|result| self.undo.commit().map(|_| result));
+        if written.is_err() && !self.undo.is_poisoned() {
+            self.undo.rollback()?;
         }
+        written
     }
 
     /// The redo stream.
@@ -235,6 +238,11 @@ impl Journal {
         read(&self.controls.read())
     }
 
+    /// Changes what is known beside the stream.
+    pub(crate) fn with_controls_mut(&self, change: impl FnOnce(&mut Controls)) {
+        change(&mut self.controls.write());
+    }
+
     /// Makes parts durable, in order, then calls `done` (on the writer's thread) with what is now durable. Many
     /// submissions share one fsync. Blocks while the writer's queue is full.
     pub fn submit(
@@ -259,7 +267,10 @@ impl Journal {
         };
         let journal = Arc::clone(self);
         self.group.submit_with(drafts, move |appended| match appended {
-            Err(error) => done(Err(error)),
+            Err(error) => {
+                drop(journal);
+                done(Err(error));
+            }
             Ok(appended) => {
                 let durable: Vec<Durable> = parts
                     .into_iter()
@@ -304,12 +315,13 @@ impl Journal {
             .to_draft(self.clock.now())
             .map_err(|error| self.bad_body("redo", RecordAt::default(), error))?;
         let (send, receive) = crossbeam_channel::bounded(1);
-        let controls = Arc::clone(&self.controls);
+        let (controls, proofs) = (Arc::clone(&self.controls), Arc::clone(&self.proofs));
         // Folded on the writer's thread, so that all records are folded in the order of the stream.
         self.group.submit_with(vec![draft], move |appended| {
             let folded = appended.map(|appended| {
                 if let Some(appended) = appended.first() {
                     controls.write().control(&control, appended.at);
+                    proofs.write().control(&control);
                 }
             });
             drop(send.send(folded));
@@ -337,6 +349,7 @@ impl Journal {
             cursor_redo,
         };
         puts.push((Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&head))));
+        puts.push(self.remember());
         self.tables.commit(puts)
     }
 
@@ -344,6 +357,7 @@ impl Journal {
     pub fn note_applied(&self, lsn: Lsn) {
         let mut heads = self.heads.lock();
         heads.applied = heads.applied.max(lsn);
+        self.motion.end();
         self.moved.notify_all();
     }
 
@@ -359,24 +373,24 @@ impl Journal {
     ) -> Result<(), JournalError> {
         const INODES_MAX: usize = 100_000;
         let now = self.clock.now();
-        let _turn = self.undo_turn.lock();
-        let mut rest = inodes;
-        loop {
-            let (some, more) = rest.split_at(rest.len().min(INODES_MAX));
-            let applied = Applied {
-                captured: lsn.captured,
-                local: lsn.local,
-                redo,
-                inodes: some.to_vec(),
-                more: !more.is_empty(),
-            };
-            self.undo.append(&UndoRecord::applied_draft(&applied, now))?;
-            rest = more;
-            if rest.is_empty() {
-                break;
+        self.write_undo(|undo| {
+            let mut rest = inodes;
+            loop {
+                let (some, more) = rest.split_at(rest.len().min(INODES_MAX));
+                let applied = Applied {
+                    captured: lsn.captured,
+                    local: lsn.local,
+                    redo,
+                    inodes: some.to_vec(),
+                    more: !more.is_empty(),
+                };
+                undo.append(&UndoRecord::applied_draft(&applied, now))?;
+                rest = more;
+                if rest.is_empty() {
+                    return Ok(());
+                }
             }
-        }
-        self.undo.commit()?;
+        })?;
         let mut heads = self.heads.lock();
         heads.cursor = heads.cursor.max(lsn);
         heads.cursor_redo = redo;
@@ -435,7 +449,11 @@ impl Journal {
     /// As the tables.
     pub fn save_controls(&self) -> Result<(), JournalError> {
         let row = rows::write(&self.controls());
-        self.tables.commit(vec![(Space::Heads, CONTROLS_KEY.to_vec(), Some(row))])
+        let proofs = rows::write(&self.proofs());
+        self.tables.commit(vec![
+            (Space::Heads, CONTROLS_KEY.to_vec(), Some(row)),
+            (Space::Heads, PROOFS_KEY.to_vec(), Some(proofs)),
+        ])
     }
 
     pub(crate) fn bad_body(&self, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
@@ -446,24 +464,6 @@ impl Journal {
 /// Whether a part that does not end its capture need not be sent again once it is durable.
 pub(crate) fn counts_in_parts(part: &Part) -> bool {
     !part.capture.lsn.is_local() && part.capture.provenance != Provenance::Synchronization
-}
-
-/// Reads payloads for views and for apply.
-pub struct Payloads {
-    /// The redo stream.
-    pub redo: Arc<Log>,
-    /// The undo stream.
-    pub undo: Arc<Log>,
-}
-
-impl UndoBytes for Payloads {
-    fn undo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
-        self.undo.read_payload(at)
-    }
-
-    fn redo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
-        self.redo.read_payload(at)
-    }
 }
 
 /// A completed capture with where its first record begins.

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod controls;
+pub mod digest;
 pub mod disk;
 pub mod dump;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod log;
 pub mod lsn;
 pub mod master;
 pub mod meta;
+pub mod proofs;
 #[cfg(test)]
 mod random;
 pub mod record;
@@ -38,8 +40,8 @@ pub mod view;
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use error::{ErrorKind, JournalError};
 pub use event::{
-    BlockHash, Capture, Class, Event, GapCause, Marker, Payload, PayloadAt, Provenance, SkippedWhat,
-    WRITE_BYTES_MAX,
+    BlockHash, Capture, Class, Event, GapCause, Marker, PackedAt, Payload, PayloadAt, Provenance,
+    SkippedWhat, WRITE_BYTES_MAX,
 };
 pub use id::{Edge, Name, NodeId, Origin, RootNo};
 pub use log::Part;

@@ -14,6 +14,7 @@
 //! | `codec` | taking integers from bytes nobody trusts |
 //! | `frame` | one frame: header, checksums, hash chain |
 //! | `segment` | header and footer of a segment, its index by LSN |
+//! | `pack` | payloads made shorter, and expanded again |
 //! | `manifest` | the one file that says which segments count, replaced in one step |
 //! | `scan` | walking frames, one after the other or across damage |
 //! | `recover` | telling a torn tail from rot when a journal is opened |
@@ -24,17 +25,20 @@
 //! | `set` | [`LogSet`]: both streams, the lock, retention |
 //! | `group` | [`GroupCommit`]: one thread, many submissions an fsync |
 //! | `verify` | reading everything to find damage |
+//! | `shipped` | raw bytes of segments for keeping elsewhere, and records out of them |
 
 mod codec;
 mod frame;
 mod group;
 mod manifest;
+mod pack;
 mod reader;
 mod recover;
 mod scan;
 mod segment;
 mod set;
 mod shared;
+mod shipped;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -47,6 +51,7 @@ pub use group::{GroupCommit, GroupOptions, Ticket};
 pub use manifest::{FileEntry, Identity};
 pub use reader::LogReader;
 pub use set::{LogSet, Retire};
+pub use shipped::ShippedSegment;
 pub use stream::Log;
 pub use types::{Appended, LogOptions, RecordAt, RecordDraft, SegmentInfo, StoredRecord, Stream};
 pub use verify::{Damage, VerifyProgress, VerifyReport, verify};

@@ -19,8 +19,11 @@ pub struct BodyError(pub &'static str);
 /// Longest body; a limit of the decoder, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Version of all bodies written by this program.
+/// Version of the bodies written by this program, but for undo of captures.
 pub const BODY_VERSION: u8 = 1;
+
+/// Version of bodies with undo of captures. Version 1 is read too.
+pub const UNDO_VERSION: u8 = 2;
 
 pub(crate) fn encode<T: bincode::Encode>(body: &T) -> Vec<u8> {
     // Encoding into memory fails only where a type refuses to encode; none of ours does.

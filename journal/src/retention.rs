@@ -11,8 +11,9 @@
 //! written; the manifest names it and forgets the segments in one step; then rows behind the horizon are removed from
 //! the tables. A view or a pin is refused behind the journaled horizon under the same lock that moves it.
 //!
-//! Undo refers to redo only within one batch of apply, so a redo segment stays as long as the distance of one batch
-//! behind the horizon.
+//! Undo refers to redo of its own capture (a delta) or of an earlier one of the same batch of apply, so a redo segment
+//! stays as long as the distance of one batch behind the horizon. Whoever keeps undo longer than that has to keep, or
+//! copy, the redo it refers to.
 
 use crate::checkpoint;
 use crate::error::JournalError;
@@ -134,15 +135,25 @@ impl Journal {
             |entry: &crate::log::FileEntry| entry.name.split('.').next().and_then(|n| n.parse::<u64>().ok());
         let last = named.iter().filter_map(number).max().unwrap_or(0);
         let name = format!("{:08}.checkpoint", last + 1);
-        let controls = self.controls();
-        let folded = controls.upto().segment;
-        let entry = checkpoint::write(&**self.set().disk(), self.directory(), &name, &*frozen, controls)?;
         // Segments the checkpoint itself needs to go on stay, whatever the horizon says.
         let head = frozen.get(Space::Heads, crate::journal::HEAD_KEY)?;
         let head: crate::journal::TablesHead = match head {
             Some(head) => rows::read(Space::Heads, &head)?,
             None => return Ok(0),
         };
+        let mut controls = self.controls();
+        let folded = controls.upto().segment;
+        // Who begins at the checkpoint replays what came after it, and shows points behind the horizon.
+        let begun = Lsn { captured: head.published.0, local: head.published.1 }.min(horizon);
+        controls.forget_dropped(begun);
+        let entry = checkpoint::write(
+            &**self.set().disk(),
+            self.directory(),
+            &name,
+            &*frozen,
+            controls,
+            self.proofs(),
+        )?;
         let retire = Retire {
             redo_before: old_redo.min(head.redo.segment).min(head.cursor_redo.segment).min(folded),
             undo_before: old_undo.min(head.undo.segment),
@@ -152,7 +163,9 @@ impl Journal {
         // The tables go on without the dropped segments only with controls that do not need them.
         self.save_controls()?;
         self.tables().persist()?;
-        self.set().retire(retire)
+        let freed = self.set().retire(retire)?;
+        self.with_controls_mut(|controls| controls.forget_dropped(begun));
+        Ok(freed)
     }
 
     /// Some of the nodes in kept areas that no promised point shows any more. Their owner removes them from the tree

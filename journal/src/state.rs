@@ -5,12 +5,14 @@
 //! undo), recovery and rebuild (which find it in the journal): there is one definition of what an event means.
 
 mod content;
+mod digests;
 mod history;
 mod overlay;
 pub mod rows;
 mod transition;
 
 pub use content::{OldBytes, PAGE_BYTES, UndoSink};
+pub use digests::{Digests, counted, digests, digests_put, node_facts};
 pub use history::{history_puts, point_of, point_put, root_row};
 pub use overlay::{Overlay, State, links_of};
 pub use rows::{Change, NodeRow, PointKind, PointRow};

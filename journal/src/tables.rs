@@ -8,7 +8,7 @@ mod lsm;
 mod memory;
 mod memtables;
 
-pub use lsm::LsmTables;
+pub use lsm::{LsmFactory, LsmTables};
 pub use memory::MemoryTables;
 pub use memtables::{Memtables, ROW_BYTES};
 

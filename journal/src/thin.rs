@@ -19,7 +19,7 @@ use crate::extents::ExtentMap;
 use crate::id::{Edge, NodeId};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
-use crate::record::{DataUndo, UndoPart, UndoSource};
+use crate::record::{DataUndo, UndoPart};
 use crate::state::NodeRow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -101,11 +101,7 @@ impl Merge {
         for gap in covered.gaps(range.clone()) {
             // Within the extent, whose length is 32 bits.
             let (moved, bytes) = ((gap.start - range.start) as u32, (gap.end - gap.start) as u32);
-            let source = match &undo.source {
-                UndoSource::Zero => UndoSource::Zero,
-                UndoSource::Undo { at, skip } => UndoSource::Undo { at: *at, skip: skip + moved },
-                UndoSource::Redo { at, skip } => UndoSource::Redo { at: *at, skip: skip + moved },
-            };
+            let source = undo.source.further(moved);
             kept.push(DataUndo { node: undo.node, offset: gap.start, bytes, source });
         }
         covered.insert(range, ());

@@ -6,7 +6,7 @@
 //! undo that covers it was there before the reader looked for it: undo found wins, and no lock is needed.
 //!
 //! Files are opened by their present name and compared by inode. Apply moves names after it publishes them, so for a
-//! moment a name may not lead to its node; the reader then looks again. What retention may drop is held by a pin that
+//! moment a name may not lead to its node; the reader then looks again, unless it knows that nothing moves. What retention may drop is held by a pin that
 //! whoever opens the view has taken.
 
 pub mod difference;
@@ -23,6 +23,7 @@ use crate::error::JournalError;
 use crate::event::PayloadAt;
 use crate::extents::ExtentMap;
 use crate::id::{Edge, Name, NodeId, RootNo};
+use crate::journal::Motion;
 use crate::lsn::Lsn;
 use crate::meta::Meta;
 use crate::record::UndoSource;
@@ -84,6 +85,13 @@ impl<T: TreeIo> View<T> {
     pub fn new(lsn: Lsn, tables: Arc<dyn Tables>, bytes: Arc<dyn UndoBytes>, tree: Arc<T>) -> Self {
         let locator = Locator::new(Arc::clone(&tables), tree);
         View { lsn, tables, bytes, locator }
+    }
+
+    /// The same view, for a tree of which it is known whether it is on the move.
+    #[must_use]
+    pub fn watching(mut self, motion: Arc<Motion>) -> Self {
+        self.locator = self.locator.watching(motion);
+        self
     }
 
     /// The point it shows.
@@ -306,6 +314,27 @@ impl<T: TreeIo> View<T> {
     }
 }
 
+/// Fills `target` with the bytes a source stands for.
+fn fill_from(bytes: &dyn UndoBytes, source: &UndoSource, target: &mut [u8]) -> Result<(), JournalError> {
+    let length = target.len();
+    let cut = |payload: Bytes, skip: u32| {
+        let from = skip as usize;
+        let end = from.checked_add(length).filter(|end| *end <= payload.len());
+        end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
+    };
+    match source {
+        UndoSource::Zero => target.fill(0),
+        UndoSource::Undo { at, skip } => target.copy_from_slice(&cut(bytes.undo_payload(*at)?, *skip)?),
+        UndoSource::Redo { at, skip } => target.copy_from_slice(&cut(bytes.redo_payload(*at)?, *skip)?),
+        UndoSource::Delta { at, skip, redo, from } => {
+            target.copy_from_slice(&cut(bytes.redo_payload(*redo)?, *from)?);
+            let differs = cut(bytes.undo_payload(*at)?, *skip)?;
+            target.iter_mut().zip(&differs[..]).for_each(|(byte, differs)| *byte ^= differs);
+        }
+    }
+    Ok(())
+}
+
 /// The key behind all undo of a name.
 fn name_undo_end(edge: &Edge) -> Vec<u8> {
     [&rows::name_undo_key(edge, Lsn::MAX)[..], &[0]].concat()
@@ -339,19 +368,8 @@ impl<T: TreeIo> ViewFile<'_, T> {
             let Some((start, source)) = found else { continue };
             let part = (piece.start - offset) as usize..(piece.end - offset) as usize;
             let Some(target) = buffer.get_mut(part) else { continue };
-            let (payload, skip) = match source {
-                UndoSource::Zero => {
-                    target.fill(0);
-                    continue;
-                }
-                UndoSource::Undo { at, skip } => (self.view.bytes.undo_payload(at)?, skip),
-                UndoSource::Redo { at, skip } => (self.view.bytes.redo_payload(at)?, skip),
-            };
-            let from = u64::from(skip) + (piece.start - start);
-            let bytes = payload
-                .get(from as usize..from as usize + target.len())
-                .ok_or(JournalError::BadRow { space: Space::DataUndo.name() })?;
-            target.copy_from_slice(bytes);
+            // Within one row, whose length is 32 bits.
+            fill_from(&*self.view.bytes, &source.further((piece.start - start) as u32), target)?;
         }
         Ok(bytes)
     }

@@ -16,11 +16,13 @@
 //! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
 
 mod kept;
+mod proof;
 mod recover;
 mod touch;
 mod undo;
 
 pub use kept::prune;
+pub(crate) use proof::ends_batch;
 pub use recover::{reconcile, window};
 pub use touch::Degraded;
 
@@ -85,6 +87,7 @@ impl<T: TreeIo> Applier<T> {
         let first_time = batch.iter().all(|placed| placed.capture.provenance == Provenance::Synchronization);
         recover::note_lost(&self.journal, batch).map_err(ApplyError::Before)?;
         let finished = self.prepare(batch).map_err(ApplyError::Before)?;
+        self.journal.note_touching();
         self.unpublished = first_time;
         let Finished { mut puts, before, touched, removals } = finished;
         if !first_time {
@@ -110,6 +113,7 @@ impl<T: TreeIo> Applier<T> {
         }
         self.inodes.lock().extend(created);
         self.redo = next_redo;
+        proof::compare(&self.journal, batch.last().map(|placed| &placed.capture));
         self.journal.note_applied(last);
         Ok(())
     }
@@ -121,6 +125,8 @@ impl<T: TreeIo> Applier<T> {
     /// As [`Applier::apply`]; `Drift` if a node that the batch needs is missing.
     pub fn finish(&mut self, batch: &[Placed], next_redo: RecordAt) -> Result<(), JournalError> {
         let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
+        // Under the count of the batch that failed, readers may have given up waiting for what moves now.
+        self.journal.note_touching();
         if self.unpublished {
             let finished = self.prepare(batch)?;
             self.journal.publish(finished.puts, last, next_redo)?;
@@ -129,6 +135,7 @@ impl<T: TreeIo> Applier<T> {
         let created = recover::reconcile(&self.journal, &self.tree, batch)?;
         self.inodes.lock().extend(created);
         self.redo = next_redo;
+        proof::compare(&self.journal, batch.last().map(|placed| &placed.capture));
         self.journal.note_applied(last);
         Ok(())
     }
@@ -241,5 +248,5 @@ impl<T: TreeIo> CursorMover<T> {
 /// Reads payloads of both streams.
 #[must_use]
 pub fn payloads(journal: &Journal) -> Arc<Payloads> {
-    Arc::new(Payloads { redo: Arc::clone(journal.redo()), undo: Arc::clone(journal.undo()) })
+    Arc::new(Payloads::new(journal.redo(), journal.undo()))
 }

@@ -29,6 +29,7 @@ mod look;
 mod mounts;
 mod node;
 mod obstacles;
+mod proof;
 mod roots;
 mod round;
 mod settle;

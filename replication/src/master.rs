@@ -288,8 +288,8 @@ impl MasterCommands for Arc<Master> {
                 (inner.stops, inner.down)
             };
             let cause = down.unwrap_or(GapCause::AgentDown);
-            let (skip, whole_files) = (false, false);
-            let options = Starting { again: false, skip, ignore_same: true, whole_files, cause, stops };
+            let (skip, whole_files, anew) = (false, false, false);
+            let options = Starting { again: false, skip, anew, ignore_same: true, whole_files, cause, stops };
             self.run(welcome.definition.clone(), options, None);
         }
     }
@@ -305,10 +305,11 @@ impl MasterCommands for Arc<Master> {
         match command {
             Command::Barrier { cookie, class } => self.barrier(cookie, class, reply),
             Command::Consistent(asked) => self.consistent(asked, reply),
-            Command::Run { mode, ignore_same, skip, definition } => {
+            Command::Run { mode, ignore_same, skip, anew, definition } => {
                 let stops = self.inner.lock().stops;
                 let (cause, whole_files) = (GapCause::Stopped, mode == SyncMode::File);
-                let options = Starting { again: !skip, skip, ignore_same, whole_files, cause, stops };
+                let again = !skip;
+                let options = Starting { again, skip, anew, ignore_same, whole_files, cause, stops };
                 self.run(definition, options, Some(reply));
             }
             Command::Stop => {

@@ -23,6 +23,7 @@ mod end;
 mod leased;
 mod namespace;
 mod patrol;
+mod proof;
 mod queue;
 mod worker;
 
@@ -165,11 +166,12 @@ impl<T: TreeIo> Replica<T> {
     /// As recovery: `Drift` if the tree was changed by others while nobody looked, `Tree` if it cannot be used.
     pub fn start(opened: Opened, tree: Arc<T>, options: ReplicaOptions) -> Result<Arc<Self>, JournalError> {
         let Opened { journal, cursor, published, .. } = opened;
-        // First of all: names in what retention has removed lead nowhere.
-        let horizon = journal.with_controls(journal::controls::Controls::horizon);
-        apply::prune(&journal, &tree, horizon)?;
         let window = apply::window(&journal, cursor, published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
+        // Before anything else: names in what retention has removed lead nowhere. Not before the window, which may touch
+        // names in there.
+        let horizon = journal.with_controls(journal::controls::Controls::horizon);
+        apply::prune(&journal, &tree, horizon)?;
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {
                 operation: "sync",

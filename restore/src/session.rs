@@ -26,6 +26,7 @@
 //! batch under way, or the part of a single file that is larger.
 
 mod batch;
+mod compare;
 mod decide;
 pub mod error;
 mod execute;
@@ -44,8 +45,10 @@ mod trees;
 mod verify;
 mod walk;
 
+pub use compare::stands;
 pub use error::{SessionRestoreError, SessionRestoreErrorKind};
-pub use execute::{Part, execute, execute_part};
+pub use execute::{Part, end_all, execute, execute_part};
+pub use marker::began;
 pub use onto::{Onto, OntoReport, restore_master, restore_replica};
 pub use plan::{EachPlanned, Plan, Planned, Totals, plan, plan_listed};
 pub use receipt::{LACKING, Listed, Outcome, Receipt, lacking};
@@ -106,6 +109,9 @@ pub struct Options {
     /// Objects that the session lacks because they could not be read when it was made. With any, `delete` is refused, and
     /// the receipt says so.
     pub missed: u64,
+    /// An earlier run of the restore of which this is a part is known to have begun: by the rule `fail` what stands
+    /// there, and looks like what this part would make, was made by it. Has no meaning by other rules. See [`began`].
+    pub began: bool,
     /// Threads that fetch and write, at least 1.
     pub threads: usize,
     /// Most a batch takes.
@@ -136,6 +142,7 @@ impl Default for Options {
             delete: false,
             verify: false,
             missed: 0,
+            began: false,
             threads: 4,
             batch: BatchLimits::default(),
         }

@@ -372,9 +372,12 @@ impl World {
         }
     }
 
-    /// Brings everything to the replica; the LSN of the barrier.
+    /// Brings everything to the replica; the LSN of the barrier. Both sides must say the same of it.
     pub fn flush(&self) -> String {
-        self.ok("flush docs")["lsn"].as_str().expect("an LSN").to_owned()
+        let lsn = self.ok("flush docs")["lsn"].as_str().expect("an LSN").to_owned();
+        let status = self.ok("scenario status docs");
+        assert_eq!(status["last_proof"]["equal"], true, "{status}");
+        lsn
     }
 
     /// Reads a point into a new directory beside the master; the directory.

@@ -24,6 +24,16 @@ impl Clock for StillClock {
     }
 }
 
+/// A clock that a test sets, also backwards.
+#[derive(Debug, Default)]
+pub struct SetClock(pub std::sync::atomic::AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
 /// Tables in memory that survive the journal: those of a daemon whose projections were not deleted.
 pub struct SameTables(pub Arc<MemoryTables>);
 
@@ -67,18 +77,41 @@ impl Lab {
         tables: Arc<MemoryTables>,
         options: LogOptions,
     ) -> Result<Lab, JournalError> {
+        Lab::open_at(disk, tree, tables, options, Arc::new(StillClock))
+    }
+
+    /// The same by another clock.
+    pub fn open_at(
+        disk: SimDisk,
+        tree: Arc<SimTree>,
+        tables: Arc<MemoryTables>,
+        options: LogOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Lab, JournalError> {
         let factory = SameTables(Arc::clone(&tables));
+        Lab::open_by(disk, tree, tables, &factory, options, clock)
+    }
+
+    /// The same with tables from a factory of the caller's, which are `tables` in the end.
+    pub fn open_by(
+        disk: SimDisk,
+        tree: Arc<SimTree>,
+        tables: Arc<MemoryTables>,
+        factory: &dyn TablesFactory,
+        options: LogOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Lab, JournalError> {
         let shared = Arc::new(disk.clone());
-        let opened = Journal::open(shared, Path::new("/j"), options, &factory, Arc::new(StillClock))?;
+        let opened = Journal::open(shared, Path::new("/j"), options, factory, clock)?;
         let journal = Arc::clone(&opened.journal);
-        apply::prune(&journal, &tree, journal.with_controls(journal::controls::Controls::horizon))?;
         let window = apply::window(&journal, opened.cursor, opened.published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
+        apply::prune(&journal, &tree, journal.with_controls(journal::controls::Controls::horizon))?;
         let redo = journal.cursor_redo();
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {
                 operation: "sync",
-                object: String::new(),
+                object: "all roots".to_owned(),
                 source,
             })?;
             journal.advance_cursor(opened.published, redo, &inodes)?;
@@ -130,8 +163,18 @@ impl Lab {
     /// Applies what was made durable.
     pub fn apply(&mut self, batch: &[Placed]) -> Result<(), apply::ApplyError> {
         let captured = batch.iter().rfind(|placed| !placed.capture.lsn.is_local());
-        self.redo = captured.map_or(self.redo, |placed| placed.at);
-        self.applier.apply(batch, self.redo)
+        let redo = captured.map_or(self.redo, |placed| placed.at);
+        let applied = self.applier.apply(batch, redo);
+        // A batch that had no effect is read again.
+        if !matches!(applied, Err(apply::ApplyError::Before(_))) {
+            self.redo = redo;
+        }
+        applied
+    }
+
+    /// Finishes a batch that failed while the tree was touched.
+    pub fn finish(&mut self, batch: &[Placed]) -> Result<(), JournalError> {
+        self.applier.finish(batch, self.redo)
     }
 
     /// Moves the durable cursor to where apply is.
@@ -142,14 +185,18 @@ impl Lab {
 
     /// The local captures that make the tree equal to a point.
     pub fn captures_to(&self, to: Lsn) -> Vec<Capture> {
+        self.try_captures_to(to).unwrap_or_else(|error| panic!("plan to {to}: {error:?}"))
+    }
+
+    /// The same where it may fail.
+    pub fn try_captures_to(&self, to: Lsn) -> Result<Vec<Capture>, restore::RestoreError> {
         let groups: Vec<_> = {
             let (now, then) = (self.view(self.journal.applied()), self.view(to));
-            let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor)
-                .unwrap_or_else(|error| panic!("plan to {to}: {error:?}"));
-            plan.captures().collect::<Result<_, _>>().unwrap_or_else(|error| panic!("read {to}: {error:?}"))
+            let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor)?;
+            plan.captures().collect::<Result<_, _>>()?
         };
         let mut next = self.journal.next_local();
-        groups
+        let captures = groups
             .into_iter()
             .map(|group: restore::LocalCapture| {
                 let lsn = next;
@@ -164,7 +211,8 @@ impl Lab {
                     events,
                 }
             })
-            .collect()
+            .collect();
+        Ok(captures)
     }
 
     /// Makes the tree equal to a point by local captures, as a rewind of the replica does. Returns how many.
@@ -189,7 +237,8 @@ impl Lab {
     /// A view; the lab drops nothing, so no lease is needed.
     pub fn view(&self, lsn: Lsn) -> View<SimTree> {
         let bytes = apply::payloads(&self.journal);
-        View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree))
+        let view = View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree));
+        view.watching(Arc::clone(self.journal.motion()))
     }
 
     /// What a view shows, in the form models are compared in.

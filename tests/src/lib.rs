@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod chaos;
 pub mod compare;
 pub mod daemon;
+pub mod faulty_tables;
 pub mod keep;
 pub mod lab;
 pub mod model;

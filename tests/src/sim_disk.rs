@@ -25,6 +25,52 @@ pub enum Fault {
     FullLate,
 }
 
+/// What is asked of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    Create,
+    Open,
+    Read,
+    Write,
+    /// A change of length.
+    Cut,
+    Sync,
+    Length,
+    Rename,
+    Remove,
+    List,
+    MakeDirectory,
+    SyncDirectory,
+    Free,
+    Lock,
+}
+
+impl Call {
+    /// All of them.
+    pub const ALL: [Call; 14] = [
+        Call::Create,
+        Call::Open,
+        Call::Read,
+        Call::Write,
+        Call::Cut,
+        Call::Sync,
+        Call::Length,
+        Call::Rename,
+        Call::Remove,
+        Call::List,
+        Call::MakeDirectory,
+        Call::SyncDirectory,
+        Call::Free,
+        Call::Lock,
+    ];
+
+    /// Whether it changes something.
+    fn changes(self) -> bool {
+        use Call::{Create, Cut, Remove, Rename, Sync, SyncDirectory, Write};
+        matches!(self, Create | Write | Cut | Sync | Rename | Remove | SyncDirectory)
+    }
+}
+
 /// What survives a power cut of what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -87,6 +133,21 @@ impl NameChange {
     }
 }
 
+impl Inode {
+    /// What is clean may leave the cache: here that are writes in limbo, if nothing was written since.
+    fn evict(&mut self, page: std::ops::Range<usize>) {
+        let is_clean = |pending: &Pending| {
+            matches!(pending, Pending::Write { limbo: true, .. } | Pending::Length { limbo: true, .. })
+        };
+        if self.pending.is_empty() || !self.pending.iter().all(is_clean) {
+            return;
+        }
+        for at in page.start..page.end.min(self.now.len()) {
+            self.now[at] = self.durable.get(at).copied().unwrap_or(0);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     directories: BTreeSet<PathBuf>,
@@ -100,7 +161,19 @@ struct State {
     syncs: u64,
     stop_after: Option<u64>,
     faults: BTreeMap<u64, Fault>,
+    /// From this operation on all fail, until healed.
+    lasting: Option<(u64, Fault)>,
+    reads: u64,
+    /// First read that fails, and how many do.
+    failing_reads: Option<(u64, u64)>,
+    /// Before which read a page leaves the cache, and the bytes of it.
+    evicted: Option<(u64, std::ops::Range<usize>)>,
     room: Option<u64>,
+    calls: BTreeMap<Call, u64>,
+    /// From which call of a sort on all of them fail, until healed.
+    failing_calls: Option<(Call, u64, Fault)>,
+    /// How many did.
+    failed_calls: u64,
 }
 
 fn errno(number: i32) -> io::Error {
@@ -118,20 +191,45 @@ fn put(target: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
 }
 
 impl State {
-    /// Counts an operation that changes something; tells how it is to fail.
-    fn operate(&mut self) -> io::Result<Option<Fault>> {
+    /// Counts a call; tells how it is to fail.
+    fn enter(&mut self, call: Call) -> io::Result<Option<Fault>> {
         if self.stop_after.is_some_and(|last| self.operations >= last) {
             return Err(errno(libc::EIO));
         }
+        let count = self.calls.entry(call).or_default();
+        *count += 1;
+        let asked = self.failing_calls.filter(|(which, from, _)| *which == call && *count >= *from);
+        self.failed_calls += u64::from(asked.is_some());
+        let asked = asked.map(|(_, _, fault)| fault);
+        if !call.changes() {
+            return Ok(asked);
+        }
         self.operations += 1;
-        Ok(self.faults.get(&self.operations).copied())
+        let lasting = self.lasting.filter(|(from, _)| self.operations >= *from).map(|(_, fault)| fault);
+        Ok(self.faults.get(&self.operations).copied().or(lasting).or(asked))
     }
 
-    fn operate_or_fail(&mut self) -> io::Result<()> {
-        match self.operate()? {
+    /// The same for a call that fails as a whole.
+    fn enter_or_fail(&mut self, call: Call) -> io::Result<()> {
+        match self.enter(call)? {
             None => Ok(()),
             Some(Fault::Io) => Err(errno(libc::EIO)),
             Some(Fault::Full | Fault::FullLate) => Err(errno(libc::ENOSPC)),
+        }
+    }
+
+    /// Counts a look into a file.
+    fn read(&mut self) -> io::Result<()> {
+        self.enter_or_fail(Call::Read)?;
+        self.reads += 1;
+        if let Some((_, page)) = self.evicted.take_if(|(read, _)| *read == self.reads) {
+            self.inodes.values_mut().for_each(|inode| inode.evict(page.clone()));
+        }
+        match self.failing_reads {
+            Some((first, count)) if self.reads >= first && self.reads - first < count => {
+                Err(errno(libc::EIO))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -155,7 +253,7 @@ impl State {
     }
 
     fn write(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let fault = self.operate()?;
+        let fault = self.enter(Call::Write)?;
         let old_length = self.inode(inode)?.now.len() as u64;
         let growth = (offset + bytes.len() as u64).saturating_sub(old_length);
         let room = self.room.map_or(u64::MAX, |room| room.saturating_sub(self.used()));
@@ -176,7 +274,7 @@ impl State {
     }
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
-        let fault = self.operate()?;
+        let fault = self.enter(Call::Sync)?;
         self.syncs += 1;
         let target = self.inode(inode)?;
         if fault.is_some() {
@@ -279,6 +377,52 @@ impl SimDisk {
         self.0.lock().faults.insert(operation, fault);
     }
 
+    /// Lets every operation from number `operation` (from 1) on fail, until [`SimDisk::heal`].
+    pub fn fail_from(&self, operation: u64, fault: Fault) {
+        self.0.lock().lasting = Some((operation, fault));
+    }
+
+    /// Reads of files so far.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.0.lock().reads
+    }
+
+    /// Lets `count` reads of files fail, the first of them number `read` (from 1).
+    pub fn fail_reads(&self, read: u64, count: u64) {
+        self.0.lock().failing_reads = Some((read, count));
+    }
+
+    /// Before read number `read` (from 1) these bytes of files on which a sync failed leave the cache: they show what is
+    /// durable from then on.
+    pub fn evict_at(&self, read: u64, page: std::ops::Range<usize>) {
+        self.0.lock().evicted = Some((read, page));
+    }
+
+    /// Calls of a sort so far, those that failed included.
+    #[must_use]
+    pub fn calls(&self, call: Call) -> u64 {
+        self.0.lock().calls.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Lets every call of a sort from number `from` (from 1) on fail, until [`SimDisk::heal`].
+    pub fn fail_calls(&self, call: Call, from: u64, fault: Fault) {
+        let mut state = self.0.lock();
+        (state.failing_calls, state.failed_calls) = (Some((call, from, fault)), 0);
+    }
+
+    /// How many calls failed for that since it was asked for.
+    #[must_use]
+    pub fn failed_calls(&self) -> u64 {
+        self.0.lock().failed_calls
+    }
+
+    /// No more faults but those to come at single operations.
+    pub fn heal(&self) {
+        let mut state = self.0.lock();
+        (state.lasting, state.failing_reads, state.failing_calls) = (None, None, None);
+    }
+
     /// Bytes that all files together may have; `None` for no limit. What does not fit is not written.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.0.lock().room = bytes;
@@ -358,7 +502,7 @@ struct SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state.lock();
-        state.alive()?;
+        state.read()?;
         let bytes = &state.inode(self.inode)?.now;
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
@@ -383,7 +527,7 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.operate_or_fail()?;
+        state.enter_or_fail(Call::Cut)?;
         let inode = state.inode(self.inode)?;
         inode.now.resize(bytes as usize, 0);
         inode.pending.push(Pending::Length { bytes, limbo: false });
@@ -392,7 +536,7 @@ impl DiskFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state.lock();
-        state.alive()?;
+        state.enter_or_fail(Call::Length)?;
         Ok(state.inode(self.inode)?.now.len() as u64)
     }
 }
@@ -408,7 +552,7 @@ impl Drop for SimLock {
 impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.0.lock();
-        state.operate_or_fail()?;
+        state.enter_or_fail(Call::Create)?;
         if state.names.contains_key(path) {
             return Err(errno(libc::EEXIST));
         }
@@ -425,15 +569,15 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.0.lock();
-        state.alive()?;
+        let mut state = self.0.lock();
+        state.enter_or_fail(Call::Open)?;
         let inode = *state.names.get(path).ok_or_else(|| errno(libc::ENOENT))?;
         Ok(Arc::new(SimFile { state: self.0.clone(), inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.operate_or_fail()?;
+        state.enter_or_fail(Call::Rename)?;
         let inode = *state.names.get(from).ok_or_else(|| errno(libc::ENOENT))?;
         let change = NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode };
         change.apply(&mut state.names);
@@ -443,11 +587,11 @@ impl Disk for SimDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.alive()?;
         if !state.names.contains_key(path) {
+            state.alive()?;
             return Err(errno(libc::ENOENT));
         }
-        state.operate_or_fail()?;
+        state.enter_or_fail(Call::Remove)?;
         let change = NameChange::Remove { path: path.to_owned() };
         change.apply(&mut state.names);
         state.pending_names.push(change);
@@ -455,8 +599,8 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let state = self.0.lock();
-        state.alive()?;
+        let mut state = self.0.lock();
+        state.enter_or_fail(Call::List)?;
         let below = state.names.keys().filter(|path| path.parent() == Some(directory));
         Ok(below
             .filter_map(|path| path.file_name())
@@ -466,14 +610,14 @@ impl Disk for SimDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.alive()?;
+        state.enter_or_fail(Call::MakeDirectory)?;
         state.directories.extend(path.ancestors().map(Path::to_owned));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.operate_or_fail()?;
+        state.enter_or_fail(Call::SyncDirectory)?;
         let (synced, left): (Vec<_>, Vec<_>) = std::mem::take(&mut state.pending_names)
             .into_iter()
             .partition(|one| one.directory() == Some(path));
@@ -483,14 +627,14 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        let state = self.0.lock();
-        state.alive()?;
+        let mut state = self.0.lock();
+        state.enter_or_fail(Call::Free)?;
         Ok(state.room.map_or(u64::MAX, |room| room.saturating_sub(state.used())))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut state = self.0.lock();
-        state.alive()?;
+        state.enter_or_fail(Call::Lock)?;
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

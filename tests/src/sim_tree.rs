@@ -238,8 +238,9 @@ impl SimTree {
         self.state.lock().syncs
     }
 
-    /// Refuses calls that change something. A refused write has written its first half; a refused sync leaves
-    /// everything pending and the tree unable to sync, as a kernel that has lost pages would.
+    /// Refuses calls that change something. A refused write has written its first half; after a refused sync the tree
+    /// cannot sync, and the bytes it was for are seen until the power goes and never become durable, as by a kernel that
+    /// has dropped pages.
     pub fn fail_changes(&self, fault: Fault) {
         let counter = &mut self.state.lock().changes;
         counter.fault = Some((counter.calls.saturating_add(fault.nth), fault.times, fault.errno));
@@ -259,6 +260,11 @@ impl SimTree {
     /// The kernel could not write pages back: every sync from now on is refused.
     pub fn lose_pages(&self) {
         self.state.lock().poisoned = true;
+    }
+
+    /// The same tree is opened by another process: it can sync again, and what was lost stays lost.
+    pub fn reopen(&self) {
+        self.state.lock().poisoned = false;
     }
 
     /// No more refusals.
@@ -480,6 +486,8 @@ impl TreeIo for SimTree {
         state.changes.fault = state.changes.fault.take().or(fault);
         if admitted.is_err() {
             state.poisoned = true;
+            // The kernel shows these bytes and will never write them.
+            state.log.retain(|operation| !operation.action.is_data());
         }
         admitted?;
         if state.poisoned {

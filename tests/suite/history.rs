@@ -53,6 +53,12 @@ fn compare_all(lab: &Lab, generator: &Generator, rng: &mut Rng, share: u64, cont
 fn there_and_back(lab: &mut Lab, generator: &Generator, rng: &mut Rng, seed: u64) {
     let here = lab.journal.applied();
     let oldest = lab.journal.window().0.captured.max(1);
+    let digests = |lab: &Lab| {
+        let kept = journal::state::digests(&**lab.journal.tables()).expect("digests");
+        assert_eq!(kept, journal::state::counted(&**lab.journal.tables()).expect("rows"), "seed {seed}");
+        kept
+    };
+    let as_captured = digests(lab);
     for turn in 0..=rng.below(3) {
         let to = Lsn::captured(oldest + rng.below(here.captured - oldest + 1));
         lab.rewind(to);
@@ -72,6 +78,7 @@ fn there_and_back(lab: &mut Lab, generator: &Generator, rng: &mut Rng, seed: u64
         &dump(&*lab.tree, RootNo(0)).expect("dump"),
         &format!("seed {seed}: back at {here}"),
     );
+    assert_eq!(digests(lab), as_captured, "seed {seed}: back at {here}");
 }
 
 fn one_history(seed: u64, captures: usize) {

@@ -79,7 +79,12 @@ fn tables_are_compared_and_figures_shown() {
 
     let stats = world.ok("journal stats docs");
     assert!(stats["changed_bytes"].as_u64().unwrap() >= 20_000, "{stats}");
-    assert!(stats["journal_bytes_per_changed_byte"].as_f64().unwrap() > 1.0, "{stats}");
+    let number = |name: &str| stats[name].as_f64().unwrap_or_else(|| panic!("{name}: {stats}"));
+    let stored = number("redo_bytes") + number("undo_bytes");
+    let ratio = number("journal_bytes_per_changed_byte");
+    assert!((ratio - stored / number("changed_bytes")).abs() < 1e-6 && ratio > 0.0, "{stats}");
+    assert_eq!(number("redo_raw_bytes"), number("changed_bytes"));
+    assert!(number("undo_raw_bytes") > 0.0, "{stats}");
     assert_eq!(
         (&stats["window"]["level"], &stats["window"]["percent"]),
         (&"whole".into(), &100.into()),

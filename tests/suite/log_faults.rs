@@ -36,6 +36,113 @@ fn a_failed_fsync_poisons_until_reopened() {
     log.commit().unwrap();
 }
 
+/// The kernel shows what an fsync failed on and holds it for clean: whoever opens the journal again in the same kernel
+/// finds the batch whole. What it then counts as durable had better be.
+#[test]
+fn what_an_fsync_failed_on_is_written_again_when_it_is_opened() {
+    for fault in [Fault::Io, Fault::Full] {
+        let disk = SimDisk::new();
+        let set = open(&disk, small()).unwrap();
+        set.log(Stream::Redo).append(&draft(Stream::Redo, 1)).unwrap();
+        set.log(Stream::Redo).commit().unwrap();
+        set.log(Stream::Redo).append(&draft(Stream::Redo, 2)).unwrap();
+        disk.fail_at(disk.operations() + 2, fault);
+        set.log(Stream::Redo).commit().unwrap_err();
+        drop(set);
+        let set = open(&disk, small()).unwrap();
+        let found = read_all(set.log(Stream::Redo));
+        assert_eq!(found, [1, 2], "{fault:?}: the kernel has it");
+        let after = disk.crash(Cut::Nothing, &mut Rng::new(0));
+        assert_eq!(read_all(open(&after, small()).unwrap().log(Stream::Redo)), found, "{fault:?}");
+        set.log(Stream::Redo).append(&draft(Stream::Redo, 3)).unwrap();
+        set.log(Stream::Redo).commit().unwrap();
+        let after = disk.crash(Cut::Nothing, &mut Rng::new(0));
+        assert_eq!(read_all(open(&after, small()).unwrap().log(Stream::Redo)), [1, 2, 3], "{fault:?}");
+    }
+}
+
+/// A page on which an fsync failed is clean, and may leave the cache between any two reads of an opening: a journal that
+/// opens has what it shows, and after a power cut, too.
+#[test]
+fn what_leaves_the_cache_while_it_is_opened_is_not_believed() {
+    let whole = |set: &LogSet| {
+        let log = set.log(Stream::Redo);
+        let records: Vec<_> = log.read(log.first()).map(Result::unwrap).collect();
+        let payloads = records.iter().flat_map(|record| &record.payloads);
+        payloads.for_each(|payload| drop(log.read_payload(*payload).unwrap()));
+        records.len()
+    };
+    let long = |number| {
+        let payload = Rng::new(number).bytes(9000);
+        RecordDraft { payloads: vec![payload.into()], ..draft(Stream::Redo, number) }
+    };
+    let (mut refused, mut read) = (0, 0);
+    for page in 0..4 {
+        for number in 1..u64::MAX {
+            let disk = SimDisk::new();
+            let set = open(&disk, LogOptions::default()).unwrap();
+            let log = set.log(Stream::Redo);
+            log.append(&long(1)).unwrap();
+            log.commit().unwrap();
+            let from = (log.end().offset as usize + page * 4096) / 4096 * 4096;
+            log.append(&long(2)).unwrap();
+            disk.fail_at(disk.operations() + 2, Fault::Io);
+            log.commit().unwrap_err();
+            drop(set);
+            let before = disk.reads();
+            disk.evict_at(before + number, from..from + 4096);
+            let Ok(set) = open(&disk, LogOptions::default()) else {
+                refused += 1;
+                continue;
+            };
+            let over = disk.reads() < before + number;
+            read += whole(&set);
+            set.log(Stream::Redo).append(&draft(Stream::Redo, 3)).unwrap();
+            set.log(Stream::Redo).commit().unwrap();
+            let found = whole(&set);
+            let after = disk.crash(Cut::Nothing, &mut Rng::new(0));
+            assert_eq!(whole(&open(&after, LogOptions::default()).unwrap()), found, "{page} {number}");
+            if over {
+                break;
+            }
+        }
+    }
+    println!("{refused} openings were refused, {read} records were read");
+    assert!(refused > 0 && read > 20, "{refused} {read}");
+}
+
+/// Whatever single operation fails: the journal is opened again in the same kernel, which shows more than the disk holds,
+/// and what is acknowledged then survives a power cut.
+#[test]
+fn what_is_acknowledged_after_a_failure_is_durable() {
+    let life = |disk: &SimDisk| {
+        let Ok(set) = open(disk, small()) else { return };
+        for n in 1..24 {
+            let log = set.log(Stream::Redo);
+            if log.append(&draft(Stream::Redo, n)).and_then(|_| log.commit()).is_err() {
+                return;
+            }
+        }
+    };
+    let whole = SimDisk::new();
+    life(&whole);
+    for operation in 1..=whole.operations() {
+        for fault in [Fault::Io, Fault::Full] {
+            let disk = SimDisk::new();
+            disk.fail_at(operation, fault);
+            life(&disk);
+            let context = format!("{fault:?} at operation {operation}");
+            let set = open(&disk, small()).unwrap_or_else(|error| panic!("{context}: {error}"));
+            set.log(Stream::Redo).append(&draft(Stream::Redo, 100)).unwrap();
+            set.log(Stream::Redo).commit().unwrap();
+            let acknowledged = read_all(set.log(Stream::Redo));
+            let left = disk.crash(Cut::Nothing, &mut Rng::new(0));
+            let again = open(&left, small()).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(read_all(again.log(Stream::Redo)), acknowledged, "{context}");
+        }
+    }
+}
+
 #[test]
 fn an_fsync_without_room_poisons_too() {
     let disk = SimDisk::new();

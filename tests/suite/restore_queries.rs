@@ -303,6 +303,50 @@ fn a_daemon_that_is_killed_goes_on_with_all_sessions() {
     }
 }
 
+/// The marks of the sessions go one by one, and only then is the end recorded: killed in there, the job is done all the
+/// same.
+#[test]
+fn a_daemon_that_is_killed_as_a_restore_ends_finds_it_done() {
+    let mut years = Years::new();
+    let master = years.ground.world.master();
+    for round in 0..4_u64 {
+        std::fs::write(master.join(format!("work/{round}.bin")), noise(9000, round)).unwrap();
+        years.session();
+        std::fs::remove_file(master.join(format!("work/{round}.bin"))).unwrap();
+    }
+    years.ground.world.flush();
+    for number in 0..6 {
+        let world = &mut years.ground.world;
+        let onto = world.path(&format!("out-{number}"));
+        std::fs::create_dir(&onto).unwrap();
+        let marks = || {
+            let names = std::fs::read_dir(&onto)
+                .unwrap()
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.filter(|name| name.starts_with(".rewind-unfinished-")).count()
+        };
+        let line = format!("restore query work/*.bin --onto {} --detach", onto.display());
+        let job = world.ok(&line)["job"].as_str().unwrap().to_owned();
+        let last = landed(&onto, &master.join("work")).join("3.bin");
+        let (mut most, until) = (0, Instant::now() + Duration::from_secs(60));
+        // From four marks down to a number that is another each time, as far as it can be seen.
+        while !(most == 4 && marks() <= number % 4 || last.exists() && marks() == 0) {
+            most = most.max(marks());
+            assert!(Instant::now() < until, "{most} marks were seen\n{}", world.log_end());
+        }
+        world.kill();
+        world.start();
+        let report = world.ok(&format!("job wait {job}"));
+        assert_eq!((&report["state"], &report["failed"]), (&"done".into(), &0.into()), "{report}");
+        assert_eq!((&report["files"], marks()), (&4.into(), 0), "{report}");
+        for round in 0..4 {
+            let name = format!("work/{round}.bin");
+            let work = landed(&onto, &master.join("work"));
+            same(&years.kept[3 + round].join(&name), &work.join(format!("{round}.bin")), &name);
+        }
+    }
+}
+
 /// What a plan says it found names what is started; by then it has to be the same.
 #[test]
 fn a_plan_that_is_no_longer_true_is_refused() {

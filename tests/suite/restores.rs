@@ -12,13 +12,13 @@ use tests::daemon::{World, seed, size};
 use tests::pair::Pair;
 
 /// A copy of a tree with all there is to it.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
 }
 
 /// Where a restore into a directory puts the master's tree.
-fn landed(onto: &Path, master: &Path) -> PathBuf {
+pub(crate) fn landed(onto: &Path, master: &Path) -> PathBuf {
     onto.join(master.strip_prefix("/").unwrap())
 }
 

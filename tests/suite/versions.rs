@@ -1,5 +1,7 @@
-//! Are versions captured as they happen? A file written three times a second apart, without a flush.
+//! Are versions captured as they happen, and found? A file written three times a second apart, without a flush; a history
+//! with bookmarks and a rewind, asked for by time and kind.
 
+use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 use tests::compare::assert_same;
@@ -41,4 +43,51 @@ fn three_writes_a_second_apart_are_three_points() {
     }
     // The last of them is on the replica too, and nobody asked.
     assert_same(&world.master(), &world.replica(), "without a flush");
+}
+
+/// Filters leave out rows and nothing else, wherever they let the search begin.
+#[test]
+fn filters_give_what_a_look_at_all_points_gives() {
+    let world = World::new();
+    world.protect();
+    for round in 0..8 {
+        fs::write(world.master().join(format!("file {}", round % 3)), format!("round {round}")).unwrap();
+        world.flush();
+        if round % 3 == 1 {
+            world.ok(&format!("bookmark set docs mark-{round}"));
+        }
+        if round == 5 {
+            world.ok("rewind docs --to bookmark:mark-1 --yes");
+            world.ok("bookmark set docs local --at now");
+            world.ok("scenario resume docs");
+        }
+    }
+    world.flush();
+    let all = world.list("points docs");
+    let text = |point: &Value, key: &str| point[key].as_str().unwrap().to_owned();
+    let local = all.iter().filter(|point| text(point, "lsn").contains('.')).count();
+    assert!(local > 0 && all.len() > 20, "{all:?}");
+    let mut times: Vec<String> = all.iter().map(|point| text(point, "time")).collect();
+    let nanoseconds = |time: &str| time.parse::<jiff::Timestamp>().unwrap().as_nanosecond();
+    times.sort_by_key(|time| nanoseconds(time));
+    times.dedup();
+    let ask = |words: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let found = world.list(&format!("points docs {words}"));
+        let expected: Vec<Value> = all.iter().filter(|point| wanted(point)).cloned().collect();
+        assert!(found == expected, "{words}: {found:?}\nand not {expected:?}");
+        found.len()
+    };
+    let at = |point: &Value| nanoseconds(point["time"].as_str().unwrap());
+    for until in &times {
+        let limit = nanoseconds(until);
+        assert!(ask(&format!("--until {until}"), &|point| at(point) <= limit) > 0);
+        ask(&format!("--until {until} --kind bookmark"), &|point| {
+            at(point) <= limit && point["kind"] == "bookmark"
+        });
+        ask(&format!("--since {until} --kind modified"), &|point| {
+            at(point) >= limit && point["kind"] == "modified"
+        });
+    }
+    assert!(ask("--kind bookmark", &|point| point["kind"] == "bookmark") >= 4);
+    ask("--until 2001-01-01T00:00:00Z", &|_| false);
 }

@@ -33,6 +33,7 @@ pub fn figures_to_wire(stats: &JournalStats) -> v1::JournalFigures {
     let pins = stats.pinned.iter();
     v1::JournalFigures {
         payload_bytes: stats.payload_bytes,
+        undo_payload_bytes: stats.undo_payload_bytes,
         journal_bytes_per_changed_byte: ratio,
         pins: pins
             .map(|(pin, at, why)| v1::HeldPin { pin: *pin, lsn: at.to_string(), why: why.clone() })

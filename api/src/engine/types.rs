@@ -428,8 +428,10 @@ pub struct JournalStats {
     pub retention: Duration,
     /// How much of that is held, once there is a point.
     pub window: Option<Held>,
-    /// Bytes of files that changed, in the redo that is kept.
+    /// Bytes of files that changed, in the redo that is kept, as they are in the files.
     pub payload_bytes: u64,
+    /// Bytes in the undo that is kept, before what differs was packed. Bytes that undo finds elsewhere do not count.
+    pub undo_payload_bytes: u64,
     /// Points that retention must leave, oldest first: number, point, who needs it. At most some.
     pub pinned: Vec<(u64, Lsn, String)>,
 }

@@ -90,6 +90,7 @@ impl Scene {
             retention: definition.retention,
             window: self.held(journal),
             payload_bytes: redo.iter().map(|segment| segment.payload_bytes).sum(),
+            undo_payload_bytes: undo.iter().map(|segment| segment.payload_bytes).sum(),
             pinned: pinned(&controls),
         })
     }

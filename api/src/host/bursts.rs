@@ -9,7 +9,7 @@
 
 use super::control::Control;
 use super::past::{Watch, failed};
-use super::rewinding::lossy;
+use super::rewinding::{lossy, onto_replica};
 use super::running::master_path;
 use super::scene::Scene;
 use crate::engine::{
@@ -309,16 +309,7 @@ impl Scene {
         let report = burst::replica_to_groups(&control, &way.last_good.groups, &options, &Watch(progress))
             .map_err(|cause| failed(progress, cause))?
             .ok_or_else(|| self.no_burst())?;
-        Ok(RewindReport {
-            to: way.before,
-            before: Some(report.before),
-            onto_master: false,
-            files_changed: report.files_changed,
-            bytes_written: report.bytes_written,
-            elapsed: began.elapsed(),
-            skipped: Vec::new(),
-            skipped_count: 0,
-        })
+        Ok(onto_replica(way.before, report, began))
     }
 }
 

@@ -212,7 +212,20 @@ impl Scene {
             each(point)
         };
         let (oldest, _) = journal.window();
-        let to = Lsn::MAX.to_key();
+        if query.kinds == [PointKind::Bookmark] {
+            for mark in marks.iter().rev().filter(|mark| mark.lsn >= oldest) {
+                let is_there = journal.tables().get(Space::Points, &mark.lsn.to_key())?.is_some();
+                if is_there && query.paths.is_none() && give(bookmark_point(mark), each).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        // What comes behind the last captured point of that time is younger than that time, local points too.
+        let to = match until.map(|until| Points::of(journal).at_time(until)) {
+            Some(Ok(last)) => Lsn::captured(last.lsn.captured.saturating_add(1)).to_key(),
+            _ => Lsn::MAX.to_key(),
+        };
         for row in journal.tables().range(Space::Points, &oldest.to_key(), &to).rev() {
             let (key, value) = row?;
             let Some(lsn) = Lsn::from_key(&key) else { continue };

@@ -4,6 +4,7 @@
 //! scene of the scenario that the session was made of, one change of it at a time, like a rewind. The repository is locked
 //! against those who remove as long as it is read.
 
+mod directory;
 mod query;
 mod scene;
 mod sets;
@@ -117,20 +118,8 @@ impl Host {
         directory: &Path,
         progress: &dyn Progress,
     ) -> EngineResult<RestoreReport> {
-        self.check_target(directory)?;
-        let watch = Watch(progress);
-        let failed = |error| restore_error(progress.interrupted(), error);
-        let paths = bytes_of(&request.paths);
-        let plan = session::plan(
-            &found.repository,
-            found.record.tree,
-            &paths,
-            directory,
-            options(request, found),
-            &watch,
-        )
-        .map_err(failed)?;
-        let receipt = session::execute(&plan, &watch).map_err(failed)?;
+        let mut receipts = self.parts_into(&[(request, found)], directory, progress)?;
+        let receipt = receipts.pop().unwrap_or_default();
         let target = Some(directory.to_owned());
         Ok(RestoreReport { receipt, target, ..RestoreReport::default() })
     }
@@ -255,11 +244,11 @@ fn sums(plan: &mut RestorePlan, totals: Totals) {
 }
 
 impl Host {
-    /// What a restore of a session would do, added to the plan.
+    /// What a restore of a session would do, added to the plan; `began`: it is part of one that did.
     fn plan_session(
         &self,
         request: &RestoreRequest,
-        found: &Found,
+        (found, began): (&Found, bool),
         progress: &dyn Progress,
         plan: &mut RestorePlan,
         each: Each<'_, Change>,
@@ -269,7 +258,8 @@ impl Host {
         let (repository, tree) = (&*found.repository, found.record.tree);
         let failed = |error| restore_error(progress.interrupted(), error);
         if let Onto::Directory(directory) = &request.onto {
-            let wanted = (paths.as_slice(), directory.as_path(), options(request, found));
+            let options = Options { began, ..options(request, found) };
+            let wanted = (paths.as_slice(), directory.as_path(), options);
             let totals = session::plan_listed(repository, tree, wanted, &watch, &mut give(each, plan))
                 .map_err(failed)?
                 .totals;
@@ -362,7 +352,7 @@ impl Restores for Host {
             ..RestorePlan::default()
         };
         plan.warnings.extend(self.lacking(&found).map(|(lacks, which)| format!("{lacks}; {which}")));
-        self.plan_session(request, &found, progress, &mut plan, each)?;
+        self.plan_session(request, (&found, false), progress, &mut plan, each)?;
         Ok(plan)
     }
 

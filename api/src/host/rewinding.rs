@@ -165,16 +165,7 @@ impl Scene {
         let control = Control(Arc::clone(&replica));
         let report = rewind_replica(&control, to.lsn, &options, &Watch(progress))
             .map_err(|cause| failed(progress, cause))?;
-        Ok(RewindReport {
-            to,
-            before: Some(report.before),
-            onto_master: false,
-            files_changed: report.files_changed,
-            bytes_written: report.bytes_written,
-            elapsed: began.elapsed(),
-            skipped: Vec::new(),
-            skipped_count: 0,
-        })
+        Ok(onto_replica(to, report, began))
     }
 
     fn extract(
@@ -292,6 +283,20 @@ impl Scene {
         report.lsn = Lsn::captured(replica.journal().applied().captured);
         report.elapsed = began.elapsed();
         Ok(report)
+    }
+}
+
+/// What a person is told of a rewind of the replica.
+pub(super) fn onto_replica(to: ResolvedPoint, report: restore::RewindReport, began: Instant) -> RewindReport {
+    RewindReport {
+        to,
+        before: Some(report.before),
+        onto_master: false,
+        files_changed: report.files_changed,
+        bytes_written: report.bytes_written,
+        elapsed: began.elapsed(),
+        skipped: Vec::new(),
+        skipped_count: 0,
     }
 }
 

@@ -86,6 +86,7 @@ impl Scene {
             ignore_same: options.ignore_same,
             skip: options.skip_sync,
             definition: super::link::to_wire(self.id(), &self.definition()),
+            anew: self.doubts_index(&replica)?,
         };
         self.note(Level::Info, "synchronization starts");
         // From here on a crash leads to a restart that goes on.

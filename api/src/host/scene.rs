@@ -5,7 +5,7 @@ use super::local::{LocalMaster, MasterSettings};
 use super::states::{Facts, decide};
 use crate::daemon::EngineContext;
 use crate::definition::Definition;
-use crate::engine::{EngineError, EngineResult, Level, State, Status};
+use crate::engine::{EngineError, EngineResult, Level, Proof, State, Status};
 use crate::records::Wanted;
 use crate::registry::Entry;
 use crate::store::{Layout, open_replica};
@@ -42,6 +42,7 @@ pub(crate) struct Scene {
     starting: AtomicBool,
     pub(super) crossed: super::told::Crossed,
     pub(super) mounts: super::snapshots::Mounts,
+    pub(super) archiving: super::archiving::Archiving,
     /// Calls that change what the scenario does, one after the other.
     pub(super) turning: Mutex<()>,
     /// One comparison of tables after the other: they share a place for scratch tables.
@@ -70,6 +71,7 @@ impl Scene {
             starting: AtomicBool::new(false),
             crossed: Default::default(),
             mounts: Default::default(),
+            archiving: Default::default(),
             turning: Mutex::new(()),
             verifying: Mutex::new(()),
         })
@@ -164,6 +166,7 @@ impl Scene {
             Ok(opened) => {
                 self.peer.lock().broken = None;
                 *replica = Some(Arc::clone(&opened));
+                self.start_archiving(opened.journal());
                 Ok(opened)
             }
             Err(error) => {
@@ -278,6 +281,10 @@ impl Scene {
         if let (Some((object, what, _)), None) = (drift, &cause) {
             cause = Some(format!("the replica tree was changed by somebody else: {object}: {what}"));
         }
+        let proven = opened.as_ref().ok().and_then(|replica| replica.journal().proofs().compared);
+        if let (Some(compared), None) = (&proven, &cause) {
+            cause = super::proving::cause(compared);
+        }
         let lag = opened.as_ref().map_or(Duration::ZERO, |replica| lag(replica, captured, applied));
         Status {
             name: self.name().to_owned(),
@@ -292,7 +299,11 @@ impl Scene {
                 .as_ref()
                 .map_or(0, |status| status.spool_memory_bytes + status.spool_disk_bytes),
             gaps_open: controls.as_ref().map_or(0, |controls| controls.gaps.len() as u64),
-            last_proof: None,
+            last_proof: proven.as_ref().map(|compared| Proof {
+                lsn: compared.lsn(),
+                equal: compared.is_equal(),
+                at: compared.time,
+            }),
             skipped: controls.as_ref().map_or(0, |controls| controls.skipped.len() as u64),
             window: opened.as_ref().ok().and_then(|replica| self.held(replica.journal())),
         }
@@ -316,6 +327,7 @@ impl Scene {
         self.closed.send_replace(true);
         self.wait_gone(limit / 4);
         self.mounts.close();
+        self.archiving.stop(limit / 8);
         let replica = self.replica.lock().take();
         if let Some(replica) = replica {
             replica.stop(limit / 2);

@@ -58,6 +58,7 @@ fn line(marker: &Marker) -> Option<(Level, String)> {
         Marker::GapOpened { .. } | Marker::Skipped { .. } => Level::Warning,
         Marker::GapClosed { .. } | Marker::Unskipped { .. } => Level::Info,
         Marker::Barrier { .. }
+        | Marker::Digest { .. }
         | Marker::SynchronizationStarted { .. }
         | Marker::SynchronizationCompleted { .. } => return None,
     };

@@ -89,6 +89,10 @@ fn golden_bytes() {
         "fc0094357701010707070707070707070707070707070707070707070707070707070707070707",
     );
     check(
+        Record::ArchiveSet(ArchiveSet { id: 7, time, repository: 1, every_milliseconds: 60_000 }),
+        "07fc0094357701fb60ea",
+    );
+    check(
         Record::RepositoryChecked(RepositoryChecked {
             time,
             repository: 1,

@@ -154,8 +154,12 @@ impl Scenarios for ScenariosService {
 
     async fn get_status(&self, request: Request<ScenarioRef>) -> Result<Response<v1::Status>, Status> {
         let name = request.into_inner().name;
-        let status = self.0.call(move |shared| shared.engine.status(&name)).await?;
-        Ok(Response::new(status.into()))
+        let (status, archive) = self
+            .0
+            .call(move |shared| Ok((shared.engine.status(&name)?, shared.engine.archive_status(&name)?)))
+            .await?;
+        let archive = archive.map(v1::ArchiveStatus::from);
+        Ok(Response::new(v1::Status { archive, ..status.into() }))
     }
 
     async fn flush(&self, request: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {

@@ -281,7 +281,7 @@ catalogue! {
     /// fsync failed.
     POISONED = "RW1036" "journal" Failed Internal
         "the journal takes no more writes"
-        reason "An fsync failed: what the disk holds since the last success is not known, so nothing more is acknowledged."
+        reason "An fsync failed, or the tables could not be written: what the disk holds since the last success is not known, so nothing more is taken."
         action "Check the disk, then restart the daemon: it recovers from what is known to be durable.";
     /// A master does not run what the replica sends.
     HOOKS_NOT_ALLOWED = "RW1037" "scenario" NotPermitted PermissionDenied
@@ -428,6 +428,21 @@ catalogue! {
         "the tables are not what the segments say"
         reason "The segments are sound, but a table made from them has wrong, missing or surplus rows: points may be shown wrong. No history is lost."
         action "Stop the scenario, `restorectl journal rebuild SCENARIO`, and verify again; then look for a failing disk or report the rows that were named.";
+    /// Pieces and manifests.
+    ARCHIVE_DAMAGED = "RW1110" "archive" Differs DataLoss
+        "the archive is damaged"
+        reason "An object of the archived journal is missing, is not what was stored, or does not fit the session it is to be replayed over. Nothing was restored."
+        action "Bring the named object back from a copy of the store. Else rescue an earlier moment with `--at`, or a session by its id: sessions do not need the archive.";
+    /// What was never archived.
+    ARCHIVE_GAP = "RW1111" "archive" Refused FailedPrecondition
+        "the archive has a gap"
+        reason "The journal gave segments back before they were archived, because the store could not be reached for longer than the journal's retention; or no session is old enough to start from."
+        action "Choose a moment that the message names as reachable, or rescue a session by its id.";
+    /// Two writers, or an older copy.
+    ARCHIVE_FORKED = "RW1112" "archive" Refused FailedPrecondition
+        "the archive holds another history of this journal"
+        reason "Somebody else archives under the same journal, or the journal here is an older copy: the data directory was copied or restored. Nothing is archived, so that nothing archived is lost."
+        action "Stop the other daemon; or switch archiving off with `scenario set NAME archive=off`, rescue what only the archive holds, and begin anew with a new scenario.";
     /// Nothing unusual.
     NO_BURST = "RW1120" "journal" NotFound NotFound
         "no burst is found"

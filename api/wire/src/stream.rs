@@ -31,7 +31,7 @@ pub mod proto {
 }
 
 /// Version of the protocol that this program speaks; a peer with another one is refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest message, set on both sides of both directions.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;

@@ -4,6 +4,7 @@
 //! write; the lock it takes, so that nobody removes meanwhile what it reads, it does without where the repository cannot
 //! be written.
 
+mod archived;
 mod work;
 
 use super::restore::{Manner, Owner, Rule, Sparse};
@@ -34,7 +35,8 @@ pub struct Args {
     /// Only these absolute paths of the master and what is below them
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
-    /// Of each root the newest session that is not younger than this: RFC 3339
+    /// The moment to go to, RFC 3339 or lsn:N. Where the journal is archived, exactly this moment; else of each root the
+    /// newest session that is not younger
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// Directory to restore into: it gets DIR/<the full path on the master>
@@ -56,13 +58,18 @@ fn wanted(args: &Args) -> Result<(Wanted, Vec<Vec<u8>>), Failure> {
     let which = match (&args.at, &args.session) {
         (Some(at), first) => {
             paths.extend(first.as_deref().map(absolute).transpose()?);
-            let time: jiff::Timestamp = at.parse().map_err(|error| {
-                Failure::new(&codes::USAGE, format!("--at {at} is no RFC 3339 time: {error}"))
-            })?;
-            Wanted::At(time)
+            let bad = |why: String| Failure::new(&codes::USAGE, format!("--at {at} is no moment: {why}"));
+            match at.strip_prefix("lsn:") {
+                Some(lsn) => Wanted::Lsn(lsn.parse().map_err(|_| bad("an LSN is a number".to_owned()))?),
+                None => {
+                    let text = at.strip_prefix("time:").unwrap_or(at);
+                    let time: Result<jiff::Timestamp, _> = text.parse();
+                    Wanted::At(time.map_err(|error| bad(format!("it is no RFC 3339 time: {error}")))?)
+                }
+            }
         }
         (None, Some(session)) => match session.to_str() {
-            Some("latest") => Wanted::At(jiff::Timestamp::MAX),
+            Some("latest") => Wanted::Latest,
             Some(id) => Wanted::Session(id.to_owned()),
             None => return Err(Failure::new(&codes::USAGE, "the session's id is no text")),
         },
@@ -159,6 +166,7 @@ fn show_plan(context: &Context, rescued: &Rescued) -> Exit {
     object.insert("changes".to_owned(), changes);
     object.extend(map);
     object.insert("sessions".to_owned(), rescued.sessions.clone().into());
+    object.insert("archived".to_owned(), rescued.archived.clone().into());
     context.out.object(&Value::Object(object));
     context.out.data(&super::rewind::sums(rescued.plan.counts.as_ref()));
     if rescued.plan.conflicts > 0 {
@@ -185,6 +193,7 @@ fn conclude(context: &Context, rescued: &Rescued) -> Exit {
     map.insert("state".to_owned(), state.into());
     map.extend(json::restores::report(done));
     map.insert("sessions".to_owned(), rescued.sessions.clone().into());
+    map.insert("archived".to_owned(), rescued.archived.clone().into());
     let failure =
         Failure::new(&codes::VERIFICATION_FAILED, "what was restored is not what the session holds");
     if exit == Exit::Differs {
@@ -200,6 +209,11 @@ fn conclude(context: &Context, rescued: &Rescued) -> Exit {
         );
     }
     context.out.object(&Value::Object(map));
+    for one in &rescued.archived {
+        let word = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = format!("\"{}\" as of LSN {}, {}", word("scenario"), word("lsn"), word("time"));
+        context.out.data(&text);
+    }
     report::restores::restore(&context.out, "", done);
     if exit == Exit::Differs && !context.out.json {
         eprintln!("{}", errors::render(&failure));

@@ -156,5 +156,19 @@ fn render_status(status: &v1::Status) -> String {
         let (lsn, at) = (lsn_text(proof.lsn.as_ref()), local_time(proof.at.as_ref()));
         pairs.push(("last proof", format!("{verdict} at LSN {lsn}, {at}")));
     }
+    if let Some(archive) = &status.archive {
+        let seconds = |duration: Option<&prost_types::Duration>| {
+            duration.and_then(wire::convert::duration_from_wire).unwrap_or_default().as_secs_f64()
+        };
+        let upto = format!("LSN {}, {}", archive.lsn, local_time(archive.time.as_ref()));
+        pairs.push(("archive", format!("{}: {upto}", archive.repository)));
+        pairs.push(("archive rpo", format!("{:.1} s", seconds(archive.rpo.as_ref()))));
+        if archive.gaps > 0 {
+            pairs.push(("archive gaps", archive.gaps.to_string()));
+        }
+        if !archive.problem.is_empty() {
+            pairs.push(("archive problem", archive.problem.clone()));
+        }
+    }
     properties(&pairs)
 }

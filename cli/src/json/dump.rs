@@ -73,6 +73,9 @@ pub(super) fn figures(stats: &v1::JournalStats, map: &mut Map<String, Value>) {
     let figures = stats.figures.clone().unwrap_or_default();
     map.insert("window".to_owned(), window(stats.window.as_ref()));
     map.insert("changed_bytes".to_owned(), json!(figures.payload_bytes));
+    // Before packing; `redo_bytes` and `undo_bytes` are what is stored.
+    map.insert("redo_raw_bytes".to_owned(), json!(figures.payload_bytes));
+    map.insert("undo_raw_bytes".to_owned(), json!(figures.undo_payload_bytes));
     map.insert("journal_bytes_per_changed_byte".to_owned(), json!(figures.journal_bytes_per_changed_byte));
     let pins: Vec<Value> =
         figures.pins.iter().map(|pin| json!({ "pin": pin.pin, "lsn": pin.lsn, "why": pin.why })).collect();

@@ -72,6 +72,7 @@ async fn running() {
         "name": "docs", "id": "1", "state": "replicating", "cause": null, "captured_lsn": "9", "journaled_lsn": "9",
         "applied_lsn": "8.2", "lag_seconds": 1.5, "spool_bytes": 0, "gaps_open": 0, "skipped": 0, "last_proof": null,
         "window": status["window"],
+        "archive": null,
     });
     assert_eq!(status, expected);
     let flushed = world.good("flush docs --json --stage journaled").await.json();
@@ -147,6 +148,9 @@ async fn windows() {
     let stats = world.good("journal stats docs --json").await.json();
     assert_eq!(stats["window"], window);
     assert_eq!(stats["journal_bytes_per_changed_byte"], 2.0);
+    assert_eq!((&stats["redo_raw_bytes"], &stats["undo_raw_bytes"]), (&json!(1 << 19), &json!(1 << 18)));
+    let people = world.good("journal stats docs").await.stdout;
+    assert!(people.contains("before packing"), "{people}");
     assert_eq!(stats["pinned"], json!([{ "pin": 3, "lsn": "7", "why": "backup" }]));
     for people in ["scenario status docs", "journal stats docs"] {
         let people = world.good(people).await;

@@ -424,6 +424,7 @@ impl Engine for TestEngine {
             oldest: Some((Lsn::captured(1), TIME)),
             redo_bytes: 1 << 20,
             payload_bytes: 1 << 19,
+            undo_payload_bytes: 1 << 18,
             window: Some(WINDOW),
             pinned: vec![(3, Lsn::captured(7), "backup".to_owned())],
             ..JournalStats::default()

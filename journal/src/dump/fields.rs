@@ -2,6 +2,7 @@
 //! is shown.
 
 use super::{Field, Item, Paths, Record, Value};
+use crate::digest::Digest;
 use crate::error::JournalError;
 use crate::event::{Capture, Class, Event, GapCause, Marker, Payload, PayloadAt, Provenance};
 use crate::id::{Edge, NodeId, Origin};
@@ -162,7 +163,11 @@ impl Fields {
 
     fn payload(self, at: &PayloadAt) -> Self {
         let fields = self.number("data_segment", at.segment).number("data_offset", at.offset);
-        fields.text("data_crc32c", format!("{:08x}", at.crc))
+        let fields = fields.text("data_crc32c", format!("{:08x}", at.crc));
+        match at.packed {
+            Some(packed) => fields.number("data_packed_bytes", packed.bytes),
+            None => fields,
+        }
     }
 
     fn record_at(self, names: [&'static str; 2], at: RecordAt) -> Self {
@@ -273,6 +278,10 @@ fn marker_fields(marker: &Marker, fields: Fields) -> (&'static str, Fields) {
         Marker::Unskipped { root, path } => {
             ("unskipped", fields.number("skipped_root", root.0).bytes("skipped_path", path))
         }
+        Marker::Digest { root, digest } => {
+            let digest = Digest::from_bytes(digest).to_string();
+            ("digest", fields.number("digest_root", root.0).text("digest", &digest))
+        }
     }
 }
 
@@ -307,6 +316,17 @@ fn control_fields(control: &Control) -> (&'static str, Fields) {
             ("bytes-lost", fields.lsn("first", *first, 0).lsn("last", *last, 0))
         }
         Control::Met { meeting, before } => ("met", fields.hash("meeting", meeting).hash("before", before)),
+        Control::Compared { captured, time, differs } => {
+            let differs: Vec<String> = differs.iter().map(|root| root.0.to_string()).collect();
+            let fields = fields.lsn("point", *captured, 0).time("compared_ns", *time);
+            ("compared", fields.flag("equal", differs.is_empty()).text("differs", differs.join(" ")))
+        }
+        Control::Scrubbed(scrubbed) => {
+            let fields = fields.lsn("point", scrubbed.captured, 0).time("ended_ns", scrubbed.ended);
+            let fields = fields.number("files", scrubbed.files).number("bytes", scrubbed.bytes);
+            let fields = fields.number("replica_differs", scrubbed.replica_differs);
+            ("scrubbed", fields.number("master_differs", scrubbed.master_differs))
+        }
     }
 }
 
@@ -344,6 +364,12 @@ fn undo_items(
             UndoSource::Zero => fields.text("source", "zeros"),
             UndoSource::Undo { at, skip } => fields.text("source", "undo").payload(at).number("skip", *skip),
             UndoSource::Redo { at, skip } => fields.text("source", "redo").payload(at).number("skip", *skip),
+            UndoSource::Delta { at, skip, redo, from } => {
+                let fields = fields.text("source", "delta").payload(at).number("skip", *skip);
+                let place = RecordAt { segment: redo.segment, offset: redo.offset };
+                let fields = fields.record_at(["redo_data_segment", "redo_data_offset"], place);
+                fields.number("redo_skip", *from)
+            }
         };
         if !take("undo-bytes", fields) {
             return Ok(false);

@@ -3,7 +3,7 @@
 
 use crate::error::JournalError;
 use crate::log::{RecordAt, StoredRecord, Stream};
-use crate::record::{BODY_VERSION, BodyError, RedoRecord, UndoRecord};
+use crate::record::{BODY_VERSION, BodyError, RedoRecord, UNDO_VERSION, UndoRecord};
 use std::path::Path;
 
 pub(super) fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
@@ -17,7 +17,11 @@ pub(super) fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: Body
 
 /// A body of a later version is no damage: a newer program wrote it.
 fn check_version(directory: &Path, stream: Stream, record: &StoredRecord) -> Result<(), JournalError> {
-    if record.version <= BODY_VERSION {
+    let known = match stream {
+        Stream::Redo => BODY_VERSION,
+        Stream::Undo => UNDO_VERSION,
+    };
+    if record.version <= known {
         return Ok(());
     }
     let path = directory.join(stream.file_name(record.at.segment));

@@ -18,8 +18,8 @@
 
 use super::order::Assembler;
 use super::{
-    CONTROLS_KEY, Clock, HEAD_KEY, Heads, Journal, Ordered, TablesHead, counts_in_parts, redo_record,
-    undo_record,
+    CONTROLS_KEY, Clock, HEAD_KEY, Heads, Journal, Ordered, PROOFS_KEY, TablesHead, counts_in_parts,
+    redo_record, remembered, undo_record,
 };
 use crate::checkpoint;
 use crate::controls::Controls;
@@ -29,6 +29,7 @@ use crate::id::NodeId;
 use crate::log::{GroupCommit, GroupOptions, LogOptions, LogSet, RecordAt, Stream};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
+use crate::proofs::Proofs;
 use crate::record::{Control, RedoRecord, UndoPart, UndoRecord};
 use crate::state::{Replaced, State, Transition, history_puts, point_put, rows};
 use crate::tables::{Put, Space, Tables};
@@ -80,33 +81,29 @@ impl Journal {
         factory: &dyn TablesFactory,
         clock: Arc<dyn Clock>,
     ) -> Result<Opened, JournalError> {
-        let set = LogSet::open(disk, directory, options)?;
+        let mut kept = None;
+        let set = LogSet::open_held_to(disk, directory, options, |journal| {
+            kept = factory.tables(false).ok();
+            remembered::held_to(options, journal, kept.as_deref())
+        })?;
         let redo = Arc::clone(set.log(Stream::Redo));
         let undo = Arc::clone(set.log(Stream::Undo));
-        let (tables, head) = usable_tables(factory, &set)?;
+        let (tables, head) = usable_tables(kept, factory, &set)?;
         let rebuilt = head.is_none();
         // The newest checkpoint is the last one named; without any the streams begin at the beginning.
         let loaded = match set.files().last().filter(|_| rebuilt) {
             Some(entry) => Some(checkpoint::load(&**set.disk(), directory, entry, &*tables)?),
             None => None,
         };
-        let (head, controls) = match loaded {
-            Some(loaded) => (Some(loaded.head), Some(loaded.controls)),
+        let (head, known) = match loaded {
+            Some(loaded) => (Some(loaded.head), Some((loaded.controls, loaded.proofs))),
             None => (head, None),
         };
-        let head = head.unwrap_or_else(|| TablesHead {
-            version: rows::TABLES_VERSION,
-            journal: set.journal_id(),
-            published: (0, 0),
-            redo: redo.first(),
-            undo: undo.first(),
-            cursor: (0, 0),
-            cursor_redo: redo.first(),
-        });
+        let head = head.unwrap_or_else(|| nothing_yet(&set));
         let mut catch_up = CatchUp::new(directory, &tables, &head);
         catch_up.fresh = rebuilt;
-        match controls {
-            Some(controls) => catch_up.controls = controls,
+        match known {
+            Some((controls, proofs)) => (catch_up.controls, catch_up.proofs) = (controls, proofs),
             None if !rebuilt => catch_up.saved_controls()?,
             None => {}
         }
@@ -119,7 +116,8 @@ impl Journal {
         catch_up.undo(undo.read(if rebuilt { undo.first() } else { head.undo }))?;
         catch_up.captures(&redo, &head)?;
         catch_up.inodes()?;
-        let CatchUp { controls, journaled, parts, time, cursor, cursor_redo, published, .. } = catch_up;
+        let CatchUp { controls, proofs, journaled, parts, time, cursor, cursor_redo, published, .. } =
+            catch_up;
         let heads = Heads { journaled, parts, time, applied: cursor, cursor, cursor_redo };
         let group = GroupCommit::start(Arc::clone(&redo), GroupOptions::default())?;
         let journal = Arc::new(Journal {
@@ -131,8 +129,10 @@ impl Journal {
             tables,
             clock,
             controls: Arc::new(RwLock::new(controls)),
+            proofs: Arc::new(RwLock::new(proofs)),
             heads: Mutex::new(heads),
             moved: Condvar::new(),
+            motion: Arc::default(),
             undo_turn: Mutex::new(()),
             leases: Mutex::default(),
             pinning: Mutex::default(),
@@ -159,12 +159,27 @@ impl Journal {
     }
 }
 
+/// The head of tables that hold nothing: everything is to be read.
+fn nothing_yet(set: &LogSet) -> TablesHead {
+    let (redo, undo) = (set.log(Stream::Redo).first(), set.log(Stream::Undo).first());
+    TablesHead {
+        version: rows::TABLES_VERSION,
+        journal: set.journal_id(),
+        published: (0, 0),
+        redo,
+        undo,
+        cursor: (0, 0),
+        cursor_redo: redo,
+    }
+}
+
 /// Tables with a head row that fits this journal, or fresh ones.
 fn usable_tables(
+    kept: Option<Arc<dyn Tables>>,
     factory: &dyn TablesFactory,
     set: &LogSet,
 ) -> Result<(Arc<dyn Tables>, Option<TablesHead>), JournalError> {
-    if let Ok(tables) = factory.tables(false)
+    if let Some(tables) = kept
         && let Ok(Some(value)) = tables.get(Space::Heads, HEAD_KEY)
         && let Ok(head) = rows::read::<TablesHead>(Space::Heads, &value)
     {
@@ -185,6 +200,7 @@ struct CatchUp<'a> {
     directory: &'a Path,
     tables: &'a Arc<dyn Tables>,
     controls: Controls,
+    proofs: Proofs,
     journaled: Lsn,
     parts: u32,
     time: Timestamp,
@@ -205,6 +221,7 @@ impl<'a> CatchUp<'a> {
             directory,
             tables,
             controls: Controls::default(),
+            proofs: Proofs::default(),
             journaled: Lsn::captured(had.captured),
             parts: 0,
             time: Timestamp(0),
@@ -256,10 +273,13 @@ impl<'a> CatchUp<'a> {
         self.tables.commit(puts)
     }
 
-    /// The controls saved beside the tables.
+    /// The controls and proofs saved beside the tables.
     fn saved_controls(&mut self) -> Result<(), JournalError> {
         if let Some(row) = self.tables.get(Space::Heads, CONTROLS_KEY)? {
             self.controls = rows::read(Space::Heads, &row)?;
+        }
+        if let Some(row) = self.tables.get(Space::Heads, PROOFS_KEY)? {
+            self.proofs = rows::read(Space::Heads, &row)?;
         }
         Ok(())
     }
@@ -274,7 +294,8 @@ impl<'a> CatchUp<'a> {
             let record = record?;
             match redo_record(self.directory, &record)? {
                 RedoRecord::Control(control) if record.at >= from => {
-                    self.controls.control(&control, record.at)
+                    self.controls.control(&control, record.at);
+                    self.proofs.control(&control);
                 }
                 RedoRecord::Control(_) => {}
                 RedoRecord::Part(part) => {
@@ -295,7 +316,10 @@ impl<'a> CatchUp<'a> {
                         self.journaled = self.journaled.max(capture.lsn);
                         self.time = self.time.max(capture.time);
                     }
-                    if self.fresh && capture.lsn <= self.had && capture.lsn >= self.controls.horizon() {
+                    // What was given up is known: it was, before anything behind it was taken.
+                    let kept =
+                        capture.lsn >= self.controls.horizon() && !self.controls.is_dropped(capture.lsn);
+                    if self.fresh && capture.lsn <= self.had && kept {
                         puts.extend(point_put(capture));
                     }
                 }
@@ -337,8 +361,9 @@ impl<'a> CatchUp<'a> {
                 count = 0;
             }
         }
+        remembered::all_there(self.directory, redo.end(), lsn, self.published)?;
         let mut puts = transition.finish()?.puts;
-        puts.push(head_row(lsn.max(self.published)));
+        puts.push(head_row(lsn));
         tables.commit(puts)
     }
 

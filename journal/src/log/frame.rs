@@ -24,6 +24,8 @@ const CHAINED_BYTES: usize = 64;
 const CHECKED_BYTES: usize = 84;
 /// Length of an entry of the payload table.
 pub(super) const TABLE_ENTRY_BYTES: usize = 8;
+/// Length of an entry of the payload table of a frame with packed payloads.
+pub(super) const PACKED_ENTRY_BYTES: usize = 16;
 
 /// Longest head of a record, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 << 20;
@@ -33,6 +35,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 pub const PAYLOAD_COUNT_MAX: usize = 1 << 20;
 
 const FLAG_LSN: u8 = 1;
+const FLAG_PACKED: u8 = 2;
 
 /// Value of the hash chain behind a frame: first 16 bytes of a BLAKE3 hash.
 pub(super) type Chain = [u8; 16];
@@ -67,20 +70,23 @@ impl FrameType {
     }
 }
 
-/// Seed of the header checksums of one segment.
+/// What the frames of one segment have in common: the seed of their checksums, and whether payloads may be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameKey(u32);
+pub(super) struct FrameKey {
+    seed: u32,
+    pub(super) packs: bool,
+}
 
 impl FrameKey {
-    pub(super) fn new(identity: &Identity, stream: Stream, segment: u64) -> Self {
+    pub(super) fn new(identity: &Identity, stream: Stream, segment: u64, packs: bool) -> Self {
         let mut bytes = identity.0.to_vec();
         bytes.put_u8(super::segment::stream_code(stream));
         bytes.put_u64(segment);
-        FrameKey(crc32c::crc32c(&bytes))
+        FrameKey { seed: crc32c::crc32c(&bytes), packs }
     }
 
     fn header_crc(self, offset: u64, checked: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c_append(self.0, &offset.to_le_bytes()), checked)
+        crc32c::crc32c_append(crc32c::crc32c_append(self.seed, &offset.to_le_bytes()), checked)
     }
 }
 
@@ -94,7 +100,10 @@ pub(super) struct FrameHeader {
     pub(super) time: Timestamp,
     pub(super) head_bytes: u32,
     pub(super) payload_count: u32,
+    /// Of all payloads as they are stored.
     pub(super) payload_bytes: u32,
+    /// Whether any payload is packed; the entries of the table are then longer.
+    pub(super) packed: bool,
     /// CRC-32C of payload table and head.
     pub(super) body_crc: u32,
     /// All bytes of the stream in front of this position were durable when the frame was written.
@@ -109,7 +118,7 @@ impl FrameHeader {
         let mut out = [0; FRAME_HEADER_BYTES];
         let mut fill = Fill(&mut out);
         fill.put(&FRAME_MAGIC);
-        let flags = if self.lsn.is_some() { FLAG_LSN } else { 0 };
+        let flags = (u8::from(self.lsn.is_some()) * FLAG_LSN) | (u8::from(self.packed) * FLAG_PACKED);
         fill.put(&[self.frame.code(), self.kind, self.version, flags]);
         fill.put_u32(self.head_bytes);
         fill.put_u32(self.payload_count);
@@ -165,6 +174,9 @@ impl FrameHeader {
         {
             return Err("the frame exceeds the limits");
         }
+        if header.packed && (!key.packs || header.payload_count == 0) {
+            return Err("the frame has packed payloads where there are none");
+        }
         Ok(header)
     }
 
@@ -177,11 +189,12 @@ impl FrameHeader {
         let (body_crc, time, lsn) = (take.u32()?, Timestamp(take.i64()?), take.lsn()?);
         let durable = RecordAt { segment: take.u64()?, offset: take.u64()? };
         let chain = take.array()?;
-        let lsn = match flags {
+        let lsn = match flags & !FLAG_PACKED {
             0 if lsn == Lsn::ZERO => None,
             FLAG_LSN => Some(lsn),
             _ => return None,
         };
+        let packed = flags & FLAG_PACKED != 0;
         (take.u32()? == 0).then_some(FrameHeader {
             frame,
             kind,
@@ -191,15 +204,21 @@ impl FrameHeader {
             head_bytes,
             payload_count,
             payload_bytes,
+            packed,
             body_crc,
             durable,
             chain,
         })
     }
 
+    /// Length of the payload table.
+    pub(super) fn table_bytes(&self) -> usize {
+        self.payload_count as usize * if self.packed { PACKED_ENTRY_BYTES } else { TABLE_ENTRY_BYTES }
+    }
+
     /// Length of payload table and head.
     pub(super) fn body_bytes(&self) -> usize {
-        self.payload_count as usize * TABLE_ENTRY_BYTES + self.head_bytes as usize
+        self.table_bytes() + self.head_bytes as usize
     }
 
     /// Length of the frame with payload bytes, without padding.

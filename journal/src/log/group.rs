@@ -5,7 +5,8 @@
 //! everything else until each of those failures has been *seen* (its callback has returned, its ticket was waited
 //! for or dropped). So nobody who submits ahead can find a later submission in the log and an earlier one not.
 
-use super::stream::{Log, check_limits, payload_crcs};
+use super::pack::{Packed, Packer};
+use super::stream::{Log, check_limits};
 use super::types::{Appended, RecordDraft};
 use crate::error::{ErrorKind, JournalError};
 use crossbeam_channel::Receiver;
@@ -46,8 +47,8 @@ impl Drop for Unseen {
 type Done = Box<dyn FnOnce(GroupResult, Option<Unseen>) + Send>;
 
 struct Submission {
-    /// The records, each with the CRCs of its payloads: the submitter's thread has computed them.
-    drafts: Vec<(RecordDraft, Vec<u32>)>,
+    /// The records, each with its payloads packed: the submitter's thread has done that.
+    drafts: Vec<(RecordDraft, Vec<Packed>)>,
     bytes: usize,
     done: Done,
 }
@@ -72,6 +73,7 @@ struct Shared {
     drained: Condvar,
     directory: PathBuf,
     queue_bytes_max: usize,
+    packer: Arc<Packer>,
 }
 
 /// A handle on a submission under way.
@@ -110,6 +112,7 @@ impl GroupCommit {
             drained: Condvar::new(),
             directory: directory.clone(),
             queue_bytes_max: options.queue_bytes_max,
+            packer: Arc::clone(log.packer()),
         });
         let name = format!("journal-{}", log.stream().suffix());
         let its = shared.clone();
@@ -154,12 +157,14 @@ impl GroupCommit {
             return done(Err(error), None);
         }
         let bytes = drafts.iter().map(RecordDraft::bytes).fold(0, usize::saturating_add);
-        let with_crcs = |draft| {
-            let crcs = payload_crcs(&draft);
-            (draft, crcs)
-        };
-        let drafts = drafts.into_iter().map(with_crcs).collect();
         let shared = &self.shared;
+        let packed = |draft| {
+            let packed = shared.packer.pack_all(&draft);
+            (draft, packed)
+        };
+        let drafts: Vec<(RecordDraft, Vec<Packed>)> = drafts.into_iter().map(packed).collect();
+        let stored = drafts.iter().flat_map(|(_, all)| all).map(Packed::bytes);
+        let bytes = stored.fold(bytes, usize::saturating_add);
         let mut queue = shared.queue.lock();
         while !queue.waiting.is_empty() && queue.bytes.saturating_add(bytes) > shared.queue_bytes_max {
             shared.drained.wait(&mut queue);
@@ -295,8 +300,9 @@ fn take_batch(
 }
 
 fn write(log: &Log, batch: &[Submission]) -> Result<Vec<Vec<Appended>>, JournalError> {
-    let append =
-        |one: &Submission| one.drafts.iter().map(|(draft, crcs)| log.append_checked(draft, crcs)).collect();
+    let append = |one: &Submission| {
+        one.drafts.iter().map(|(draft, packed)| log.append_packed(draft, packed)).collect()
+    };
     let results = batch.iter().map(append).collect::<Result<Vec<_>, _>>()?;
     log.commit()?;
     Ok(results)

@@ -171,7 +171,8 @@ pub(super) fn note(footer: &mut Footer, offset: u64, lsn: Option<Lsn>, summary: 
 
 fn summary_of(frame: &Frame) -> Summary {
     let mut summary = Summary::default();
-    summary.note(frame.header.lsn, frame.header.time, u64::from(frame.header.payload_bytes));
+    let given = frame.payloads.iter().map(|payload| u64::from(payload.bytes)).sum();
+    summary.note(frame.header.lsn, frame.header.time, given);
     summary
 }
 
@@ -222,6 +223,48 @@ pub(super) fn recover(
     }
     let Walk { committed: end, chain, footer, footer_at, durable: vouched, .. } = walk;
     Ok(Recovered { header, end, chain, footer, footer_at, vouched, tail_bytes: length.saturating_sub(end) })
+}
+
+/// Bytes read and written at a time.
+const AGAIN_BYTES: usize = 1 << 20;
+
+/// Writes what is kept behind the last position known durable once more, as it is: at most the last batch, see above. If
+/// it was an fsync that failed, the kernel shows these bytes and holds them for clean: another fsync alone would succeed
+/// and write nothing. A clean page may also be dropped at any moment, and shows then what the disk has; so what was
+/// written is walked once more, now that no page of it is clean. If it is not what was found before, nothing is cut and
+/// nothing is believed.
+pub(super) fn write_again(
+    file: &Arc<dyn DiskFile>,
+    expected: &Expected,
+    known: RecordAt,
+    recovered: &Recovered,
+) -> Result<(), JournalError> {
+    let here = recovered.vouched.segment == recovered.header.number;
+    let mut offset = if here { recovered.vouched.offset } else { FIRST_FRAME };
+    let mut changed = false;
+    while offset < recovered.end {
+        let mut bytes = vec![0; AGAIN_BYTES.min((recovered.end - offset) as usize)];
+        let read = file.read_at(&mut bytes, offset).map_err(|source| expected.unreadable(source))?;
+        let some = bytes.get(..read).filter(|some| !some.is_empty());
+        let some = some.ok_or_else(|| expected.damaged(offset, "the file ends while it is read"))?;
+        file.write_at(some, offset).map_err(|source| JournalError::File {
+            operation: "write again",
+            path: expected.path.clone(),
+            source,
+        })?;
+        offset += read as u64;
+        changed = true;
+    }
+    if changed {
+        let now = recover(file, expected, known)?;
+        let found = |recovered: &Recovered| (recovered.end, recovered.chain, recovered.footer_at);
+        if found(&now) != found(recovered) {
+            let source =
+                io::Error::other("it changes between two reads: a write to it was lost by the kernel");
+            return Err(expected.unreadable(source));
+        }
+    }
+    Ok(())
 }
 
 fn walk_start(segment: u64) -> RecordAt {

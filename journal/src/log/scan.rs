@@ -5,11 +5,12 @@
 
 use super::codec::Take;
 use super::frame::{
-    Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKey, TABLE_ENTRY_BYTES,
+    Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKey, PAYLOAD_BYTES_MAX,
 };
+use super::pack::Packer;
 use super::types::RecordAt;
 use crate::disk::DiskFile;
-use crate::event::PayloadAt;
+use crate::event::{PackedAt, PayloadAt};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -122,7 +123,7 @@ impl Scanner {
         if let Err(what) = header.check_body(chain.as_ref(), body) {
             return Ok(Step::Bad(what));
         }
-        let (table, head) = body.split_at(header.payload_count as usize * TABLE_ENTRY_BYTES);
+        let (table, head) = body.split_at(header.table_bytes());
         let head = Bytes::copy_from_slice(head);
         let Some(payloads) = payload_places(table, at.segment, body_at + header.body_bytes() as u64, &header)
         else {
@@ -146,6 +147,18 @@ impl Scanner {
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(Ok(())),
             _ => Ok(Err((padding_at, "the padding of a frame is not zero"))),
         }
+    }
+
+    /// Whether a packed payload of a checked table expands to what it was; else what is wrong.
+    pub(super) fn expand(
+        &mut self,
+        packer: &Packer,
+        payload: &PayloadAt,
+    ) -> io::Result<Result<(), &'static str>> {
+        let mut stored = vec![0; payload.stored_bytes() as usize];
+        let read = self.file.read_at(&mut stored, payload.offset)?;
+        stored.truncate(read);
+        Ok(packer.unpack(payload, stored).map(drop))
     }
 
     /// Moves to the next place where a whole header stands, searching from `from` on; `None` if there is none below
@@ -174,25 +187,44 @@ impl Scanner {
     }
 }
 
-/// Places of the payloads a table lists; `None` if their lengths are not those the header says in sum.
-fn payload_places(table: &[u8], segment: u64, from: u64, header: &FrameHeader) -> Option<Vec<PayloadAt>> {
+/// Places of the payloads a table lists; `None` if their lengths are not those the header says in sum, or if they would
+/// exceed the limits when expanded.
+pub(super) fn payload_places(
+    table: &[u8],
+    segment: u64,
+    from: u64,
+    header: &FrameHeader,
+) -> Option<Vec<PayloadAt>> {
     let mut take = Take(table);
     let mut places = Vec::with_capacity(header.payload_count as usize);
-    let mut done = 0_u64;
+    let (mut done, mut given) = (0_u64, 0_u64);
     for _ in 0..header.payload_count {
-        let (bytes, crc) = (take.u32()?, take.u32()?);
-        places.push(PayloadAt { segment, offset: from + done, bytes, crc });
-        done += u64::from(bytes);
+        let (stored, stored_crc) = (take.u32()?, take.u32()?);
+        let (bytes, crc) = if header.packed { (take.u32()?, take.u32()?) } else { (0, 0) };
+        let offset = from + done;
+        let place = if (bytes, crc) == (0, 0) {
+            PayloadAt { segment, offset, bytes: stored, crc: stored_crc, packed: None }
+        } else if stored < bytes {
+            let packed = Some(PackedAt { bytes: stored, crc: stored_crc });
+            PayloadAt { segment, offset, bytes, crc, packed }
+        } else {
+            return None;
+        };
+        done += u64::from(stored);
+        given += u64::from(place.bytes);
+        places.push(place);
     }
-    (done == u64::from(header.payload_bytes)).then_some(places)
+    let adds_up = done == u64::from(header.payload_bytes) && given <= PAYLOAD_BYTES_MAX as u64;
+    adds_up.then_some(places)
 }
 
-/// Whether the bytes of a payload match its checksum. The place must have come from a checked table.
+/// Whether the bytes that are stored of a payload match their checksum. The place must have come from a checked table.
 pub(super) fn payload_matches(file: &dyn DiskFile, at: &PayloadAt) -> io::Result<bool> {
-    let mut buffer = vec![0; (at.bytes as usize).min(4 * WINDOW_BYTES)];
+    let stored = u64::from(at.stored_bytes());
+    let mut buffer = vec![0; (at.stored_bytes() as usize).min(4 * WINDOW_BYTES)];
     let (mut crc, mut done) = (0, 0_u64);
-    while done < u64::from(at.bytes) {
-        let want = usize::try_from(u64::from(at.bytes) - done).unwrap_or(usize::MAX).min(buffer.len());
+    while done < stored {
+        let want = usize::try_from(stored - done).unwrap_or(usize::MAX).min(buffer.len());
         let Some(part) = buffer.get_mut(..want) else { return Ok(false) };
         if file.read_at(part, at.offset + done)? != want {
             return Ok(false);
@@ -200,5 +232,5 @@ pub(super) fn payload_matches(file: &dyn DiskFile, at: &PayloadAt) -> io::Result
         crc = crc32c::crc32c_append(crc, part);
         done += want as u64;
     }
-    Ok(crc == at.crc)
+    Ok(crc == at.stored_crc())
 }

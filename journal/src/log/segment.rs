@@ -9,8 +9,11 @@ use crate::meta::Timestamp;
 
 /// First bytes of a segment file.
 const SEGMENT_MAGIC: [u8; 8] = *b"REWINDSG";
-/// Version of segments and frames this program writes, and the newest it reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// Version of segments and frames this program writes, and the newest it reads. It reads all older ones, and goes on
+/// writing a segment in the version it was begun in.
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The first version whose payloads may be packed.
+const PACKING_VERSION: u32 = 2;
 /// Length of a segment header; the first frame follows it.
 pub(super) const SEGMENT_HEADER_BYTES: usize = 128;
 /// The first frame of a segment.
@@ -31,6 +34,8 @@ pub(super) const fn stream_code(stream: Stream) -> u8 {
 /// What a segment says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
+    /// Version of its frames.
+    pub(super) version: u32,
     pub(super) stream: Stream,
     pub(super) identity: Identity,
     pub(super) number: u64,
@@ -50,7 +55,7 @@ impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         out.put(&SEGMENT_MAGIC);
-        out.put_u32(FORMAT_VERSION);
+        out.put_u32(self.version);
         out.put_u8(stream_code(self.stream));
         out.put(&[0; 3]);
         out.put(&self.identity.0);
@@ -79,17 +84,17 @@ impl SegmentHeader {
         if version > FORMAT_VERSION {
             return Err(HeaderFault::Newer(version));
         }
-        Self::fields(&mut take).filter(|_| version == FORMAT_VERSION).ok_or(malformed)
+        Self::fields(version, &mut take).filter(|_| version > 0).ok_or(malformed)
     }
 
-    fn fields(take: &mut Take<'_>) -> Option<Self> {
+    fn fields(version: u32, take: &mut Take<'_>) -> Option<Self> {
         let code = take.u8()?;
         let stream = Stream::ALL.into_iter().find(|stream| stream_code(*stream) == code)?;
         let padding = take.array::<3>()?;
         let identity = Identity(take.array()?);
         let (number, created, previous) = (take.u64()?, Timestamp(take.i64()?), take.array()?);
         let rest_is_zero = padding.iter().chain(take.0).all(|byte| *byte == 0);
-        rest_is_zero.then_some(SegmentHeader { stream, identity, number, created, previous })
+        rest_is_zero.then_some(SegmentHeader { version, stream, identity, number, created, previous })
     }
 
     /// Value of the hash chain in front of the first frame.
@@ -98,7 +103,7 @@ impl SegmentHeader {
     }
 
     pub(super) fn key(&self) -> FrameKey {
-        FrameKey::new(&self.identity, self.stream, self.number)
+        FrameKey::new(&self.identity, self.stream, self.number, self.version >= PACKING_VERSION)
     }
 }
 
@@ -116,6 +121,7 @@ fn widen<T: Ord + Copy>(range: &mut Range<T>, with: Range<T>) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) records: u64,
+    /// Of payloads as they were given, not as they are stored.
     pub(super) payload_bytes: u64,
     pub(super) lsns: Range<Lsn>,
     pub(super) times: Range<Timestamp>,

@@ -1,7 +1,7 @@
 //! [`LogSet`]: one journal directory. Both streams, the manifest they share, the lock, retention.
 
 use super::manifest::{self, FileEntry, Identity, MANIFEST_NAME, Manifest, ManifestStore, SegmentEntry};
-use super::segment::{FIRST_FRAME, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{FIRST_FRAME, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::{create_segment, now};
 use super::stream::{Log, take_before};
 use super::types::{LogOptions, RecordAt, Stream};
@@ -48,6 +48,20 @@ impl LogSet {
     /// `InUse` if it is open elsewhere; `Damaged` if anything is not as it was known to be durable; `NewerVersion`;
     /// `File` if the disk refuses.
     pub fn open(disk: Arc<dyn Disk>, directory: &Path, options: LogOptions) -> Result<Self, JournalError> {
+        Self::open_held_to(disk, directory, options, |_| options)
+    }
+
+    /// The same, with other options once the identity of the journal is known and the directory is locked: whoever
+    /// remembers how far this journal was durable can say so before anything is cut.
+    ///
+    /// # Errors
+    /// As [`LogSet::open`].
+    pub fn open_held_to(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        options: LogOptions,
+        held_to: impl FnOnce([u8; 16]) -> LogOptions,
+    ) -> Result<Self, JournalError> {
         let failed = |operation| move |source| file_error(operation, directory.to_owned(), source);
         disk.create_dir_all(directory).map_err(failed("create"))?;
         let lock = disk.lock(&directory.join(LOCK_NAME)).map_err(|source| match source.kind() {
@@ -55,11 +69,16 @@ impl LogSet {
             _ => file_error("lock", directory.to_owned(), source),
         })?;
         let manifest = match manifest::load(&*disk, directory)? {
-            Some(manifest) => manifest,
+            Some(manifest) => {
+                // Its name may be younger than the last sync that went well, and frames are about to rely on it.
+                disk.sync_dir(directory).map_err(failed("sync"))?;
+                manifest
+            }
             None => begin(&*disk, directory, &options)?,
         };
         tidy(&*disk, directory, &manifest)?;
         check_named(&*disk, directory, &manifest)?;
+        let options = held_to(manifest.identity.0);
         let store = Arc::new(ManifestStore::new(disk, directory, manifest, lock));
         let redo = Arc::new(Log::open(&store, Stream::Redo, options)?);
         let undo = Arc::new(Log::open(&store, Stream::Undo, options)?);
@@ -90,7 +109,7 @@ impl LogSet {
     /// Version of the format on disk.
     #[must_use]
     pub fn format_version(&self) -> u32 {
-        super::segment::FORMAT_VERSION
+        FORMAT_VERSION
     }
 
     /// The directory.
@@ -241,7 +260,8 @@ fn begin(disk: &dyn Disk, directory: &Path, options: &LogOptions) -> Result<Mani
     }
     let created = now();
     for stream in Stream::ALL {
-        let header = SegmentHeader { stream, identity, number: 1, created, previous: [0; 16] };
+        let (version, previous) = (FORMAT_VERSION, [0; 16]);
+        let header = SegmentHeader { version, stream, identity, number: 1, created, previous };
         create_segment(disk, directory, &header)?;
     }
     let live = || vec![SegmentEntry::live(1, FIRST_FRAME)];

@@ -4,8 +4,9 @@
 //! `live`, which is never held over one.
 
 use super::manifest::{ManifestStore, SegmentEntry};
+use super::pack::Packer;
 use super::recover::{Expected, open_named};
-use super::segment::{FIRST_FRAME, Footer, SegmentHeader};
+use super::segment::{FIRST_FRAME, FORMAT_VERSION, Footer, SegmentHeader};
 use super::types::{LogOptions, RecordAt, Stream};
 use super::writer::Writer;
 use crate::disk::{Disk, DiskFile};
@@ -29,6 +30,7 @@ pub(super) struct Inner {
     pub(super) live: RwLock<Live>,
     pub(super) files: Mutex<Vec<(u64, Arc<dyn DiskFile>)>>,
     pub(super) poisoned: AtomicBool,
+    pub(super) packer: Arc<Packer>,
 }
 
 /// The segment that is being written, as readers see it.
@@ -218,7 +220,8 @@ impl Inner {
         previous: [u8; 16],
     ) -> Result<(Arc<dyn DiskFile>, SegmentHeader), JournalError> {
         let identity = self.store.with(|manifest| manifest.identity);
-        let header = SegmentHeader { stream: self.stream, identity, number, created: now(), previous };
+        let (version, stream) = (FORMAT_VERSION, self.stream);
+        let header = SegmentHeader { version, stream, identity, number, created: now(), previous };
         let file = create_segment(&**self.store.disk(), self.store.directory(), &header)?;
         Ok((file, header))
     }

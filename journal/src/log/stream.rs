@@ -4,8 +4,9 @@
 
 use super::frame::{HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_COUNT_MAX};
 use super::manifest::{self, ManifestStore, SegmentEntry};
+use super::pack::{Packed, Packer};
 use super::reader::LogReader;
-use super::recover::{Expected, Recovered, open_named, recover};
+use super::recover::{Expected, Recovered, open_named, recover, write_again};
 use super::segment::FIRST_FRAME;
 use super::shared::{Inner, Live};
 use super::types::{Appended, LogOptions, RecordAt, RecordDraft, SegmentInfo, Stream};
@@ -58,7 +59,8 @@ impl Log {
             );
             file.set_len(recovered.end).map_err(failed("cut"))?;
         }
-        // What is kept may have been written but not synced before the crash; from here on it counts as durable.
+        // What is kept may have been written but not synced before; from here on it counts as durable.
+        write_again(&file, &expected, known.max(hint.unwrap_or_default()), &recovered)?;
         file.sync_data().map_err(failed("sync"))?;
         Self::resume(store, stream, options, file, recovered)
     }
@@ -82,12 +84,22 @@ impl Log {
             live: RwLock::new(live),
             files: Mutex::new(Vec::new()),
             poisoned: AtomicBool::new(false),
+            packer: Arc::default(),
         };
         if let Some(footer_at) = footer_at {
             // The crash came between the footer and the manifest that calls the segment sealed.
             inner.roll(&mut inner.writer.lock(), footer_at)?;
         }
         Ok(Log { inner: Arc::new(inner) })
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// What packs its payloads.
+    pub(super) fn packer(&self) -> &Arc<Packer> {
+        &self.inner.packer
     }
 
     /// Which stream it is.
@@ -104,17 +116,21 @@ impl Log {
     /// error that poisons.
     pub fn append(&self, draft: &RecordDraft) -> Result<Appended, JournalError> {
         check_limits(draft)?;
-        self.append_checked(draft, &payload_crcs(draft))
+        self.append_packed(draft, &self.inner.packer.pack_all(draft))
     }
 
-    /// The same for a draft within the limits, the CRCs of whose payloads are known.
-    pub(super) fn append_checked(&self, draft: &RecordDraft, crcs: &[u32]) -> Result<Appended, JournalError> {
+    /// The same for a draft within the limits, whose payloads are packed.
+    pub(super) fn append_packed(
+        &self,
+        draft: &RecordDraft,
+        packed: &[Packed],
+    ) -> Result<Appended, JournalError> {
         let mut writer = self.inner.writer.lock();
         self.inner.check_poison()?;
         if writer.buffered() >= self.inner.options.buffer_bytes as u64 {
             self.inner.flush(&mut writer)?;
         }
-        Ok(writer.add(draft, crcs))
+        Ok(writer.add(draft, packed))
     }
 
     /// Closes the batch and makes it durable; gives the position up to which the stream is durable now. Without
@@ -174,16 +190,16 @@ impl Log {
         LogReader::new(self.inner.clone(), from)
     }
 
-    /// The bytes of a payload, also of one not committed yet.
+    /// The bytes of a payload, expanded if they are packed; also of one not committed yet.
     ///
     /// # Errors
-    /// `Damaged` if they do not match their checksum; `NotFound` if the segment does not count any more.
+    /// `Damaged` if they do not match their checksums; `NotFound` if the segment does not count any more.
     pub fn read_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
         let inner = &*self.inner;
         let path = inner.path(at.segment);
         let damaged = |what| JournalError::Damaged { path: path.clone(), offset: at.offset, what };
         let beyond = "the payload lies outside its segment";
-        let end = at.offset.checked_add(u64::from(at.bytes)).ok_or_else(|| damaged(beyond))?;
+        let end = at.offset.checked_add(u64::from(at.stored_bytes())).ok_or_else(|| damaged(beyond))?;
         let (mut file, mut limit) = inner.file(at.segment)?;
         if end > limit && inner.live(|live| live.number == at.segment) {
             let mut writer = inner.writer.lock();
@@ -192,15 +208,13 @@ impl Log {
             drop(writer);
             (file, limit) = inner.file(at.segment)?;
         }
-        if end > limit || at.bytes as usize > PAYLOAD_BYTES_MAX {
+        if end > limit || at.stored_bytes() as usize > PAYLOAD_BYTES_MAX {
             return Err(damaged(beyond));
         }
-        let mut bytes = vec![0; at.bytes as usize];
+        let mut bytes = vec![0; at.stored_bytes() as usize];
         let read = file.read_at(&mut bytes, at.offset).map_err(inner.failed("read", at.segment))?;
-        if read != bytes.len() || crc32c::crc32c(&bytes) != at.crc {
-            return Err(damaged("a payload does not match its checksum"));
-        }
-        Ok(bytes.into())
+        bytes.truncate(read);
+        inner.packer.unpack(&at, bytes).map_err(damaged)
     }
 
     /// Where the oldest record stands, or would.
@@ -224,25 +238,16 @@ impl Log {
         self.inner.writer.lock().durable
     }
 
-    /// The segments that count, oldest first; the last one is live.
+    /// The segments that count, oldest first; the last one is live, unless it is being sealed right now.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let inner = &*self.inner;
-        let mut infos: Vec<SegmentInfo> = inner.store.with(|manifest| {
-            let sealed = manifest.segments(inner.stream).iter().filter(|entry| entry.sealed);
-            sealed.map(SegmentEntry::info).collect()
-        });
-        inner.live(|live| {
-            // A sealing may have come between the two looks.
-            if infos.last().is_none_or(|last| last.number < live.number) {
-                let entry = SegmentEntry {
-                    summary: live.footer.summary,
-                    ..SegmentEntry::live(live.number, live.end)
-                };
-                infos.push(entry.info());
-            }
-        });
-        infos
+        together(&mut || inner.store.with(|manifest| manifest.segments(inner.stream).to_vec()), &mut || {
+            inner.live(|live| SegmentEntry {
+                summary: live.footer.summary,
+                ..SegmentEntry::live(live.number, live.end)
+            })
+        })
     }
 
     /// A place from which to read so that no record with `lsn` or a greater one is missed, near the first of them;
@@ -322,14 +327,30 @@ impl Log {
     }
 }
 
+/// What the manifest names and the segment that is written to, without a hole. They are looked at one after the other: if
+/// a segment was sealed in between, it is in neither look, and both are taken again.
+fn together(
+    named: &mut dyn FnMut() -> Vec<SegmentEntry>,
+    live: &mut dyn FnMut() -> SegmentEntry,
+) -> Vec<SegmentInfo> {
+    loop {
+        let (named, live) = (named(), live());
+        if named.last().is_some_and(|last| last.number < live.number) {
+            continue;
+        }
+        let sealed = named.iter().filter(|entry| entry.sealed);
+        let mut infos: Vec<SegmentInfo> = sealed.map(SegmentEntry::info).collect();
+        // The manifest comes first in a sealing: then the segment is sealed there already.
+        if infos.last().is_none_or(|last| last.number < live.number) {
+            infos.push(live.info());
+        }
+        return infos;
+    }
+}
+
 /// Takes the sealed segments in front of `segment` out of the list.
 pub(super) fn take_before(list: &mut Vec<SegmentEntry>, segment: u64) -> Vec<SegmentEntry> {
     list.extract_if(.., |entry| entry.sealed && entry.number < segment).collect()
-}
-
-/// CRC of each payload.
-pub(super) fn payload_crcs(draft: &RecordDraft) -> Vec<u32> {
-    draft.payloads.iter().map(|payload| crc32c::crc32c(payload)).collect()
 }
 
 /// Whether a draft is within the limits of the format.
@@ -345,3 +366,6 @@ pub(super) fn check_limits(draft: &RecordDraft) -> Result<(), JournalError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

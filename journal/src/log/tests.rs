@@ -22,6 +22,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn segment_header() -> SegmentHeader {
     SegmentHeader {
+        version: 1,
         stream: Stream::Undo,
         identity: IDENTITY,
         number: 7,
@@ -40,6 +41,7 @@ fn frame_header() -> FrameHeader {
         head_bytes: 3,
         payload_count: 1,
         payload_bytes: 10,
+        packed: false,
         body_crc: 0,
         durable: RecordAt { segment: 7, offset: 128 },
         chain: [0; 16],
@@ -73,16 +75,16 @@ fn segment_header_golden() {
 #[test]
 fn a_newer_segment_is_told_from_a_damaged_one() {
     let mut bytes = segment_header().encode();
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert!(matches!(SegmentHeader::decode(&bytes), Err(HeaderFault::Damaged(_))));
     let crc = crc32c::crc32c(&bytes[..SEGMENT_HEADER_BYTES - 4]);
     bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Newer(2)));
+    assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Newer(3)));
 }
 
 #[test]
 fn frame_header_golden() {
-    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7);
+    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7, true);
     let mut header = frame_header();
     let bytes = header.finish(key, AT.offset, &[0xdd; 16], &BODY);
     let expected = [
@@ -127,11 +129,13 @@ fn frame_header_golden() {
 
 #[test]
 fn a_frame_counts_only_where_it_was_written() {
-    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7);
+    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7, true);
     let bytes = frame_header().finish(key, AT.offset, &[0; 16], &BODY);
     let moved = RecordAt { offset: AT.offset + 8, ..AT };
     assert!(FrameHeader::decode(&bytes, key, moved).is_err());
-    for other in [FrameKey::new(&IDENTITY, Stream::Redo, 7), FrameKey::new(&IDENTITY, Stream::Undo, 8)] {
+    for other in
+        [FrameKey::new(&IDENTITY, Stream::Redo, 7, true), FrameKey::new(&IDENTITY, Stream::Undo, 8, true)]
+    {
         assert!(FrameHeader::decode(&bytes, other, AT).is_err());
     }
     for offset in 0..FRAME_HEADER_BYTES {
@@ -143,7 +147,7 @@ fn a_frame_counts_only_where_it_was_written() {
 
 #[test]
 fn a_frame_beyond_the_limits_is_refused_whatever_its_checksum() {
-    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7);
+    let key = FrameKey::new(&IDENTITY, Stream::Undo, 7, true);
     let too_long = [
         FrameHeader { head_bytes: (16 << 20) + 1, ..frame_header() },
         FrameHeader { payload_bytes: u32::MAX, ..frame_header() },

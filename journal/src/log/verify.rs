@@ -1,11 +1,14 @@
 //! Reading everything to find damage.
 //!
+//! Packed payloads are expanded: that they can be read is what somebody wants to know who verifies.
+//!
 //! Works beside a writer: it looks only at what is sealed or known durable, which never changes. Behind a damaged
 //! frame it goes on at the next whole header, so that one report names every damaged place, and so that a torn tail
 //! is told from rot by the same rules as in `recover`.
 
 use super::frame::FrameType;
 use super::manifest::{self, FileEntry, Manifest, SegmentEntry};
+use super::pack::Packer;
 use super::recover::{Expected, Walk, open_named, read_header, recover};
 use super::scan::{Frame, Scanner, Step};
 use super::segment::FIRST_FRAME;
@@ -121,7 +124,9 @@ pub(super) fn verify_manifest(
 ) -> Result<VerifyReport, JournalError> {
     let mut report = VerifyReport::default();
     let all = Stream::ALL.into_iter().flat_map(|stream| manifest.segments(stream));
-    let bytes_total = all.map(|entry| entry.bytes).chain(manifest.files.iter().map(|file| file.bytes)).sum();
+    let lengths = all.map(|entry| entry.bytes).chain(manifest.files.iter().map(|file| file.bytes));
+    // A manifest may say anything of lengths: they are compared with the files below.
+    let bytes_total = lengths.fold(0, u64::saturating_add);
     let mut done = VerifyProgress { bytes_done: 0, bytes_total };
     for (index, stream) in Stream::ALL.into_iter().enumerate() {
         let end = ends.and_then(|ends| ends.get(index).copied());
@@ -136,7 +141,7 @@ pub(super) fn verify_manifest(
                 report.absorb(error)?;
             }
             previous = entry.sealed.then_some(entry.chain);
-            done.bytes_done += entry.bytes;
+            done.bytes_done = done.bytes_done.saturating_add(entry.bytes);
             progress(done);
         }
     }
@@ -144,7 +149,7 @@ pub(super) fn verify_manifest(
         if let Err(error) = owned(disk, directory, file, &mut report) {
             report.absorb(error)?;
         }
-        done.bytes_done += file.bytes;
+        done.bytes_done = done.bytes_done.saturating_add(file.bytes);
         progress(done);
     }
     Ok(report)
@@ -209,7 +214,7 @@ fn frames(
     let mut scanner = Scanner::new(file.clone(), header.key(), start, limit);
     let mut walk = Walk::new(&header, RecordAt::default());
     scanner.chain = Some(walk.chain);
-    let mut whole = true;
+    let (mut whole, packer) = (true, Packer::default());
     loop {
         let offset = scanner.offset;
         match scanner.step().map_err(unreadable)? {
@@ -223,7 +228,7 @@ fn frames(
                 }
             }
             Step::Frame(frame) => {
-                check_payloads(&mut scanner, &frame, expected, report)?;
+                check_payloads(&mut scanner, &packer, &frame, expected, report)?;
                 // Behind damage the bookkeeping of batches and footer has nothing to hold on to.
                 let fits = walk.take(frame);
                 if let (true, Err(what)) = (whole, fits) {
@@ -243,17 +248,24 @@ fn frames(
 
 fn check_payloads(
     scanner: &mut Scanner,
+    packer: &Packer,
     frame: &Frame,
     expected: &Expected,
     report: &mut VerifyReport,
 ) -> Result<(), JournalError> {
-    match scanner.check_payloads(frame).map_err(|source| expected.unreadable(source))? {
-        Err((offset, what)) => report.damage(&expected.path, offset, what),
-        Ok(()) if frame.header.frame == FrameType::Record => {
-            report.records += 1;
-            report.payload_bytes += u64::from(frame.header.payload_bytes);
+    let unreadable = |source| expected.unreadable(source);
+    if let Err((offset, what)) = scanner.check_payloads(frame).map_err(unreadable)? {
+        report.damage(&expected.path, offset, what);
+        return Ok(());
+    }
+    for payload in frame.payloads.iter().filter(|payload| payload.packed.is_some()) {
+        if let Err(what) = scanner.expand(packer, payload).map_err(unreadable)? {
+            report.damage(&expected.path, payload.offset, what);
         }
-        Ok(()) => {}
+    }
+    if frame.header.frame == FrameType::Record {
+        report.records += 1;
+        report.payload_bytes += frame.payloads.iter().map(|payload| u64::from(payload.bytes)).sum::<u64>();
     }
     Ok(())
 }

@@ -5,13 +5,12 @@
 //! behind `committed` is never read; it is overwritten by the next attempt or cut off by `reset`.
 
 use super::codec::Put;
-use super::frame::{
-    Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameHeader, FrameKey, FrameType, TABLE_ENTRY_BYTES,
-};
+use super::frame::{Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FrameHeader, FrameKey, FrameType};
+use super::pack::Packed;
 use super::segment::{Commit, Footer, Summary};
 use super::types::{Appended, RecordAt, RecordDraft};
 use crate::disk::DiskFile;
-use crate::event::PayloadAt;
+use crate::event::{PackedAt, PayloadAt};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
 use bytes::Bytes;
@@ -105,27 +104,13 @@ impl Writer {
         self.next - self.written
     }
 
-    /// Lays out a record. The caller has checked the limits, and brings the CRC of each payload: that is most of the
-    /// work, and needs no lock.
-    pub(super) fn add(&mut self, draft: &RecordDraft, crcs: &[u32]) -> Appended {
+    /// Lays out a record. The caller has checked the limits, and brings each payload packed, with its CRC: that is most
+    /// of the work, and needs no lock. A segment of a version that knows no packing gets them as they are.
+    pub(super) fn add(&mut self, draft: &RecordDraft, packed: &[Packed]) -> Appended {
+        debug_assert_eq!(draft.payloads.len(), packed.len());
         let at = RecordAt { segment: self.number, offset: self.next };
-        let body_at = self.scratch.len() + FRAME_HEADER_BYTES;
-        self.scratch.resize(body_at, 0);
-        let head_bytes = draft.payloads.len() * TABLE_ENTRY_BYTES + draft.head.len();
-        let mut payloads = Vec::with_capacity(draft.payloads.len());
-        let mut offset = self.next + (FRAME_HEADER_BYTES + head_bytes) as u64;
-        let payloads_from = offset;
-        debug_assert_eq!(draft.payloads.len(), crcs.len());
-        for (payload, crc) in draft.payloads.iter().zip(crcs.iter().copied()) {
-            let bytes = payload.len() as u32;
-            self.scratch.put_u32(bytes);
-            self.scratch.put_u32(crc);
-            payloads.push(PayloadAt { segment: self.number, offset, bytes, crc });
-            offset += u64::from(bytes);
-        }
-        self.scratch.put(&draft.head);
-        let payload_bytes = offset - payloads_from;
-        let header = FrameHeader {
+        let stored = |one: &Packed| one.stored.clone().filter(|_| self.key.packs);
+        let mut header = FrameHeader {
             frame: FrameType::Record,
             kind: draft.kind,
             version: draft.version,
@@ -133,16 +118,39 @@ impl Writer {
             time: draft.time,
             head_bytes: draft.head.len() as u32,
             payload_count: draft.payloads.len() as u32,
-            payload_bytes: payload_bytes as u32,
+            payload_bytes: 0,
+            packed: packed.iter().any(|one| stored(one).is_some()),
             body_crc: 0,
             durable: self.durable,
             chain: self.chain,
         };
+        let from = self.next + (FRAME_HEADER_BYTES + header.body_bytes()) as u64;
+        let (mut offset, mut given) = (from, 0_u64);
+        let (mut payloads, mut pieces) = (Vec::with_capacity(packed.len()), Vec::with_capacity(packed.len()));
+        for (payload, one) in draft.payloads.iter().zip(packed) {
+            let (piece, packed) = match stored(one) {
+                Some((piece, crc)) => {
+                    let bytes = piece.len() as u32;
+                    (piece, Some(PackedAt { bytes, crc }))
+                }
+                None => (payload.clone(), None),
+            };
+            let (bytes, crc) = (payload.len() as u32, one.crc);
+            payloads.push(PayloadAt { segment: self.number, offset, bytes, crc, packed });
+            given += u64::from(bytes);
+            offset += piece.len() as u64;
+            pieces.push(piece);
+        }
+        header.payload_bytes = (offset - from) as u32;
+        let body_at = self.scratch.len() + FRAME_HEADER_BYTES;
+        self.scratch.resize(body_at, 0);
+        payloads.iter().for_each(|payload| put_entry(&mut self.scratch, payload, header.packed));
+        self.scratch.put(&draft.head);
         self.finish(header, body_at);
-        draft.payloads.iter().for_each(|payload| self.add_payload(payload));
+        pieces.iter().for_each(|piece| self.add_payload(piece));
         self.pad(offset);
         self.batch.records.push((at.offset, draft.lsn));
-        self.batch.summary.note(draft.lsn, draft.time, payload_bytes);
+        self.batch.summary.note(draft.lsn, draft.time, given);
         Appended { at, payloads }
     }
 
@@ -173,6 +181,7 @@ impl Writer {
             head_bytes,
             payload_count: 0,
             payload_bytes: 0,
+            packed: false,
             body_crc: 0,
             durable,
             chain,
@@ -281,5 +290,17 @@ impl Writer {
         self.clear();
         (self.next, self.chain, self.written) = (self.committed, self.committed_chain, self.committed);
         self.batch = Batch { start: self.committed, ..Batch::default() };
+    }
+}
+
+/// An entry of the payload table.
+fn put_entry(out: &mut Vec<u8>, payload: &PayloadAt, packed: bool) {
+    out.put_u32(payload.stored_bytes());
+    out.put_u32(payload.stored_crc());
+    if packed {
+        // Of a payload that is not packed itself nothing more is said.
+        let (bytes, crc) = payload.packed.map_or((0, 0), |_| (payload.bytes, payload.crc));
+        out.put_u32(bytes);
+        out.put_u32(crc);
     }
 }

@@ -6,6 +6,7 @@ use crate::id::{Edge, NodeId, Origin, RootNo};
 use crate::log::{Part, RecordDraft, StoredRecord};
 use crate::lsn::Lsn;
 use crate::meta::{Attributes, Meta, Timestamp, Xattrs};
+use crate::proofs::Scrubbed;
 use bincode::{Decode, Encode};
 
 const KIND_PART: u8 = 1;
@@ -51,6 +52,11 @@ pub enum Control {
     BytesLost { first: u64, last: u64 },
     /// A master was met: the id of the meeting, and that of the last one the master was at before.
     Met { meeting: [u8; 16], before: [u8; 16] },
+    /// The digests of the master and of the tables were compared at a barrier, at this time of the replica's clock;
+    /// the roots that differ.
+    Compared { captured: u64, time: Timestamp, differs: Vec<RootNo> },
+    /// A scrub has read both sides.
+    Scrubbed(Scrubbed),
 }
 
 #[derive(Encode, Decode)]

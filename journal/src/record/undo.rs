@@ -1,6 +1,8 @@
 //! Records of the undo stream: what captures replaced, and the durable cursor.
 
-use super::{BODY_VERSION, BodyError, decode, encode};
+mod v1;
+
+use super::{BODY_VERSION, BodyError, UNDO_VERSION, decode, encode};
 use crate::event::PayloadAt;
 use crate::id::{Edge, NodeId};
 use crate::log::{RecordAt, RecordDraft, StoredRecord};
@@ -39,6 +41,42 @@ pub enum UndoSource {
     Undo { at: PayloadAt, skip: u32 },
     /// In the redo stream, written by an earlier capture: `skip` bytes into the payload.
     Redo { at: PayloadAt, skip: u32 },
+    /// Byte by byte the exclusive or of two payloads: what differs, in this stream, `skip` bytes into it, and what
+    /// replaced them, in the redo stream, `from` bytes into it.
+    Delta { at: PayloadAt, skip: u32, redo: PayloadAt, from: u32 },
+}
+
+impl UndoSource {
+    /// The source of bytes that lie `by` bytes further on in the same extent.
+    #[must_use]
+    pub fn further(&self, by: u32) -> UndoSource {
+        match self.clone() {
+            UndoSource::Zero => UndoSource::Zero,
+            UndoSource::Undo { at, skip } => UndoSource::Undo { at, skip: skip.saturating_add(by) },
+            UndoSource::Redo { at, skip } => UndoSource::Redo { at, skip: skip.saturating_add(by) },
+            UndoSource::Delta { at, skip, redo, from } => {
+                UndoSource::Delta { at, skip: skip.saturating_add(by), redo, from: from.saturating_add(by) }
+            }
+        }
+    }
+
+    /// Whether so many bytes from here on lie within their payloads.
+    fn holds(&self, bytes: u32) -> bool {
+        let within = |at: &PayloadAt, skip: u32| skip.checked_add(bytes).is_some_and(|end| end <= at.bytes);
+        match self {
+            UndoSource::Zero => true,
+            UndoSource::Undo { at, skip } | UndoSource::Redo { at, skip } => within(at, *skip),
+            UndoSource::Delta { at, skip, redo, from } => within(at, *skip) && within(redo, *from),
+        }
+    }
+
+    /// The payload of the undo stream, if there is one.
+    fn own(&mut self) -> Option<&mut PayloadAt> {
+        match self {
+            UndoSource::Undo { at, .. } | UndoSource::Delta { at, .. } => Some(at),
+            UndoSource::Zero | UndoSource::Redo { .. } => None,
+        }
+    }
 }
 
 /// Bytes of a file before a capture.
@@ -102,52 +140,57 @@ pub enum UndoRecord {
 }
 
 #[derive(Encode, Decode)]
-struct UndoV1 {
+struct UndoV2 {
     captured: u64,
     local: u64,
     last: bool,
     names: Vec<NameUndo>,
     nodes: Vec<NodeUndo>,
-    data: Vec<DataV1>,
+    data: Vec<DataV2>,
 }
 
 #[derive(Encode, Decode)]
-struct DataV1 {
+struct DataV2 {
     node: NodeId,
     offset: u64,
     bytes: u32,
-    source: SourceV1,
+    source: SourceV2,
 }
 
 #[derive(Encode, Decode)]
-enum SourceV1 {
+enum SourceV2 {
     Zero,
     Payload { number: u32, skip: u32 },
     Redo { at: PayloadAt, skip: u32 },
+    Delta { number: u32, skip: u32, redo: PayloadAt, from: u32 },
 }
 
 impl UndoPart {
-    /// The record as it is appended. Sources that lie in the record itself are given as [`UndoSource::Undo`] with the
-    /// number of the payload in `at.offset` (segment 0): the place is known only once it is appended.
+    /// The record as it is appended. Of sources that lie in the record itself ([`UndoSource::Undo`],
+    /// [`UndoSource::Delta`]) `at.offset` is the number of the payload (segment 0): the place is known only once it is
+    /// appended.
     #[must_use]
     pub fn to_draft(&self, time: Timestamp, payloads: Vec<Bytes>) -> RecordDraft {
         let data = self
             .data
             .iter()
-            .map(|data| DataV1 {
+            .map(|data| DataV2 {
                 node: data.node,
                 offset: data.offset,
                 bytes: data.bytes,
                 source: match &data.source {
-                    UndoSource::Zero => SourceV1::Zero,
+                    UndoSource::Zero => SourceV2::Zero,
                     UndoSource::Undo { at, skip } => {
-                        SourceV1::Payload { number: at.offset as u32, skip: *skip }
+                        SourceV2::Payload { number: at.offset as u32, skip: *skip }
                     }
-                    UndoSource::Redo { at, skip } => SourceV1::Redo { at: *at, skip: *skip },
+                    UndoSource::Redo { at, skip } => SourceV2::Redo { at: *at, skip: *skip },
+                    UndoSource::Delta { at, skip, redo, from } => {
+                        SourceV2::Delta { number: at.offset as u32, skip: *skip, redo: *redo, from: *from }
+                    }
                 },
             })
             .collect();
-        let body = UndoV1 {
+        let body = UndoV2 {
             captured: self.lsn.captured,
             local: self.lsn.local,
             last: self.last,
@@ -157,7 +200,7 @@ impl UndoPart {
         };
         RecordDraft {
             kind: KIND_UNDO,
-            version: BODY_VERSION,
+            version: UNDO_VERSION,
             lsn: Some(self.lsn),
             time,
             head: encode(&body),
@@ -171,7 +214,7 @@ impl UndoPart {
     /// `BodyError` if a payload is missing.
     pub fn resolve(&mut self, payloads: &[PayloadAt]) -> Result<(), BodyError> {
         for data in &mut self.data {
-            if let UndoSource::Undo { at, .. } = &mut data.source {
+            if let Some(at) = data.source.own() {
                 *at = *payloads.get(at.offset as usize).ok_or(BodyError("payload missing"))?;
             }
         }
@@ -185,24 +228,21 @@ impl UndoRecord {
     /// # Errors
     /// `BodyError` if the body does not decode or does not match its payloads.
     pub fn from_stored(record: &StoredRecord) -> Result<Self, BodyError> {
-        if record.version != BODY_VERSION {
-            return Err(BodyError("unknown version"));
-        }
-        match record.kind {
-            KIND_APPLIED => Ok(UndoRecord::Applied(decode(&record.head)?)),
-            KIND_UNDO => {
-                let body: UndoV1 = decode(&record.head)?;
-                let data = body.data.into_iter().map(|data| data_from(data, &record.payloads));
-                Ok(UndoRecord::Undo(UndoPart {
-                    lsn: Lsn { captured: body.captured, local: body.local },
-                    last: body.last,
-                    names: body.names,
-                    nodes: body.nodes,
-                    data: data.collect::<Result<_, _>>()?,
-                }))
-            }
-            _ => Err(BodyError("unknown kind")),
-        }
+        let body: UndoV2 = match (record.kind, record.version) {
+            (KIND_APPLIED, BODY_VERSION) => return Ok(UndoRecord::Applied(decode(&record.head)?)),
+            (KIND_UNDO, UNDO_VERSION) => decode(&record.head)?,
+            (KIND_UNDO, v1::VERSION) => decode::<v1::Undo>(&record.head)?.into(),
+            (KIND_APPLIED | KIND_UNDO, _) => return Err(BodyError("unknown version")),
+            _ => return Err(BodyError("unknown kind")),
+        };
+        let data = body.data.into_iter().map(|data| data_from(data, &record.payloads));
+        Ok(UndoRecord::Undo(UndoPart {
+            lsn: Lsn { captured: body.captured, local: body.local },
+            last: body.last,
+            names: body.names,
+            nodes: body.nodes,
+            data: data.collect::<Result<_, _>>()?,
+        }))
     }
 
     /// The cursor record as it is appended.
@@ -219,22 +259,17 @@ impl UndoRecord {
     }
 }
 
-fn data_from(data: DataV1, payloads: &[PayloadAt]) -> Result<DataUndo, BodyError> {
+fn data_from(data: DataV2, payloads: &[PayloadAt]) -> Result<DataUndo, BodyError> {
+    let payload = |number: u32| payloads.get(number as usize).copied().ok_or(BodyError("payload missing"));
     let source = match data.source {
-        SourceV1::Zero => UndoSource::Zero,
-        SourceV1::Redo { at, skip } => UndoSource::Redo { at, skip },
-        SourceV1::Payload { number, skip } => {
-            let at = *payloads.get(number as usize).ok_or(BodyError("payload missing"))?;
-            UndoSource::Undo { at, skip }
+        SourceV2::Zero => UndoSource::Zero,
+        SourceV2::Redo { at, skip } => UndoSource::Redo { at, skip },
+        SourceV2::Payload { number, skip } => UndoSource::Undo { at: payload(number)?, skip },
+        SourceV2::Delta { number, skip, redo, from } => {
+            UndoSource::Delta { at: payload(number)?, skip, redo, from }
         }
     };
-    let inside = match &source {
-        UndoSource::Zero => true,
-        UndoSource::Undo { at, skip } | UndoSource::Redo { at, skip } => {
-            skip.checked_add(data.bytes).is_some_and(|end| end <= at.bytes)
-        }
-    };
-    if !inside || data.offset.checked_add(u64::from(data.bytes)).is_none() {
+    if !source.holds(data.bytes) || data.offset.checked_add(u64::from(data.bytes)).is_none() {
         return Err(BodyError("range outside its payload"));
     }
     Ok(DataUndo { node: data.node, offset: data.offset, bytes: data.bytes, source })

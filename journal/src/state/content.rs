@@ -11,6 +11,9 @@
 //!   batch has touched it). Its redo does, and undo refers to it. `written` holds who wrote what in this batch.
 //! - Elsewhere the tree holds the value. Pages that are equal before and after are left out, and so are not put into
 //!   `touched`: a later write of the same capture may still change them.
+//! - Of a page that a journaled write changes in less than half of its bytes only what differs is recorded, against the
+//!   redo of that very write. There are no chains: redo is never a delta. It is durable before this undo is, for only
+//!   durable captures are applied, and retention keeps it as long (`retention`).
 
 use crate::error::JournalError;
 use crate::event::{BlockHash, PayloadAt};
@@ -23,6 +26,9 @@ use std::ops::Range;
 
 /// Granularity of undo within a write, in bytes: equal pages are not recorded.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// Fewer bytes are recorded as they were: saying where the redo lies costs more than a delta saves.
+const DELTA_BYTES_MIN: usize = 256;
 
 /// Bytes read from the tree at a time.
 const READ_BYTES: u64 = 256 << 10;
@@ -48,6 +54,19 @@ pub trait UndoSink {
     /// # Errors
     /// As the journal.
     fn bytes(&mut self, node: NodeId, offset: u64, bytes: Bytes) -> Result<(), JournalError>;
+    /// Bytes that must be kept, given as what differs from those that replace them, byte by byte an exclusive or. These
+    /// lie `from` bytes into a payload of the redo stream.
+    ///
+    /// # Errors
+    /// As the journal.
+    fn delta(
+        &mut self,
+        node: NodeId,
+        offset: u64,
+        differs: Bytes,
+        redo: PayloadAt,
+        from: u32,
+    ) -> Result<(), JournalError>;
     /// Undo that refers to bytes elsewhere.
     ///
     /// # Errors
@@ -81,6 +100,8 @@ pub struct Replacing<'a> {
     pub range: Range<u64>,
     /// The new bytes, `None` for zeros or for a cut: what lies behind the end of a file reads as zeros.
     pub new: Option<&'a [u8]>,
+    /// Where the new bytes lie in the redo stream, if they do.
+    pub redo: Option<PayloadAt>,
     /// Size of the file before the event.
     pub size: u64,
     /// Hash of the old bytes in the range, cut at the end of the file.
@@ -254,7 +275,6 @@ impl BatchContent {
         new: Option<&[u8]>,
         sink: &mut dyn UndoSink,
     ) -> Result<(), JournalError> {
-        let node = change.node;
         let mut run: Option<(PageFate, Range<u64>)> = None;
         let end = start + old.len() as u64;
         let mut at = start;
@@ -265,13 +285,16 @@ impl BatchContent {
                 None
             } else {
                 let page = old.get(within.clone()).unwrap_or_default();
-                Some(PageFate::of(page, new.map(|new| new.get(within).unwrap_or_default())))
+                let new = new.map(|new| new.get(within).unwrap_or_default());
+                Some(PageFate::of(page, new, change.redo.is_some()))
             };
             match (&mut run, fate) {
                 (Some((running, range)), Some(fate)) if *running == fate => range.end = page_end,
                 (running, fate) => {
                     if let Some((fate, range)) = running.take() {
-                        self.keep_run(node, fate, range, start, old, sink)?;
+                        let within = (range.start - start) as usize..(range.end - start) as usize;
+                        let new = new.and_then(|new| new.get(within.clone())).unwrap_or_default();
+                        self.keep_run(change, fate, range, (old.slice(within), new), sink)?;
                     }
                     *running = fate.map(|fate| (fate, at..page_end));
                 }
@@ -286,23 +309,29 @@ impl BatchContent {
 
     fn keep_run(
         &mut self,
-        node: NodeId,
+        change: &Replacing<'_>,
         fate: PageFate,
         range: Range<u64>,
-        start: u64,
-        old: &Bytes,
+        (old, new): (Bytes, &[u8]),
         sink: &mut dyn UndoSink,
     ) -> Result<(), JournalError> {
-        match fate {
-            PageFate::Equal => return Ok(()),
-            PageFate::Zero => {
+        let node = change.node;
+        match (fate, change.redo) {
+            (PageFate::Equal, _) => return Ok(()),
+            (PageFate::Zero, _) => {
                 let bytes = (range.end - range.start) as u32;
                 sink.reference(DataUndo { node, offset: range.start, bytes, source: UndoSource::Zero })?;
             }
-            PageFate::Copy => {
-                let bytes = old.slice((range.start - start) as usize..(range.end - start) as usize);
-                sink.bytes(node, range.start, bytes)?;
+            // A place of another length cannot be that of these bytes.
+            (PageFate::Delta, Some(redo))
+                if new.len() == old.len()
+                    && u64::from(redo.bytes) == change.range.end - change.range.start =>
+            {
+                // Within one payload, whose length is 32 bits.
+                let from = (range.start - change.range.start) as u32;
+                sink.delta(node, range.start, differs(&old, new).into(), redo, from)?;
             }
+            (PageFate::Copy | PageFate::Delta, _) => sink.bytes(node, range.start, old)?,
         }
         self.touched.entry(node).or_default().insert(range, ());
         Ok(())
@@ -318,10 +347,12 @@ enum PageFate {
     Zero,
     /// Bytes to keep.
     Copy,
+    /// Bytes to keep, less than half of which differ from those that replace them.
+    Delta,
 }
 
 impl PageFate {
-    fn of(old: &[u8], new: Option<&[u8]>) -> PageFate {
+    fn of(old: &[u8], new: Option<&[u8]>, journaled: bool) -> PageFate {
         let zero = is_zero(old);
         let equal = match new {
             Some(new) => old == new,
@@ -331,10 +362,25 @@ impl PageFate {
             PageFate::Equal
         } else if zero {
             PageFate::Zero
+        } else if journaled
+            && old.len() >= DELTA_BYTES_MIN
+            && new.is_some_and(|new| differing(old, new) * 2 < old.len())
+        {
+            PageFate::Delta
         } else {
             PageFate::Copy
         }
     }
+}
+
+/// How many bytes differ.
+fn differing(old: &[u8], new: &[u8]) -> usize {
+    old.iter().zip(new).filter(|(old, new)| old != new).count()
+}
+
+/// The exclusive or of two stretches of bytes, as long as the shorter one.
+fn differs(old: &[u8], new: &[u8]) -> Vec<u8> {
+    old.iter().zip(new).map(|(old, new)| old ^ new).collect()
 }
 
 /// Whether all bytes are zero.

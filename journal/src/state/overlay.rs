@@ -178,6 +178,23 @@ impl<'t> Overlay<'t> {
         self.put(Space::Links, node.to_key().to_vec(), Some(rows::link_row(edge, more)));
     }
 
+    /// What is below the batch.
+    pub(super) fn base(&self) -> &'t dyn Tables {
+        self.base
+    }
+
+    /// Keys of a space that the batch sets or removes, ascending.
+    pub(super) fn keys_put(&self, space: Space) -> impl Iterator<Item = &[u8]> {
+        let from = (space, Vec::new());
+        let of_space = self.puts.range(from..).take_while(move |((of, _), _)| *of == space);
+        of_space.map(|((_, key), _)| key.as_slice())
+    }
+
+    /// Whether the batch sets or removes a key.
+    pub(super) fn has_put(&self, space: Space, key: &[u8]) -> bool {
+        self.puts.contains_key(&(space, key.to_vec()))
+    }
+
     /// Rows put so far.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -9,12 +9,12 @@ use crate::event::{Class, Provenance};
 use crate::id::{Edge, Name, NodeId, Origin, RootNo};
 use crate::lsn::Lsn;
 use crate::meta::{Meta, Timestamp};
-use crate::record::{DataUndo, UndoSource, decode, encode};
+use crate::record::{DataUndo, decode, encode};
 use crate::tables::{Put, Space};
 use bincode::{Decode, Encode};
 
 /// Version of all rows; other tables are deleted and rebuilt.
-pub const TABLES_VERSION: u32 = 3;
+pub const TABLES_VERSION: u32 = 6;
 
 /// Bytes of a file that share one range of keys in [`Space::DataUndo`].
 pub const CHUNK_BYTES: u64 = 64 << 10;
@@ -228,11 +228,7 @@ pub fn data_undo_puts(lsn: Lsn, data: &DataUndo) -> Vec<Put> {
         let chunk = at / CHUNK_BYTES;
         let piece_end = end.min((chunk + 1).saturating_mul(CHUNK_BYTES));
         let moved = (at - data.offset) as u32;
-        let source = match data.source.clone() {
-            UndoSource::Zero => UndoSource::Zero,
-            UndoSource::Undo { at, skip } => UndoSource::Undo { at, skip: skip + moved },
-            UndoSource::Redo { at, skip } => UndoSource::Redo { at, skip: skip + moved },
-        };
+        let source = data.source.further(moved);
         let key = data_undo_key(data.node, chunk, lsn, (at % CHUNK_BYTES) as u32);
         puts.push((Space::DataUndo, key, Some(write(&((piece_end - at) as u32, source)))));
         at = piece_end;

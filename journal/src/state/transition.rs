@@ -58,7 +58,7 @@ pub struct Transition<'t> {
 
 /// What [`Transition::finish`] hands over.
 pub struct Finished {
-    /// Present rows to commit.
+    /// Present rows to commit, the digests of the roots after them included.
     pub puts: Vec<Put>,
     /// Names, before the batch, of nodes whose names changed.
     pub before: HashMap<NodeId, Vec<Edge>>,
@@ -472,7 +472,8 @@ impl<'t> Transition<'t> {
         if let (None, Some(at)) = (&loaded, place) {
             loaded = Some((undo.load)(at)?);
         }
-        let change = Replacing { node, range: range.clone(), new: loaded.as_deref(), size, before };
+        let new = loaded.as_deref();
+        let change = Replacing { node, range: range.clone(), new, redo: place, size, before };
         self.content.replace(&change, undo.old, undo.sink)?;
         Ok(place)
     }
@@ -490,6 +491,9 @@ impl<'t> Transition<'t> {
             };
             touched.push((node, row));
         }
-        Ok(Finished { puts: self.overlay.into_puts(), before: self.before, touched, removals: self.removals })
+        let digests = super::digests::changed(&self.overlay)?;
+        let mut puts = self.overlay.into_puts();
+        puts.extend(digests);
+        Ok(Finished { puts, before: self.before, touched, removals: self.removals })
     }
 }

@@ -6,14 +6,34 @@
 
 use super::{Frozen, Memtables, Put, ROW_BYTES, Row, Space, Tables};
 use crate::error::JournalError;
+use crate::journal::TablesFactory;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Ordered tables on disk.
 pub struct LsmTables {
     database: Database,
     spaces: Vec<Keyspace>,
     memtables: Memtables,
+}
+
+/// Tables on disk below a directory, made anew if they are to be fresh.
+#[derive(Clone, Debug)]
+pub struct LsmFactory(pub PathBuf);
+
+impl TablesFactory for LsmFactory {
+    fn tables(&self, fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
+        let failed = |operation| {
+            let path = self.0.clone();
+            move |source| JournalError::File { operation, path, source }
+        };
+        if fresh && self.0.exists() {
+            std::fs::remove_dir_all(&self.0).map_err(failed("remove"))?;
+        }
+        std::fs::create_dir_all(&self.0).map_err(failed("create"))?;
+        Ok(Arc::new(LsmTables::open(&self.0)?))
+    }
 }
 
 /// Bytes of block cache.

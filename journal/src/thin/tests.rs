@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::PayloadAt;
 use crate::id::{Name, RootNo};
+use crate::record::UndoSource;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -36,7 +37,7 @@ fn a_clock_that_jumps_back_keeps_more() {
 }
 
 fn data(offset: u64, bytes: u32, segment: u64) -> DataUndo {
-    let at = PayloadAt { segment, offset: 1000, bytes, crc: 0 };
+    let at = PayloadAt { segment, offset: 1000, bytes, ..PayloadAt::default() };
     DataUndo { node: NodeId(9), offset, bytes, source: UndoSource::Undo { at, skip: 0 } }
 }
 

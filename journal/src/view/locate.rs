@@ -2,15 +2,17 @@
 //!
 //! Directories are opened one component at a time from the root and remembered; an open directory follows its own
 //! renames. What is found is compared by inode with the node's row. Apply publishes rows before it moves names, so a
-//! mismatch is looked at again for a while before it is called drift.
+//! mismatch is looked at again for a while before it is called drift, or at once where the tree is known to be at rest.
 
 use crate::error::JournalError;
-use crate::id::{Edge, NodeId};
+use crate::id::{Edge, Name, NodeId};
+use crate::journal::{Moment, Motion};
 use crate::state::State;
 use crate::tables::Tables;
 use crate::tree::{TreeFile, TreeIo};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,19 +30,54 @@ pub struct Located<D> {
     pub edge: Edge,
 }
 
+fn failed(operation: &'static str, name: &Name) -> impl FnOnce(io::Error) -> JournalError {
+    let object = String::from_utf8_lossy(name.as_bytes()).into_owned();
+    move |source| JournalError::Tree { operation, object, source }
+}
+
+/// What was found. `None` where an error says what is there, or is not; any other says nothing about the tree, and whoever
+/// took it for drift would stop for good over a bad moment.
+fn unless_refused<R>(
+    result: io::Result<R>,
+    operation: &'static str,
+    name: &Name,
+) -> Result<Option<R>, JournalError> {
+    use rustix::io::Errno;
+    // The last is what a tree says of a pipe or a device where a file should be.
+    const NOT_THERE: [Errno; 6] =
+        [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO, Errno::ISDIR, Errno::INVAL];
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(source) if Errno::from_io_error(&source).is_some_and(|errno| NOT_THERE.contains(&errno)) => {
+            Ok(None)
+        }
+        Err(source) => Err(failed(operation, name)(source)),
+    }
+}
+
+/// A directory that was open is not known to its server any more.
+fn is_stale(error: &JournalError) -> bool {
+    let stale = Some(rustix::io::Errno::STALE.raw_os_error());
+    matches!(error, JournalError::Tree { source, .. } if source.raw_os_error() == stale)
+}
+
 /// Finds nodes in the tree.
 pub struct Locator<T: TreeIo> {
     tables: Arc<dyn Tables>,
     tree: Arc<T>,
     directories: Mutex<HashMap<NodeId, T::Dir>>,
     settle: Duration,
+    motion: Option<Arc<Motion>>,
+    /// When a wait began that was in vain.
+    in_vain: Mutex<Moment>,
 }
 
 impl<T: TreeIo> Locator<T> {
     /// A locator with nothing remembered.
     #[must_use]
     pub fn new(tables: Arc<dyn Tables>, tree: Arc<T>) -> Self {
-        Locator { tables, tree, directories: Mutex::new(HashMap::new()), settle: SETTLE }
+        let directories = Mutex::new(HashMap::new());
+        Locator { tables, tree, directories, settle: SETTLE, motion: None, in_vain: Mutex::default() }
     }
 
     /// How long a mismatch may last; zero where nothing moves meanwhile.
@@ -50,24 +87,65 @@ impl<T: TreeIo> Locator<T> {
         self
     }
 
+    /// A mismatch is believed at once where this says that the tree is at rest, and one movement is waited for once.
+    #[must_use]
+    pub fn watching(mut self, motion: Arc<Motion>) -> Self {
+        self.motion = Some(motion);
+        self
+    }
+
     /// Opens the bytes of a file by identity.
     ///
     /// # Errors
     /// `Drift` if the tree does not hold the node where the tables say, `Tree` if it cannot be opened.
     pub fn open_file(&self, node: NodeId) -> Result<T::File, JournalError> {
-        let give_up = Instant::now() + self.settle;
+        if let Some(file) = self.try_open(node)? {
+            return Ok(file);
+        }
+        let since = Instant::now();
+        let now = || self.motion.as_ref().map(|motion| motion.now());
+        let first = now();
         loop {
+            // A directory that is remembered may be the mistake.
+            self.directories.lock().clear();
+            let before = now();
             if let Some(file) = self.try_open(node)? {
                 return Ok(file);
             }
-            if Instant::now() >= give_up {
+            // Who began to move names meanwhile has his own time.
+            let moves_anew = before != first && before.is_some_and(Moment::is_moving);
+            let patience = if moves_anew { 2 * self.settle } else { self.settle };
+            if self.is_final(before) || since.elapsed() >= patience {
+                *self.in_vain.lock() = first.unwrap_or_default();
                 return Err(JournalError::Drift {
                     object: node.to_string(),
                     what: "it is not where it belongs",
                 });
             }
-            self.directories.lock().clear();
             std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether another look would show the same: nothing has moved since that moment, and what was under way then has
+    /// been waited for, if anything was.
+    fn is_final(&self, before: Option<Moment>) -> bool {
+        let (Some(motion), Some(before)) = (&self.motion, before) else { return false };
+        if !before.is_within_batch() {
+            return before.is_same_batch(motion.now());
+        }
+        let vain = *self.in_vain.lock();
+        let waited = if before.is_moving() { vain == before } else { vain.is_same_batch(before) };
+        waited && motion.now() == before
+    }
+
+    /// Looks again, from the root, if an open directory has gone stale.
+    fn unless_stale<R>(&self, look: impl Fn() -> Result<R, JournalError>) -> Result<R, JournalError> {
+        match look() {
+            Err(error) if is_stale(&error) => {
+                self.directories.lock().clear();
+                look()
+            }
+            done => done,
         }
     }
 
@@ -82,23 +160,26 @@ impl<T: TreeIo> Locator<T> {
     /// Opens what has a name now, if it is a file of that inode.
     ///
     /// # Errors
-    /// Those of the tables; `Tree` if what was opened cannot be examined.
+    /// Those of the tables; `Tree` if the system cannot tell.
     pub fn open_at(&self, edge: &Edge, inode: u64) -> Result<Option<T::File>, JournalError> {
-        let Some(dir) = self.directory(edge.parent)? else { return Ok(None) };
-        let Ok(file) = self.tree.open_file(&dir, &edge.name, false) else { return Ok(None) };
-        let found = file.stat().map_err(|source| JournalError::Tree {
-            operation: "stat",
-            object: String::from_utf8_lossy(edge.name.as_bytes()).into_owned(),
-            source,
-        })?;
-        Ok((inode != 0 && found.inode == inode).then_some(file))
+        self.unless_stale(|| {
+            let Some(dir) = self.walk(edge.parent)? else { return Ok(None) };
+            let opened = self.tree.open_file(&dir, &edge.name, false);
+            let Some(file) = unless_refused(opened, "open", &edge.name)? else { return Ok(None) };
+            let found = file.stat().map_err(failed("stat", &edge.name))?;
+            Ok((inode != 0 && found.inode == inode).then_some(file))
+        })
     }
 
     /// The open directory of a node; `None` if it is not where the tables say at this moment.
     ///
     /// # Errors
-    /// Those of the tables, and `Tree` if a root cannot be opened.
+    /// Those of the tables; `Tree` if a root cannot be opened, or the system cannot tell.
     pub fn directory(&self, node: NodeId) -> Result<Option<T::Dir>, JournalError> {
+        self.unless_stale(|| self.walk(node))
+    }
+
+    fn walk(&self, node: NodeId) -> Result<Option<T::Dir>, JournalError> {
         let mut missing = Vec::new();
         let mut at = node;
         let mut dir = loop {
@@ -114,9 +195,11 @@ impl<T: TreeIo> Locator<T> {
             at = parent;
         };
         for (node, edge) in missing.into_iter().rev() {
-            let Ok(next) = self.tree.open_dir(&dir, &edge.name) else { return Ok(None) };
+            let opened = self.tree.open_dir(&dir, &edge.name);
+            let Some(next) = unless_refused(opened, "open", &edge.name)? else { return Ok(None) };
             let row = State::node(&*self.tables, node)?;
-            let inode = self.tree.stat_dir(&next).ok().map(|stat| stat.inode);
+            let found = unless_refused(self.tree.stat_dir(&next), "stat", &edge.name)?;
+            let inode = found.map(|stat| stat.inode);
             if row.map(|row| row.inode).filter(|inode| *inode != 0) != inode {
                 return Ok(None);
             }

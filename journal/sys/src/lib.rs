@@ -4,11 +4,13 @@
 //! `name_to_handle_at`, which shows the generation of an inode, nor `FS_IOC_GETFSUUID`, which names a file system
 //! apart from its device number, nor leases, which tell whether a file is open elsewhere. Nor can it tell the allocator of the C library what to keep.
 
+mod counted;
 mod handle;
 mod heap;
 mod lease;
 mod uuid;
 
+pub use counted::{Counted, most_held};
 pub use handle::{FileHandle, file_handle};
 pub use heap::{give_back_heap, limit_heap};
 pub use lease::is_open_elsewhere;

@@ -148,22 +148,66 @@ impl<'j, T: TreeIo> Work<'j, T> {
             for root in work.roots(window) {
                 let kept = Edge::new(NodeId::kept(root), node.kept_name());
                 if let Some(directory) = directories_made.get(&node) {
-                    work.expected.entry(kept.clone()).or_default().push((node, *directory));
+                    work.expect_kept(node, &kept, *directory);
                 }
                 work.edges.insert(kept);
             }
             for edge in State::links(&**journal.tables(), node)? {
                 work.edges.insert(edge);
             }
-            if !work.new.contains(&node) {
-                let row = work.row(node)?;
+            if !work.new.contains(&node)
+                && let Some(row) = State::node(&**journal.tables(), node)?
+            {
                 work.moved.insert(row.inode, node);
             }
         }
+        work.leave_out_gone()?;
         // Putting a name in its place moves its directory's time, whoever wanted the name there.
-        let parents: Vec<NodeId> = work.edges.iter().map(|edge| edge.parent).collect();
-        work.nodes.extend(parents.into_iter().filter(|parent| !parent.is_kept_area()));
+        work.nodes.extend(work.edges.iter().map(|edge| edge.parent).filter(|parent| !parent.is_kept_area()));
         Ok(work)
+    }
+
+    /// The kept area may hold a node that the window created: where it was removed to, or, under the name of a staged one,
+    /// where an earlier try put it, of a window that began later and took it for an older node.
+    fn expect_kept(&mut self, node: NodeId, kept: &Edge, directory: bool) {
+        let staged = staged_name(node).map(|name| Edge::new(kept.parent, name));
+        for edge in [Some(kept.clone()), staged].into_iter().flatten() {
+            self.expected.entry(edge).or_default().push((node, directory));
+        }
+    }
+
+    /// Forgets names in directories that retention has removed: no point shows them, and the tree may have them no more.
+    /// A rewind touches such names where a file has another one in a removed directory.
+    fn leave_out_gone(&mut self) -> Result<(), JournalError> {
+        let parents: BTreeSet<NodeId> = self.edges.iter().map(|edge| edge.parent).collect();
+        let mut gone = HashSet::new();
+        for parent in parents {
+            if self.is_gone(parent)? {
+                gone.insert(parent);
+            }
+        }
+        self.edges.retain(|edge| !gone.contains(&edge.parent));
+        Ok(())
+    }
+
+    /// Whether a directory lies in what retention has removed from the tree.
+    fn is_gone(&self, node: NodeId) -> Result<bool, JournalError> {
+        let horizon = self.journal.with_controls(journal::controls::Controls::horizon);
+        let mut at = node;
+        for _ in 0..1 << 20 {
+            if at.as_root_or_kept().is_some() || self.new.contains(&at) {
+                return Ok(false);
+            }
+            let Some(row) = State::node(&**self.journal.tables(), at)? else { return Ok(true) };
+            let links = State::links(&**self.journal.tables(), at)?;
+            let Some(edge) = links.into_iter().next() else { return Ok(false) };
+            let dead = row.kept_since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon);
+            if let Some(kept) = self.fixed(edge.parent)?.filter(|_| dead) {
+                return Ok(self.tree.stat(&kept, &edge.name).map_err(failed("stat", at))?.is_none());
+            }
+            at = edge.parent;
+        }
+        Ok(false)
     }
 
     fn roots(&self, window: &[Placed]) -> BTreeSet<RootNo> {

@@ -109,16 +109,38 @@ impl<'j> UndoWriter<'j> {
     }
 }
 
-impl UndoSink for UndoWriter<'_> {
-    fn bytes(&mut self, node: NodeId, offset: u64, bytes: Bytes) -> Result<(), JournalError> {
+impl UndoWriter<'_> {
+    fn keep(
+        &mut self,
+        node: NodeId,
+        offset: u64,
+        payload: Bytes,
+        source: impl FnOnce(PayloadAt) -> UndoSource,
+    ) -> Result<(), JournalError> {
         self.make_room()?;
-        self.bytes += bytes.len();
+        self.bytes += payload.len();
         // Until it is appended, the place of a payload is its number.
         let at = PayloadAt { offset: self.payloads.len() as u64, ..PayloadAt::default() };
-        let source = UndoSource::Undo { at, skip: 0 };
-        self.part.data.push(DataUndo { node, offset, bytes: bytes.len() as u32, source });
-        self.payloads.push(bytes);
+        self.part.data.push(DataUndo { node, offset, bytes: payload.len() as u32, source: source(at) });
+        self.payloads.push(payload);
         Ok(())
+    }
+}
+
+impl UndoSink for UndoWriter<'_> {
+    fn bytes(&mut self, node: NodeId, offset: u64, bytes: Bytes) -> Result<(), JournalError> {
+        self.keep(node, offset, bytes, |at| UndoSource::Undo { at, skip: 0 })
+    }
+
+    fn delta(
+        &mut self,
+        node: NodeId,
+        offset: u64,
+        differs: Bytes,
+        redo: PayloadAt,
+        from: u32,
+    ) -> Result<(), JournalError> {
+        self.keep(node, offset, differs, |at| UndoSource::Delta { at, skip: 0, redo, from })
     }
 
     fn reference(&mut self, data: DataUndo) -> Result<(), JournalError> {

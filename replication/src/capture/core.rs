@@ -10,7 +10,7 @@ use super::look::look_open;
 use super::node::Directories;
 use super::roots::{Origins, Root};
 use super::watch::{Notice, Watch};
-use journal::{Edge, NodeId, RootNo};
+use journal::{Edge, Kind, NodeId, RootNo};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::RandomState;
 use std::os::fd::AsFd;
@@ -149,7 +149,11 @@ impl Core {
                 let Ok(mut look) = look_open(root.fd.as_fd()) else { continue };
                 // No stream has said anything of it: whatever it is like differs from this.
                 look.attributes.mode = u32::MAX;
-                self.index.put_row(&mut batch, node, &Row::new(root.number, root.origin, &look))?;
+                self.index.put_row(
+                    &mut batch,
+                    node,
+                    &Row::new(root.number, root.origin, &look, &Kind::Directory),
+                )?;
             }
         }
         self.index.commit(batch)

@@ -156,6 +156,18 @@ impl Out {
         self.end()
     }
 
+    /// Markers of one capture: out before this returns.
+    pub(super) fn mark_all_now(&mut self, root: RootNo, markers: Vec<Marker>) -> Result<Lsn, CaptureError> {
+        self.flush()?;
+        self.begin(root, Vec::new())?;
+        for marker in markers {
+            self.push(Event::Mark(marker))?;
+        }
+        self.end()?;
+        self.flush()?;
+        Ok(self.last_lsn)
+    }
+
     /// A marker that others wait for: out before this returns.
     pub(super) fn mark_now(
         &mut self,

@@ -12,6 +12,7 @@
 
 mod rebuild;
 mod rows;
+pub(super) mod sums;
 
 pub use rebuild::NamespaceEntry;
 pub(super) use rows::{Row, SkipRow};
@@ -21,14 +22,16 @@ use super::look::Sort;
 use fjall::{Database, Keyspace, PersistMode};
 use journal::tables::{Memtables, ROW_BYTES};
 use journal::{Edge, Lsn, Name, NodeId, Origin, RootNo, Timestamp};
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
+use sums::{Sums, Touched};
 
 /// Blocks whose hashes share a row.
 pub(super) const GROUP_BLOCKS: usize = 256;
 /// Bytes of a block hash.
 pub(super) const HASH_BYTES: usize = 16;
 
-const FORMAT: &[u8] = b"rewind-index-2";
+const FORMAT: &[u8] = b"rewind-index-3";
 const CACHE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
@@ -60,6 +63,7 @@ pub struct Index {
     skips: Keyspace,
     heads: Keyspace,
     memtables: Memtables,
+    sums: Mutex<Sums>,
     next_node: u64,
 }
 
@@ -67,6 +71,7 @@ pub struct Index {
 pub(super) struct Batch {
     write: fjall::OwnedWriteBatch,
     bytes: usize,
+    touched: Touched,
 }
 
 impl Batch {
@@ -181,6 +186,7 @@ impl Index {
             heads,
             path: directory.to_owned(),
             database,
+            sums: Mutex::default(),
             next_node: NodeId::FIRST_FREE.0,
         })
     }
@@ -189,7 +195,7 @@ impl Index {
         let read = failed("read a head");
         let known = self.heads.get("format").map_err(&read)?;
         let clean = self.heads.get("clean").map_err(&read)?;
-        let state = match (known.as_deref(), clean.as_deref()) {
+        let mut state = match (known.as_deref(), clean.as_deref()) {
             (None, _) => IndexState::Empty,
             (Some(format), _) if format != FORMAT => IndexState::Dirty,
             (Some(_), None) => IndexState::Dirty,
@@ -200,6 +206,12 @@ impl Index {
                 self.heads.get("next").map_err(&read)?.and_then(|next| NodeId::from_key(&next))
         {
             self.next_node = next.0;
+        }
+        if let IndexState::Clean { .. } = state {
+            match self.saved_sums()? {
+                Some(sums) => self.sums = Mutex::new(sums),
+                None => state = IndexState::Dirty,
+            }
         }
         let write = failed("write a head");
         self.heads.remove("clean").map_err(&write)?;
@@ -226,9 +238,12 @@ impl Index {
         }
     }
 
-    /// Gives back the memory that a synchronization took: tables in memory are written out, in the background.
-    pub(super) fn settle(&self) -> Result<(), CaptureError> {
-        self.memtables.settle().map(drop).map_err(failed("settle"))
+    /// Gives back the memory that a synchronization took: tables in memory are written out, in the background. A
+    /// synchronization that is complete does not fail for it.
+    pub(super) fn settle(&self) {
+        if let Err(error) = self.memtables.settle() {
+            tracing::warn!(%error, "the index keeps its memory");
+        }
     }
 
     /// Closes the index in good order: it is what the stream says up to `lsn`.
@@ -239,6 +254,7 @@ impl Index {
         let write = failed("close");
         self.begin()?;
         self.heads.insert("next", NodeId(self.next_node).to_key()).map_err(&write)?;
+        self.save_sums()?;
         self.database.persist(PersistMode::SyncAll).map_err(&write)?;
         let mut mark = lsn.to_key().to_vec();
         mark.extend_from_slice(&time.0.to_be_bytes());
@@ -371,18 +387,21 @@ impl Index {
 
     /// Begins a batch.
     pub(super) fn batch(&self) -> Batch {
-        Batch { write: self.database.batch(), bytes: 0 }
+        Batch { write: self.database.batch(), bytes: 0, touched: Touched::default() }
     }
 
     /// Makes a batch visible.
     pub(super) fn commit(&self, batch: Batch) -> Result<(), CaptureError> {
+        let sums = self.sums_after(&batch)?;
         batch.write.commit().map_err(failed("commit"))?;
+        *self.sums.lock() = sums;
         self.wrote(batch.bytes);
         Ok(())
     }
 
     pub(super) fn put_row(&self, batch: &mut Batch, node: NodeId, row: &Row) -> Result<(), CaptureError> {
         batch.insert(&self.nodes, node.to_key(), row.encode()?);
+        batch.touched.rows.insert(node, Some(row.clone()));
         Ok(())
     }
 
@@ -406,11 +425,13 @@ impl Index {
     pub(super) fn put_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
         batch.insert(&self.names, edge_key(edge.parent, edge.name.as_bytes()), node.to_key());
         batch.insert(&self.links, link_key(node, edge), []);
+        batch.touched.names.insert(edge.clone(), Some(node));
     }
 
     pub(super) fn remove_edge(&self, batch: &mut Batch, edge: &Edge, node: NodeId) {
         batch.remove(&self.names, edge_key(edge.parent, edge.name.as_bytes()));
         batch.remove(&self.links, link_key(node, edge));
+        batch.touched.names.insert(edge.clone(), None);
     }
 
     pub(super) fn put_skip(
@@ -435,6 +456,7 @@ impl Index {
                 batch.remove(&self.origins, origin_key(row.root, &row.origin));
             }
             batch.remove(&self.nodes, node.to_key());
+            batch.touched.rows.insert(node, None);
             if row.block_bits > 0 {
                 self.cut_hashes(node, 0)?;
             }

@@ -30,6 +30,11 @@ impl Limbo {
         self.removed.push_back((node, Instant::now()));
     }
 
+    /// Removed nodes, and directories whose rows are being forgotten.
+    pub(super) fn waiting(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        (self.removed.iter().map(|(node, _)| *node).collect(), self.leaving.clone())
+    }
+
     /// Whether rows wait to be forgotten now.
     pub(super) fn is_busy(&self) -> bool {
         !self.leaving.is_empty()

@@ -6,6 +6,7 @@
 //! `ESTALE` is an error like others, never absence: a descriptor that the file system no longer honours says nothing of
 //! what stands at a name. Whoever meets it opens the way anew, once, and then leaves in doubt what it is about.
 
+pub(super) use journal::digest::xattrs_hash;
 use journal::{Attributes, Kind, Name, Origin, Timestamp, Xattrs};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -333,20 +334,4 @@ fn value(of: XattrsOf<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
             Err(errno) => return Err(errno),
         }
     }
-}
-
-/// Sixteen bytes that stand for a set of extended attributes in the index; zeros for none.
-pub(super) fn xattrs_hash(set: &Xattrs) -> [u8; 16] {
-    if set.is_empty() {
-        return [0; 16];
-    }
-    let mut hasher = blake3::Hasher::new();
-    for (name, value) in set {
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name);
-        hasher.update(&(value.len() as u64).to_le_bytes());
-        hasher.update(value);
-    }
-    let hash = hasher.finalize();
-    hash.as_bytes().first_chunk().copied().unwrap_or_default()
 }

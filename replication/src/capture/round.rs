@@ -292,7 +292,8 @@ impl Core {
     ) -> Result<(), CaptureError> {
         let mut batch = self.index.batch();
         let Some(fact) = facts.nodes.get(&node) else { return Ok(()) };
-        let mut row = Row::new(root, fact.origin, &fact.look);
+        let kind = kind_of(facts, node);
+        let mut row = Row::new(root, fact.origin, &fact.look, &kind);
         let set = match self.xattrs_of(facts, at, file)? {
             Some(set) => set,
             None => {
@@ -302,8 +303,7 @@ impl Core {
             }
         };
         row.xattrs = xattrs_hash(&set);
-        let meta =
-            Meta { kind: kind_of(facts, node), size: 0, attributes: fact.look.attributes, xattrs: set };
+        let meta = Meta { kind, size: 0, attributes: fact.look.attributes, xattrs: set };
         self.index.put_row(&mut batch, node, &row)?;
         self.index.put_origin(&mut batch, root, &fact.origin, node);
         self.index.put_edge(&mut batch, at, node);

@@ -40,6 +40,8 @@ pub(super) struct Starting {
     pub again: bool,
     /// Start without comparing anything.
     pub skip: bool,
+    /// The index is made anew, however it was closed: the replica is not what it says.
+    pub anew: bool,
     pub ignore_same: bool,
     /// Files that differ are sent whole.
     pub whole_files: bool,
@@ -165,7 +167,7 @@ impl Master {
         let mut first = matches!(welcome.synchronization, Synchronization::Never | Synchronization::Begun);
         let history = self.spool.history();
         let captured = self.spool.status().captured.unwrap_or(welcome.journaled);
-        let diverged = self.inner.lock().diverged;
+        let diverged = self.inner.lock().diverged || options.anew;
         let mut time = welcome.journaled_time;
         if let IndexState::Clean { time: then, .. } = state {
             time = time.max(then);

@@ -65,6 +65,7 @@ impl<T: TreeIo> Ingest for Replica<T> {
                 done(Ok(Journaled { lsn, parts }));
             }
             Err(error) => {
+                drop(journal);
                 refusing.store(true, Ordering::SeqCst);
                 done(Err(IngestError::from(error)));
             }

@@ -44,6 +44,7 @@ impl<T: TreeIo> Replica<T> {
     fn leased(&self, lsn: Lsn, lease: Option<Lease>) -> LeasedView<T> {
         let bytes = apply::payloads(&self.journal);
         let view = View::new(lsn, Arc::clone(self.journal.tables()), bytes, Arc::clone(&self.tree));
+        let view = view.watching(Arc::clone(self.journal.motion()));
         LeasedView { view, _lease: lease }
     }
 }

@@ -94,7 +94,7 @@ impl<T: TreeIo> Replica<T> {
     }
 
     /// Runs a look while nothing is being applied. `None`: apply did not pause in time, or cannot go on.
-    fn while_still<R>(&self, look: impl FnOnce(&Shared) -> R) -> Option<R> {
+    pub(super) fn while_still<R>(&self, look: impl FnOnce(&Shared) -> R) -> Option<R> {
         let give_up = Instant::now() + STILL_WAIT;
         let mut state = self.shared.0.lock();
         while state.busy {

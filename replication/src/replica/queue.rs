@@ -4,7 +4,7 @@
 //! last, it comes from memory; else the journal is read up to the front. What does not fit into memory is not added
 //! and is read later.
 
-use crate::apply::{BATCH_BYTES_MAX, BATCH_CAPTURES_MAX};
+use crate::apply::{BATCH_BYTES_MAX, BATCH_CAPTURES_MAX, ends_batch};
 use journal::journal::{Durable, Journal, Placed};
 use journal::log::RecordAt;
 use journal::{Event, JournalError, Lsn, Part, Payload, Provenance};
@@ -122,7 +122,11 @@ impl Queue {
             bytes += size;
             if let Some(placed) = self.pop() {
                 self.took(placed.capture.lsn, placed.at);
+                let ends = ends_batch(&placed.capture);
                 batch.push(placed);
+                if ends {
+                    break;
+                }
             }
         }
         if !batch.is_empty() {
@@ -167,7 +171,11 @@ pub(crate) fn read_batch(
         if !batch.is_empty() && (batch.len() >= BATCH_CAPTURES_MAX || bytes > BATCH_BYTES_MAX) {
             break;
         }
+        let ends = ends_batch(&placed.capture);
         batch.push(placed);
+        if ends {
+            break;
+        }
     }
     Ok(batch)
 }

@@ -156,7 +156,14 @@ impl<T: TreeIo> Worker<T> {
                             self.apply_until_done(&batch, at);
                         }
                     }
-                    Err(error) => self.failed(&error),
+                    Err(error) => {
+                        self.failed(&error);
+                        // Nothing else waits here, and a disk that fails is not helped by being asked all the time.
+                        let mut state = self.shared.0.lock();
+                        if !state.stopping {
+                            self.shared.1.wait_for(&mut state, AGAIN);
+                        }
+                    }
                 },
             }
         }
@@ -286,7 +293,13 @@ impl<T: TreeIo> Worker<T> {
                 }
                 Err(error) => error,
             };
+            self.journal.note_standing();
             self.failed(&error);
+            if !begun && matches!(error.kind(), ErrorKind::Full | ErrorKind::Io) {
+                // Nobody else gives space back meanwhile, and it may be what is missing. Where a person must act, history
+                // stays: it may be what is needed.
+                self.retain();
+            }
             let mut state = self.shared.0.lock();
             while matches!(state.halt, Some(Halt::Stopped(_))) && !state.stopping {
                 self.shared.1.wait_for(&mut state, AGAIN);
@@ -301,12 +314,23 @@ impl<T: TreeIo> Worker<T> {
     fn no_room(&self, batch: &[Placed]) -> Option<JournalError> {
         let roots: std::collections::BTreeSet<RootNo> =
             batch.iter().map(|placed| placed.capture.root).collect();
+        let full = || std::io::Error::from_raw_os_error(28);
+        // Tables that have met a full disk take nothing more until they are opened anew, so it must not come to that.
+        let place = self.journal.directory();
+        let free = self.journal.set().disk().free_bytes(place).unwrap_or(u64::MAX);
+        if free < self.options.free_bytes_min {
+            return Some(JournalError::File {
+                operation: "keep the minimum of free space for",
+                path: place.to_path_buf(),
+                source: full(),
+            });
+        }
         roots.into_iter().find_map(|root| {
             let free = self.tree.free_bytes(root).ok()?;
             (free < self.options.free_bytes_min).then(|| JournalError::Tree {
                 operation: "keep the minimum of free space",
                 object: format!("root {}", root.0),
-                source: std::io::Error::from_raw_os_error(28),
+                source: full(),
             })
         })
     }
@@ -328,7 +352,10 @@ impl<T: TreeIo> Worker<T> {
     }
 
     fn failed(&self, error: &JournalError) {
-        let text = chain(error);
+        let mut text = chain(error);
+        if error.kind() == ErrorKind::Poisoned {
+            text.push_str("; see to the disk, then restart the daemon: it goes on from what is durable");
+        }
         let halt = match error.kind() {
             ErrorKind::Full => Halt::Full(text),
             ErrorKind::Io => Halt::Failing(text),

@@ -1,27 +1,35 @@
 //! A batch of files: from blobs to names.
 //!
-//! In this order, each step for all files before the next: temporary files are made; every pack is read once and its
-//! blobs are written to all places that want them; metadata; one `syncfs`; the renames; hard links; reading again.
+//! In this order, each step for all files before the next: every pack is read once and its blobs are written to temporary
+//! files of all places that want them, which get their metadata with their last bytes; one `syncfs`; the renames; hard
+//! links; reading again.
 //! A file that fails at any step is left out of those that follow, and its temporary file is removed.
 //!
 //! What concerns all files (no room, an unreachable store, a failed sync) ends the restore: other files would fare no
 //! better, and a list of all of them would hide the reason.
 
 use super::error::{SessionRestoreError, at, is_fatal, is_store_down, repository};
-use super::fill::{FileJob, Place};
-use super::meta::{self, Refused};
+use super::fill::{FileJob, Place, differs};
+use super::meta::Refused;
 use super::plan::Plan;
 use super::receipt::{Listed, Receipt, chain};
 use super::target::{Dir, Target, remove, rename, unlink};
 use super::walk::{Result, Standing};
 use super::{Monitor, Progress};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use snapshot::repository::read::{self, PackRead};
 use snapshot::repository::{BlobKind, Id, Location, RepositoryError};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Bytes after which the disk is told to write, and how often that is looked at.
+const WRITE_BACK_BYTES: u64 = 32 << 20;
+const WRITE_BACK_EVERY: Duration = Duration::from_millis(100);
+/// Most items that a thread takes at once.
+const TOGETHER_MAX: usize = 64;
 
 /// What all threads of a restore share.
 pub(super) struct Shared<'p> {
@@ -203,10 +211,10 @@ impl<'p> Batch<'p> {
 
     fn fill(&mut self) -> Result<()> {
         let (shared, options) = (self.shared, self.shared.plan.options);
-        parallel(shared, &self.files, |job| {
-            if job.place == Place::Whole {
-                return;
-            }
+        // What has no bytes to come is made here, all else by whoever has the first bytes of it.
+        let empty = |job: &&Arc<FileJob>| job.place != Place::Whole && job.content.is_empty();
+        let empty: Vec<_> = self.files.iter().filter(empty).collect();
+        parallel(shared, &empty, |job| {
             if let Err(error) = job.make(shared.target, options.sparse) {
                 shared.file_refused(job, "create", error);
             }
@@ -216,7 +224,7 @@ impl<'p> Batch<'p> {
         wanted.dedup();
         let wanted = wanted.into_iter().map(|blob| (BlobKind::Data, blob));
         let reads = read::plan(shared.plan.repository, wanted).map_err(repository("look for blobs"))?;
-        parallel(shared, &reads, |read| self.fetch(read))
+        writing_back(shared, || parallel(shared, &reads, |read| self.fetch(read)))
     }
 
     fn fetch(&self, read: &PackRead) {
@@ -232,11 +240,7 @@ impl<'p> Batch<'p> {
             match bytes {
                 Ok(bytes) => {
                     for (job, offset) in jobs {
-                        if let Err(error) =
-                            job.write(shared.target, shared.plan.options.sparse, bytes, offset)
-                        {
-                            shared.file_refused(job, "content", error);
-                        }
+                        write(shared, job, bytes, offset);
                         shared.done(0, bytes.len() as u64);
                     }
                 }
@@ -251,6 +255,60 @@ impl<'p> Batch<'p> {
         for job in self.files.iter().filter(|job| job.is_made()) {
             discard(self.shared, job);
         }
+    }
+}
+
+/// Writes one blob of a file; with the last one its metadata.
+fn write(shared: &Shared<'_>, job: &FileJob, bytes: &[u8], offset: u64) {
+    let options = shared.plan.options;
+    let file = match job.make(shared.target, options.sparse) {
+        Ok(file) => file,
+        Err(error) => return shared.file_refused(job, "create", error),
+    };
+    match job.write(&file, options.sparse, bytes, offset) {
+        Ok(true) => shared.warn(|| job.path(), job.settle(&file, options.owner)),
+        Ok(false) => {}
+        Err(error) => shared.file_refused(job, "content", error),
+    }
+}
+
+/// Does something while another thread has the disk write what was written so far, so that the sync at the end finds
+/// little left to do.
+fn writing_back<R>(shared: &Shared<'_>, work: impl FnOnce() -> R) -> R {
+    let over = (Mutex::new(false), Condvar::new());
+    let write_back = || {
+        let mut before = shared.bytes.load(Ordering::Relaxed);
+        let mut done = over.0.lock();
+        while !*done {
+            over.1.wait_for(&mut done, WRITE_BACK_EVERY);
+            let now = shared.bytes.load(Ordering::Relaxed);
+            if *done || now - before < WRITE_BACK_BYTES {
+                continue;
+            }
+            before = now;
+            // What failed here is not told again by the sync at the end.
+            let synced = MutexGuard::unlocked(&mut done, || shared.target.sync());
+            if let Err(error) = synced {
+                return shared.end(at("sync", b"")(error));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // Where no thread can be had, the sync at the end does it all.
+        let _ = std::thread::Builder::new().name("write-back".to_owned()).spawn_scoped(scope, write_back);
+        // Also where the work ends in a panic: the scope waits for the thread.
+        let _over = Over(&over);
+        work()
+    })
+}
+
+/// Tells a thread that what it goes along with is over.
+struct Over<'o>(&'o (Mutex<bool>, Condvar));
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock() = true;
+        self.0.1.notify_all();
     }
 }
 
@@ -280,13 +338,9 @@ fn finish(shared: &Shared<'_>, files: &[Arc<FileJob>]) -> Result<()> {
     parallel(shared, files, |job| {
         if job.has_failed() {
             discard(shared, job);
-        } else if job.place != Place::Whole {
+        } else if job.place != Place::Whole && !job.is_settled() {
             match job.open(target) {
-                Ok(file) => {
-                    let mut refused = Vec::new();
-                    meta::set(file.as_fd(), &job.meta, shared.plan.options.owner, &mut refused);
-                    shared.warn(|| job.path(), refused);
-                }
+                Ok(file) => shared.warn(|| job.path(), job.settle(&file, shared.plan.options.owner)),
                 Err(error) => shared.file_refused(job, "metadata", error),
             }
         }
@@ -323,14 +377,15 @@ fn verify(shared: &Shared<'_>, job: &FileJob) {
         Ok(index) => index,
         Err(error) => return shared.end(repository("look for blobs")(error)),
     };
-    let reason = match job.differs(shared.target, index, &|| shared.is_over()) {
-        Ok(None) => {
-            shared.receipt.lock().verified_files += 1;
-            return;
-        }
-        Ok(Some(offset)) => format!("from offset {offset} on it is not what was written"),
-        Err(error) => format!("it cannot be read again: {error}"),
-    };
+    let reason =
+        match differs(shared.target, (&job.dir, &job.name), &job.content, index, &|| shared.is_over()) {
+            Ok(None) => {
+                shared.receipt.lock().verified_files += 1;
+                return;
+            }
+            Ok(Some(offset)) => format!("from offset {offset} on it is not what was written"),
+            Err(error) => format!("it cannot be read again: {error}"),
+        };
     let mut receipt = shared.receipt.lock();
     receipt.verified = Some(false);
     receipt.fail(Listed { path: job.path(), what: "verify", reason, errno: None });
@@ -403,15 +458,24 @@ fn make_link(shared: &Shared<'_>, link: LinkJob) -> Result<Option<LinkJob>> {
 /// Does something with all items, on the threads of the options, until the restore is over.
 fn parallel<T: Sync>(shared: &Shared<'_>, items: &[T], each: impl Fn(&T) + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
+    let threads = shared.plan.options.threads.clamp(1, 64).min(items.len());
+    // Neighbours lie in one directory, where threads would wait for each other.
+    let together = (items.len() / (threads.max(1) * TOGETHER_MAX)).clamp(1, TOGETHER_MAX);
     let work = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if shared.is_over() {
+        loop {
+            let from = next.fetch_add(together, Ordering::Relaxed);
+            let Some(some) = items.get(from..items.len().min(from.saturating_add(together))) else { return };
+            if some.is_empty() {
                 return;
             }
-            each(item);
+            for item in some {
+                if shared.is_over() {
+                    return;
+                }
+                each(item);
+            }
         }
     };
-    let threads = shared.plan.options.threads.clamp(1, 64).min(items.len());
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where no thread can be had, this one does it all.

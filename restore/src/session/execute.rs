@@ -51,6 +51,15 @@ impl Part {
     }
 }
 
+/// All parts of a restore are done. The first of them ends last: as long as one is marked, the restore has begun and not
+/// ended, and [`super::began`] says so of all of them.
+///
+/// # Errors
+/// `Target`.
+pub fn end_all(parts: Vec<Part>) -> Result<()> {
+    parts.into_iter().rev().try_for_each(Part::end)
+}
+
 /// As [`execute`], for one of several restores into one target: as long as its end is not said, the same restore is found
 /// done, not refused because of what it made itself.
 ///
@@ -65,7 +74,8 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     let name = plan.target.as_os_str().as_encoded_bytes();
     std::fs::create_dir_all(&plan.target).map_err(at("create", name))?;
     let target = plan.open_target()?.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?;
-    let (lock, again) = plan.mark.take(&target, &plan.target)?;
+    let (lock, marked) = plan.mark.take(&target, &plan.target)?;
+    let again = marked || plan.began();
     let shared = Shared::new(plan, &target, monitor);
     let mut run = Run {
         shared: &shared,

@@ -1,11 +1,13 @@
 //! Files under their temporary names: making them, writing pieces, reading them again.
 //!
-//! A file is opened anew for every step, so that a batch of thousands takes no descriptors, and is only used if it is
-//! the inode that was made: a name can be exchanged by whoever owns the directory.
+//! A file is made by whoever has the first bytes of it, and gets its metadata from whoever writes the last: for most files
+//! that is one and the same, with one descriptor. Else it is opened anew, so that a batch of thousands takes no
+//! descriptors, and is only used if it is the inode that was made: a name can be exchanged by whoever owns the directory.
 
-use super::Sparse;
-use super::meta::Meta;
+use super::meta::{self, Meta, Refused};
 use super::target::{Dir, Target, create_file, open_at, stat_fd};
+use super::{Owner, Sparse};
+use parking_lot::Mutex;
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 use snapshot::repository::{BlobKind, Id, Index};
@@ -15,7 +17,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const PAGE_BYTES: usize = 4096;
 /// Shorter runs of zeros are written: holes have a price when the file is read.
@@ -47,8 +49,12 @@ pub(super) struct FileJob {
     pub place: Place,
     /// Bytes written to it.
     pub written: AtomicU64,
+    /// Blobs that were written.
+    blobs: AtomicUsize,
     failed: AtomicBool,
     made: OnceLock<(u64, u64)>,
+    making: Mutex<()>,
+    settled: AtomicBool,
 }
 
 impl FileJob {
@@ -58,8 +64,21 @@ impl FileJob {
         (meta, size, content): (Meta, u64, Vec<Id>),
         place: Place,
     ) -> Self {
-        let (written, failed, made) = (AtomicU64::new(0), AtomicBool::new(false), OnceLock::new());
-        Self { dir, name, temporary, meta, size, content, place, written, failed, made }
+        Self {
+            dir,
+            name,
+            temporary,
+            meta,
+            size,
+            content,
+            place,
+            written: AtomicU64::new(0),
+            blobs: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            made: OnceLock::new(),
+            making: Mutex::new(()),
+            settled: AtomicBool::new(false),
+        }
     }
 
     pub fn path(&self) -> Vec<u8> {
@@ -80,24 +99,36 @@ impl FileJob {
         self.made.get().is_some()
     }
 
-    /// Makes the temporary file, unless there is one, of the size it will have.
-    pub fn make(&self, target: &Target, sparse: Sparse) -> io::Result<()> {
+    /// Whether its metadata has been set.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Makes the temporary file, of the size it will have; opens it if there is one.
+    pub fn make(&self, target: &Target, sparse: Sparse) -> io::Result<File> {
         if self.is_made() {
-            return Ok(());
+            return self.open(target);
+        }
+        // Its blobs may lie in packs that several threads read.
+        let making = self.making.lock();
+        if self.is_made() {
+            drop(making);
+            return self.open(target);
         }
         let fd = create_file(target.fd(&self.dir)?.as_fd(), &self.temporary)?;
         let _ = self.made.set(stat_fd(fd.as_fd())?.identity);
         if self.size == 0 {
-            return Ok(());
+            return Ok(File::from(fd));
         }
         if sparse == Sparse::Off {
             match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, self.size) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(File::from(fd)),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(rustix::fs::ftruncate(&fd, self.size)?)
+        rustix::fs::ftruncate(&fd, self.size)?;
+        Ok(File::from(fd))
     }
 
     /// The temporary file, for writing.
@@ -110,50 +141,59 @@ impl FileJob {
         Ok(File::from(fd))
     }
 
-    /// Writes one blob where it belongs.
-    pub fn write(&self, target: &Target, sparse: Sparse, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let file = self.open(target)?;
+    /// Writes one blob where it belongs. Whether it was the last one of the file.
+    pub fn write(&self, file: &File, sparse: Sparse, bytes: &[u8], offset: u64) -> io::Result<bool> {
         let written = match sparse {
             Sparse::Off => {
                 file.write_all_at(bytes, offset)?;
                 bytes.len() as u64
             }
-            Sparse::Auto => write_data(&file, bytes, offset)?,
+            Sparse::Auto => write_data(file, bytes, offset)?,
         };
         self.written.fetch_add(written, Ordering::Relaxed);
-        Ok(())
+        // Who comes last sees what all others wrote: each counts when it has written.
+        Ok(self.blobs.fetch_add(1, Ordering::AcqRel) + 1 == self.content.len())
     }
 
-    /// Reads the file under its own name and compares it with its blobs. The offset of the first blob that differs.
-    pub fn differs(
-        &self,
-        target: &Target,
-        index: &Index,
-        over: &dyn Fn() -> bool,
-    ) -> io::Result<Option<u64>> {
-        let dir = target.fd(&self.dir)?;
-        let fd = open_at(dir.as_fd(), &self.name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        // What was synced comes from the disk now, not from memory.
-        rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed)?;
-        let file = File::from(fd);
-        let (mut buffer, mut at) = (Vec::new(), 0_u64);
-        for id in &self.content {
-            let length = index.lookup(BlobKind::Data, id).map_or(0, |place| place.plain_bytes());
-            buffer.resize(usize::try_from(length.min(BlobKind::Data.bytes_max())).unwrap_or(0), 0);
-            match file.read_exact_at(&mut buffer, at) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(at)),
-                result => result?,
-            }
-            if Id::of(&buffer) != *id {
-                return Ok(Some(at));
-            }
-            at += length;
-            if over() {
-                return Ok(None);
-            }
-        }
-        Ok((file.metadata()?.len() != at).then_some(at))
+    /// Sets its metadata; nothing is written to it after that. What could not be kept.
+    pub fn settle(&self, file: &File, owner: Owner) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        meta::set(file.as_fd(), &self.meta, owner, &mut refused);
+        self.settled.store(true, Ordering::Release);
+        refused
     }
+}
+
+/// Reads a file and compares it with its blobs. The offset of the first blob that differs.
+pub(super) fn differs(
+    target: &Target,
+    (dir, name): (&Arc<Dir>, &[u8]),
+    content: &[Id],
+    index: &Index,
+    over: &dyn Fn() -> bool,
+) -> io::Result<Option<u64>> {
+    let dir = target.fd(dir)?;
+    let fd = open_at(dir.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    // What was synced comes from the disk now, not from memory.
+    rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed)?;
+    let file = File::from(fd);
+    let (mut buffer, mut at) = (Vec::new(), 0_u64);
+    for id in content {
+        let length = index.lookup(BlobKind::Data, id).map_or(0, |place| place.plain_bytes());
+        buffer.resize(usize::try_from(length.min(BlobKind::Data.bytes_max())).unwrap_or(0), 0);
+        match file.read_exact_at(&mut buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(at)),
+            result => result?,
+        }
+        if Id::of(&buffer) != *id {
+            return Ok(Some(at));
+        }
+        at += length;
+        if over() {
+            return Ok(None);
+        }
+    }
+    Ok((file.metadata()?.len() != at).then_some(at))
 }
 
 /// Writes what is no long run of zeros; the file is a hole already. The bytes written.

@@ -15,6 +15,25 @@ use std::path::Path;
 /// Paths that the marker shows.
 const SHOWN_MAX: usize = 100;
 
+/// Whether any of several restores into one directory began and did not end: the tree of each with its paths. They are
+/// parts of one, so what stands there of the others was made by it too, marked or not.
+///
+/// # Errors
+/// `Target`, `ForeignMarker`.
+pub fn began<'w>(
+    target: &Path,
+    parts: impl IntoIterator<Item = (&'w Id, &'w [Vec<u8>])>,
+) -> Result<bool, SessionRestoreError> {
+    let name = target.as_os_str().as_encoded_bytes();
+    let Some(opened) = Target::open(target).map_err(at("open", name))? else { return Ok(false) };
+    for (tree, paths) in parts {
+        if Mark::new(tree, paths).is_there(&opened, target)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What tells a restore from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {

@@ -9,7 +9,7 @@ use super::paths::Paths;
 use super::receipt::{LISTED_MAX, Listed};
 use super::target::{Dir, Target};
 use super::walk::{Entered, OBJECTS_MAX, Result, Step, Visitor, Walk};
-use super::{Monitor, Options};
+use super::{IfExists, Monitor, Options};
 use journal::state::PointKind;
 use snapshot::repository::{BlobKind, Id, Node, NodeKind, Repository, RepositoryError};
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ pub fn plan_listed<'r>(
     };
     let opened = plan.open_target()?;
     let again = match &opened {
-        Some(opened) => plan.mark.is_there(opened, target)?,
+        Some(opened) => plan.began() || plan.mark.is_there(opened, target)?,
         None => false,
     };
     let free_bytes = opened.as_ref().map(Target::free_bytes).transpose().map_err(at("look at", b""))?;
@@ -154,6 +154,12 @@ pub fn plan_listed<'r>(
 }
 
 impl Plan<'_> {
+    /// Whether what stands there was made by a run of which no mark tells. Only the rule `fail` says so much: by it
+    /// nothing stood there when the run began. By any other what stands there may be somebody else's.
+    pub(super) fn began(&self) -> bool {
+        self.options.began && self.options.if_exists == IfExists::Fail
+    }
+
     pub(super) fn open_target(&self) -> Result<Option<Target>> {
         Target::open(&self.target).map_err(at("open", self.target.as_os_str().as_encoded_bytes()))
     }

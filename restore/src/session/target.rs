@@ -208,6 +208,11 @@ fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     open_at(dir, name, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
+/// Target of a symbolic link.
+pub(super) fn read_link(target: &Target, dir: &Arc<Dir>, name: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(rustix::fs::readlinkat(target.fd(dir)?, name, Vec::new())?.into_bytes())
+}
+
 /// Holds an inode without opening it.
 pub(super) fn pin(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     open_at(dir, name, OFlags::PATH)

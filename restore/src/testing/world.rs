@@ -24,7 +24,7 @@ impl Payloads {
         let mut all = self.0.lock();
         all.push(bytes);
         let bytes = all.last().unwrap().len() as u32;
-        PayloadAt { segment: 1, offset: all.len() as u64 - 1, bytes, crc: 0 }
+        PayloadAt { segment: 1, offset: all.len() as u64 - 1, bytes, ..PayloadAt::default() }
     }
 
     fn get(&self, at: PayloadAt) -> Bytes {
@@ -49,6 +49,20 @@ impl UndoSink for Sink<'_> {
         let length = bytes.len() as u32;
         let at = self.0.add(bytes);
         self.1.push(DataUndo { node, offset, bytes: length, source: UndoSource::Undo { at, skip: 0 } });
+        Ok(())
+    }
+
+    fn delta(
+        &mut self,
+        node: NodeId,
+        offset: u64,
+        differs: Bytes,
+        redo: PayloadAt,
+        from: u32,
+    ) -> Result<(), JournalError> {
+        let bytes = differs.len() as u32;
+        let source = UndoSource::Delta { at: self.0.add(differs), skip: 0, redo, from };
+        self.1.push(DataUndo { node, offset, bytes, source });
         Ok(())
     }
 

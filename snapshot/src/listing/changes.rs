@@ -1,13 +1,13 @@
 //! Loading a session as what differs from another one.
 //!
 //! Both trees are gone through together. Equal trees have equal listings, so they are passed over; of a directory that
-//! differs the old entries are held in memory (some hundred bytes each), the new ones are compared with them as they
-//! are read. No recursion: directories that wait lie on a list.
+//! differs both trees are in memory, and only the nodes that are not the same text in both are read. No recursion:
+//! directories that wait lie on a list.
 
 use super::{ListingError, Loaded, Top, child, row, walk};
 use crate::catalog::{Catalog, DeltaLoader, PATH_BYTES_MAX, Row, SessionId, SessionInfo};
-use crate::repository::{Id, Node, Repository, Step};
-use std::collections::HashMap;
+use crate::repository::tree::{RawTree, compare_trees};
+use crate::repository::{BlobKind, Id, Node, Repository, Step};
 
 /// A directory to be compared.
 struct Pair {
@@ -62,30 +62,26 @@ impl Changes<'_> {
         if pair.old == pair.new {
             return Ok(());
         }
-        let mut before: HashMap<Vec<u8>, Old> = HashMap::new();
-        if let Some(tree) = &pair.old {
-            self.repository.load_tree(tree, &mut |node| {
-                before.insert(node.name.clone(), Old { row: row(&node), tree: node.subtree });
-                true
-            })?;
-        }
         let repository = self.repository;
+        let load = |tree: &Id| repository.load_blob(BlobKind::Tree, tree);
+        let (old, new) = (pair.old.as_ref().map(load).transpose()?, pair.new.as_ref().map(load).transpose()?);
+        let raw = |id: &Option<Id>, json| id.as_ref().zip(json).map(|(id, json)| RawTree::new(id, json));
+        let old = raw(&pair.old, old.as_deref()).transpose()?;
+        let new = raw(&pair.new, new.as_deref()).transpose()?;
         let mut failed = None;
-        if let Some(tree) = &pair.new {
-            repository.load_tree(tree, &mut |node| {
-                let old = before.remove(&node.name);
-                let entered = self.entry(&child(&pair.path, &node.name), &node, old);
-                failed = entered.err();
-                failed.is_none()
-            })?;
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        for (name, old) in before {
-            self.gone(&child(&pair.path, &name), old.tree)?;
-        }
-        Ok(())
+        compare_trees(old.as_ref(), new.as_ref(), &mut |before, after| {
+            let before = before.map(|node| (Old { row: row(&node), tree: node.subtree }, node.name));
+            let done = match (before, after) {
+                (before, Some(after)) => {
+                    self.entry(&child(&pair.path, &after.name), &after, before.map(|(old, _)| old))
+                }
+                (Some((old, name)), None) => self.gone(&child(&pair.path, &name), old.tree),
+                (None, None) => Ok(()),
+            };
+            failed = done.err();
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(()), Err)
     }
 
     /// An entry of the new session; `old` is what the old one has at the path.

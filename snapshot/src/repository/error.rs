@@ -62,6 +62,9 @@ pub enum RepositoryError {
     /// Version of the config.
     #[error("the repository has format version {version}; this program knows 1 and 2")]
     UnsupportedVersion { version: u32 },
+    /// Version of an archive's manifest.
+    #[error("{object} is of version {version}; this program knows 1")]
+    ArchiveVersion { object: String, version: u32 },
     /// Stored bytes are not what was written.
     #[error("{object} is damaged at offset {offset}: {what}")]
     Damaged { object: String, offset: u64, what: &'static str },
@@ -159,7 +162,7 @@ impl RepositoryError {
             Self::NoRepository => Kind::NoRepository,
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
             Self::WrongPassword { .. } => Kind::WrongPassword,
-            Self::UnsupportedVersion { .. } => Kind::UnsupportedVersion,
+            Self::UnsupportedVersion { .. } | Self::ArchiveVersion { .. } => Kind::UnsupportedVersion,
             Self::Damaged { .. }
             | Self::Json { .. }
             | Self::BlobDamaged { .. }

@@ -4,15 +4,18 @@
 //! whoever wrote them, and programs that write a tree again get the same id: fields in the format's order, empty ones
 //! left out where it leaves them out, `<`, `>`, `&` and line separators escaped, a line feed at the end.
 //! [`TreeBuilder`] writes node after node in ascending order of names; [`read_tree`] hands them out one by one, so that a
-//! directory of a million entries takes its bytes and nothing more.
+//! directory of a million entries takes its bytes and nothing more. Who edits or compares trees goes through the texts of
+//! their nodes ([`RawTree`]) and reads only those that differ.
 //!
 //! Refused when reading and writing: names that are empty, `.`, `..`, or hold `/` or NUL; two nodes of one name, which
 //! could make a restore follow what it just made; trees beyond [`TREE_BYTES_MAX`].
 
 mod go_text;
 mod node_json;
+mod raw;
 mod read;
 
+pub use raw::{RawNode, RawTree, compare_trees};
 pub use read::read_tree;
 
 use super::error::RepositoryError;
@@ -126,6 +129,7 @@ pub struct TreeBuilder {
 }
 
 const HEAD: &[u8] = b"{\"nodes\":[";
+const OUT_OF_ORDER: &str = "its name is not greater than the one before";
 const TAIL: &[u8] = b"]}\n";
 
 impl TreeBuilder {
@@ -140,17 +144,36 @@ impl TreeBuilder {
     /// # Errors
     /// `NodeRefused`; `TooLarge` beyond [`TREE_BYTES_MAX`]. The tree is as before then.
     pub fn add(&mut self, node: &Node) -> Result<(), RepositoryError> {
-        let out_of_order = self.last.as_ref().is_some_and(|last| *last >= node.name);
         let what = refusal(node)
-            .or(out_of_order.then_some("its name is not greater than the one before"))
+            .or(self.is_out_of_order(&node.name).then_some(OUT_OF_ORDER))
             .or((node.kind == NodeKind::Other).then_some("it is of no kind that the format has"));
         if let Some(what) = what {
             let name = String::from_utf8_lossy(&node.name).into_owned();
             return Err(RepositoryError::NodeRefused { name, what });
         }
+        self.push(&node.name, |json| node_json::write(node, json))
+    }
+
+    /// Adds a node of another tree as it stands there; its name must be greater than those before.
+    ///
+    /// # Errors
+    /// As [`TreeBuilder::add`].
+    pub fn add_raw(&mut self, node: &RawNode<'_>) -> Result<(), RepositoryError> {
+        if self.is_out_of_order(node.name()) {
+            let name = String::from_utf8_lossy(node.name()).into_owned();
+            return Err(RepositoryError::NodeRefused { name, what: OUT_OF_ORDER });
+        }
+        self.push(node.name(), |json| json.extend_from_slice(node.text().as_bytes()))
+    }
+
+    fn is_out_of_order(&self, name: &[u8]) -> bool {
+        self.last.as_ref().is_some_and(|last| last.as_slice() >= name)
+    }
+
+    fn push(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) -> Result<(), RepositoryError> {
         let before = self.json.len();
         self.json.extend_from_slice(if self.last.is_none() { HEAD } else { b"," });
-        node_json::write(node, &mut self.json);
+        write(&mut self.json);
         let size = (self.json.len() + TAIL.len()) as u64;
         if size > TREE_BYTES_MAX {
             self.json.truncate(before);
@@ -162,7 +185,7 @@ impl TreeBuilder {
         }
         let last = self.last.get_or_insert_default();
         last.clear();
-        last.extend_from_slice(&node.name);
+        last.extend_from_slice(name);
         Ok(())
     }
 

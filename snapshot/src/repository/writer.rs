@@ -3,7 +3,7 @@
 //! A caller's thread hashes, compresses and seals its blob without any lock; only appending the sealed bytes to the open
 //! pack is done under one, and that is a copy. Data and trees have packs of their own, so that reading directories does
 //! not read files. Full packs go through a bounded queue to the uploads: a slow store slows the callers, and memory is at
-//! most (2 open + 1 an upload + 1 waiting + 1 a caller) packs.
+//! most (2 open + 1 an upload + 1 waiting + 1 spare + 1 a caller) packs.
 //!
 //! **A blob is saved once.** Whoever saves a blob first claims it, under one mutex under which the index is looked at
 //! too; a claim ends when the pack is durable and its blobs are in the index, in that order, so between them there is no

@@ -18,7 +18,7 @@ use super::content::{Cutter, Earlier, Failure};
 use super::node::{Held, node};
 use super::totals::{Tally, Totals};
 use super::{Previous, SessionError, Work, crew};
-use crate::repository::tree::read_tree;
+use crate::repository::tree::{RawNode, RawTree};
 use crate::repository::{BlobKind, Id, Node, Repository};
 use before::Before;
 use crossbeam_channel::Sender;
@@ -105,15 +105,8 @@ fn old_root(repository: &Repository, tree: Id, path: &[u8]) -> Result<Option<Id>
 /// The entry of a tree.
 fn entry(repository: &Repository, tree: Id, name: &[u8]) -> Result<Option<Node>, SessionError> {
     let json = repository.load_blob(BlobKind::Tree, &tree)?;
-    let mut found = None;
-    read_tree(&tree, &json, &mut |node| {
-        let here = node.name == name;
-        if here {
-            found = Some(node);
-        }
-        !here
-    })?;
-    Ok(found)
+    let raw = RawTree::new(&tree, &json)?;
+    Ok(raw.nodes().find(|node| node.name() == name).map(RawNode::read).transpose()?)
 }
 
 /// Stores files, one after the other.
@@ -206,12 +199,11 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
     ) -> Result<BTreeMap<Vec<u8>, Was>, SessionError> {
         let json = self.repository().load_blob(BlobKind::Tree, &tree)?;
         let mut found = BTreeMap::new();
-        read_tree(&tree, &json, &mut |mut node| {
-            if names.binary_search_by(|name| name.as_bytes().cmp(&node.name)).is_ok() {
-                found.insert(std::mem::take(&mut node.name), node.into());
+        for raw in RawTree::new(&tree, &json)?.nodes() {
+            if names.binary_search_by(|name| name.as_bytes().cmp(raw.name())).is_ok() {
+                found.insert(raw.name().to_vec(), raw.read()?.into());
             }
-            found.len() < names.len()
-        })?;
+        }
         edit.keep(json);
         Ok(found)
     }

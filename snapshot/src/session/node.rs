@@ -1,4 +1,4 @@
-//! From a node of the journal to a node of a session, and nothing else: what is here decides the bytes of trees.
+//! From a node of the journal to a node of a session, its kind back again, and nothing else: what is here decides the bytes of trees.
 //!
 //! What the format has and the journal has not: access time (the modification time stands for it), names of owners
 //! (left out; numbers are kept). What the journal has and the format has not: allocation of holes.
@@ -12,6 +12,21 @@ use journal::{Kind, Meta, NodeId};
 pub fn time(at: journal::Timestamp) -> Timestamp {
     let nanoseconds = u32::try_from(at.0.rem_euclid(1_000_000_000)).unwrap_or_default();
     Timestamp { seconds: at.0.div_euclid(1_000_000_000), nanoseconds }
+}
+
+/// What a node of a session is to the journal; `None` where nobody knows what it is.
+#[must_use]
+pub fn kind(node: &Node) -> Option<Kind> {
+    Some(match node.kind {
+        NodeKind::File => Kind::File,
+        NodeKind::Directory => Kind::Directory,
+        NodeKind::Symlink => Kind::Symlink(node.link_target.clone()),
+        NodeKind::Fifo => Kind::Fifo,
+        NodeKind::Socket => Kind::Socket,
+        NodeKind::CharacterDevice => Kind::CharDevice(node.device),
+        NodeKind::BlockDevice => Kind::BlockDevice(node.device),
+        NodeKind::Other => return None,
+    })
 }
 
 /// What a node holds beside its metadata.

@@ -14,6 +14,7 @@ use journal::{
 };
 
 use crate::rng::Rng;
+use std::sync::Arc;
 
 /// What a [`Generator`] does and how much of it.
 #[derive(Clone, Debug)]
@@ -307,8 +308,8 @@ impl Generator {
         let bytes = 1 + self.rng.below(most);
         let limit = self.options.file_bytes_max.saturating_sub(bytes);
         let offset = self.rng.below(limit.min(size + 500) + 1);
-        let data =
-            Bytes::from(if self.rng.chance(1, 10) { vec![0; bytes as usize] } else { self.random(bytes) });
+        let data = if self.rng.chance(1, 10) { vec![0; bytes as usize] } else { self.random(bytes) };
+        let data = Bytes::from(self.as_people_write(node, offset, data));
         let before = self.before(node, offset, bytes);
         self.emit(Event::Write { node, offset, data: Payload::Inline(data), before });
     }
@@ -317,6 +318,23 @@ impl Generator {
     fn random(&mut self, bytes: u64) -> Vec<u8> {
         let mut data = self.rng.bytes(bytes as usize);
         data.iter_mut().for_each(|byte| *byte |= 1);
+        data
+    }
+
+    /// Some of what is written is text, and some of it is what stood there, changed in a few places: both are stored in
+    /// fewer bytes than they have.
+    fn as_people_write(&self, node: NodeId, offset: u64, mut data: Vec<u8>) -> Vec<u8> {
+        const WORDS: &[u8] = b"customer 4711, paid; ";
+        match data.last().map_or(0, |byte| byte >> 1 & 3) {
+            2 => data.iter_mut().zip(WORDS.iter().cycle()).for_each(|(byte, letter)| *byte = *letter),
+            3 => {
+                let content = self.model.node(node).map(|node| Arc::clone(&node.content)).unwrap_or_default();
+                let old = content.get((offset as usize).min(content.len())..).unwrap_or_default();
+                let pairs = data.iter_mut().zip(old).enumerate().filter(|(at, _)| at % 61 != 7);
+                pairs.for_each(|(_, (byte, old))| *byte = *old);
+            }
+            _ => {}
+        }
         data
     }
 

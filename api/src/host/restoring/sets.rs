@@ -1,13 +1,13 @@
 //! Restoring sets: some paths of each of several sessions, as one restore.
 //!
-//! All of them are planned before the first is restored, so what one would refuse refuses all. Into a directory each is a
-//! restore of its own whose marker stays until the last is done: after an interruption what the first ones made is known
-//! to be ours. Onto a replica or a master each compares with what stands there, as ever; the first that changes anything
+//! All of them are planned before the first is restored, so what one would refuse refuses all. Into a directory they are
+//! parts of one restore. Onto a replica or a master each compares with what stands there, as ever; the first that changes anything
 //! sets the bookmark that leads back behind all of them.
 
 use super::super::Host;
+use super::directory::{Part, began};
 use super::scene::with_origin;
-use super::{Watch, bytes_of, options};
+use super::{bytes_of, options};
 use crate::engine::{
     Counts, Each, EngineResult, Onto, PointKind, Progress, QueryFound, QueryRestores, RestorePlan,
     RestoreReport, RestoreRequest, RestoreSet, RestoreSource, RestoredSession, SessionName, SetPart,
@@ -64,6 +64,10 @@ fn add(all: &mut RestorePlan, one: RestorePlan) {
     }
 }
 
+fn parts_of<'o>(sets: &'o [Opened<'_>]) -> Vec<Part<'o>> {
+    sets.iter().map(|set| (set.request, &set.found)).collect()
+}
+
 fn hash_of(path: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
@@ -108,6 +112,11 @@ impl Host {
         each: Each<'_, SetPart>,
     ) -> EngineResult<RestorePlan> {
         let mut all = RestorePlan::default();
+        let began = match sets.first().map(|set| &set.request.onto) {
+            Some(Onto::Directory(directory)) => began(&parts_of(sets), directory)
+                .map_err(|error| restore_error(progress.interrupted(), error))?,
+            _ => false,
+        };
         // Directories above several sets are made once.
         let mut made = HashSet::new();
         let mut counts = Counts::default();
@@ -119,7 +128,7 @@ impl Host {
                 RestoreRequest { source: RestoreSource::Session(set.name()), ..set.request.clone() };
             let _lock = set.found.lock()?;
             let mut one = RestorePlan::default();
-            self.plan_session(&session, &set.found, progress, &mut one, &mut |change| {
+            self.plan_session(&session, (&set.found, began), progress, &mut one, &mut |change| {
                 if change.kind == PointKind::Created
                     && change.bytes == 0
                     && !made.insert(hash_of(&change.path))
@@ -133,39 +142,6 @@ impl Host {
         }
         all.counts = counts;
         Ok(all)
-    }
-
-    /// Each set into the directory, none if anything stands in the way of one.
-    fn sets_into(
-        &self,
-        sets: &[Opened<'_>],
-        directory: &Path,
-        progress: &dyn Progress,
-    ) -> EngineResult<Vec<Receipt>> {
-        self.check_target(directory)?;
-        let watch = Watch(progress);
-        let failed = |error| restore_error(progress.interrupted(), error);
-        let mut plans = Vec::new();
-        for set in sets {
-            let (paths, found) = (bytes_of(&set.request.paths), &set.found);
-            let options = options(set.request, &set.found);
-            let plan =
-                session::plan(&found.repository, found.record.tree, &paths, directory, options, &watch);
-            plans.push(plan.map_err(failed)?);
-        }
-        let conflicts: u64 = plans.iter().map(|plan| plan.totals.conflicts).sum();
-        if conflicts > 0 {
-            let first = plans.iter().flat_map(|plan| plan.totals.first_conflicts.clone()).collect();
-            return Err(failed(session::SessionRestoreError::Conflicts { first, count: conflicts }));
-        }
-        let (mut receipts, mut unfinished) = (Vec::new(), Vec::new());
-        for plan in &plans {
-            let (receipt, marker) = session::execute_part(plan, &watch).map_err(failed)?;
-            receipts.push(receipt);
-            unfinished.push(marker);
-        }
-        unfinished.into_iter().try_for_each(session::Part::end).map_err(failed)?;
-        Ok(receipts)
     }
 
     /// Each set onto the tree of its scenario. `report` gets the way back as soon as there is one.
@@ -244,7 +220,7 @@ impl QueryRestores for Host {
         let receipts = match requests.first().map(|request| &request.onto) {
             Some(Onto::Directory(directory)) => {
                 report.target = Some(directory.clone());
-                self.sets_into(&sets, directory, progress)?
+                self.parts_into(&parts_of(&sets), directory, progress)?
             }
             Some(Onto::Replica | Onto::Master) => self.sets_onto(&sets, &mut report, progress)?,
             None => Vec::new(),

@@ -22,10 +22,11 @@ impl From<(u64, Command)> for proto::Command {
             Command::Barrier { cookie, class } => {
                 C::Barrier(proto::BarrierCommand { cookie, class: class_into(class) as i32 })
             }
-            Command::Run { mode, ignore_same, skip, definition } => C::Run(proto::RunCommand {
+            Command::Run { mode, ignore_same, skip, anew, definition } => C::Run(proto::RunCommand {
                 mode: proto::SyncMode::from(mode) as i32,
                 ignore_same,
                 skip,
+                anew,
                 definition: Some(definition.into()),
             }),
             Command::Consistent(asked) => C::Consistent(proto::ConsistentCommand {
@@ -55,6 +56,7 @@ pub(super) fn command_from(command: proto::command::Command) -> Result<Command, 
             mode: SyncMode::from_wire(c.mode)?,
             ignore_same: c.ignore_same,
             skip: c.skip,
+            anew: c.anew,
             definition: required("definition", c.definition)?.try_into()?,
         },
         C::Consistent(c) => Command::Consistent(Consistent {

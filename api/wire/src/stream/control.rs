@@ -272,8 +272,9 @@ pub enum Command {
     Barrier { cookie: u64, class: Class },
     /// A barrier while the application is quiesced, as a unit.
     Consistent(Consistent),
-    /// Capture; synchronize first. On one that runs: done at once.
-    Run { mode: SyncMode, ignore_same: bool, skip: bool, definition: Definition },
+    /// Capture; synchronize first. On one that runs: done at once. `anew`: not with the index there is, but with one
+    /// made from what the replica has.
+    Run { mode: SyncMode, ignore_same: bool, skip: bool, anew: bool, definition: Definition },
     /// End capture.
     Stop,
     /// Pause delivery. Carried out by the stream.

@@ -140,6 +140,7 @@ fn check_marker(marker: &Marker) -> Result<(), ConvertError> {
             root_ok(*root)?;
             path_ok("path", path)
         }
+        Marker::Digest { root, .. } => root_ok(*root),
         Marker::Barrier { .. }
         | Marker::SynchronizationStarted { .. }
         | Marker::SynchronizationCompleted { .. }
@@ -369,6 +370,9 @@ fn marker_into(marker: &Marker) -> proto::marker::Marker {
         Marker::Unskipped { root, path } => {
             M::Unskipped(proto::Unskipped { root: u32::from(root.0), path: Bytes::copy_from_slice(path) })
         }
+        Marker::Digest { root, digest } => {
+            M::Digest(proto::DigestMark { root: u32::from(root.0), digest: Bytes::copy_from_slice(digest) })
+        }
     }
 }
 
@@ -390,6 +394,10 @@ fn marker_from(marker: proto::marker::Marker) -> Result<Marker, ConvertError> {
             Marker::Skipped { root: root(m.root)?, path: m.path.to_vec(), what, errno: m.errno }
         }
         M::Unskipped(m) => Marker::Unskipped { root: root(m.root)?, path: m.path.to_vec() },
+        M::Digest(m) => {
+            let digest = m.digest.as_ref().try_into().map_err(|_| invalid("digest", "not 32 bytes"))?;
+            Marker::Digest { root: root(m.root)?, digest }
+        }
     })
 }
 

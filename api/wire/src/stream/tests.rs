@@ -99,7 +99,7 @@ impl Random {
         let causes = [QueueOverflow, WatchLimit, WatchLost, AgentDown, SpoolFull, Stopped];
         let whats = [SkippedWhat::Node, SkippedWhat::Content, SkippedWhat::Xattrs, SkippedWhat::MountPoint];
         let root = RootNo(self.below(2000) as u16);
-        match self.below(7) {
+        match self.below(8) {
             0 => Marker::Barrier { cookie: self.next(), class: self.class() },
             1 => Marker::SynchronizationStarted { first: self.below(2) == 0 },
             2 => Marker::SynchronizationCompleted {
@@ -120,7 +120,8 @@ impl Random {
                 what: whats[self.below(4) as usize],
                 errno: self.next() as i32,
             },
-            _ => Marker::Unskipped { root, path: self.bytes(100) },
+            6 => Marker::Unskipped { root, path: self.bytes(100) },
+            _ => Marker::Digest { root, digest: std::array::from_fn(|_| self.next() as u8) },
         }
     }
 
@@ -273,7 +274,7 @@ fn values_out_of_bounds_are_refused_by_name() {
     part.capture.provenance = Provenance::Exact;
     part.capture.path = vec![b'x'; PATH_BYTES_MAX + 1];
     check_refused(&part, "path");
-    let stored = Payload::Stored(PayloadAt { segment: 0, offset: 0, bytes: 0, crc: 0 });
+    let stored = Payload::Stored(PayloadAt::default());
     check_refused(&with_event(Event::Write { node, offset: 0, data: stored, before: None }), "data");
 }
 
@@ -522,6 +523,7 @@ fn commands_survive_the_journey() {
         let run = Command::Run {
             mode: SyncMode::Block,
             ignore_same: random.below(2) == 0,
+            anew: true,
             skip: random.below(2) == 0,
             definition: definition(random),
         };

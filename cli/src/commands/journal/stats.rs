@@ -26,15 +26,22 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         Some(lsn) => format!("LSN {} ({})", lsn_text(Some(lsn)), local_time(time)),
         None => "-".to_owned(),
     };
-    let segments = |number, bytes| format!("{} in {}", format_size(bytes), count(number, "segment"));
+    let segments = |number, bytes, raw| {
+        format!(
+            "{} in {} ({} before packing)",
+            format_size(bytes),
+            count(number, "segment"),
+            format_size(raw)
+        )
+    };
     let retention = stats.retention.as_ref().and_then(duration_from_wire).unwrap_or_default();
     let figures = stats.figures.clone().unwrap_or_default();
     context.out.data(&properties(&[
         ("scenario", stats.scenario.clone()),
         ("oldest point", point(stats.oldest.as_ref(), stats.oldest_time.as_ref())),
         ("newest point", point(stats.newest.as_ref(), stats.newest_time.as_ref())),
-        ("redo", segments(stats.redo_segments, stats.redo_bytes)),
-        ("undo", segments(stats.undo_segments, stats.undo_bytes)),
+        ("redo", segments(stats.redo_segments, stats.redo_bytes, figures.payload_bytes)),
+        ("undo", segments(stats.undo_segments, stats.undo_bytes, figures.undo_payload_bytes)),
         ("kept files", format_size(stats.kept_bytes)),
         ("tables", format_size(stats.tables_bytes)),
         ("bookmarks", stats.bookmarks.to_string()),

@@ -1,5 +1,6 @@
 //! The blocking part of a rescue: from an address and a password to files.
 
+use super::archived;
 use parking_lot::Mutex;
 use restore::session::SessionRestoreErrorKind as Kind;
 use restore::session::{self, Listed, Monitor, Options, Part, Planned, Receipt, SessionRestoreError};
@@ -19,6 +20,9 @@ use wire::codes::{self, Code};
 use wire::failure::chain;
 use wire::{Failure, v1};
 
+/// Sessions with their records.
+pub(super) type Records = Vec<(Id, SessionRecord)>;
+
 /// Objects listed by name.
 const LISTED_MAX: usize = 1000;
 
@@ -26,8 +30,12 @@ const LISTED_MAX: usize = 1000;
 pub(super) enum Wanted {
     /// The one whose id begins so.
     Session(String),
-    /// Of each root of each host the newest that is not younger.
+    /// Of each root of each host the newest.
+    Latest,
+    /// This moment where it is archived; else of each root of each host the newest session that is not younger.
     At(jiff::Timestamp),
+    /// The moment behind this LSN, which has to be archived.
+    Lsn(u64),
 }
 
 /// What is to be done.
@@ -54,6 +62,8 @@ pub(super) struct Rescued {
     pub report: v1::RestoreReport,
     pub plan: v1::RestorePlan,
     pub changes: Vec<v1::Change>,
+    /// What came, or would come, out of archives: an object each.
+    pub archived: Vec<serde_json::Value>,
     pub warnings: Vec<String>,
 }
 
@@ -65,6 +75,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    pub fn done(&self, files: u64, bytes: u64) {
+        let mut progress = self.progress.lock();
+        (progress.files, progress.bytes) = (files, bytes);
+    }
+
+    pub fn counted(&self) -> (u64, u64) {
+        let progress = self.progress.lock();
+        (progress.files, progress.bytes)
+    }
+
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
     }
@@ -141,35 +165,29 @@ fn restore_failure(error: &SessionRestoreError) -> Failure {
     Failure::new(code, chain(error))
 }
 
-/// The sessions that are wanted, each of another root.
-fn sessions(
-    repository: &Repository,
-    which: &Wanted,
-    rescued: &mut Rescued,
-) -> Result<Vec<(Id, SessionRecord)>, Failure> {
-    let at = match which {
-        Wanted::Session(prefix) => {
-            let id = repository.resolve_session(prefix).map_err(|error| session_failure(&error))?;
-            let record = repository.load_session(&id).map_err(|error| session_failure(&error))?;
-            return Ok(vec![(id, record)]);
-        }
-        Wanted::At(at) => at,
-    };
-    let mut damaged = None;
-    let mut newest: HashMap<(String, Vec<String>), (Id, SessionRecord)> = HashMap::new();
+/// The records of all sessions that can be read, and the first failure of one that cannot.
+fn records(repository: &Repository, rescued: &mut Rescued) -> Result<(Records, Option<Failure>), Failure> {
+    let (mut damaged, mut found) = (None, Vec::new());
     for id in repository.list_sessions().map_err(|error| repository_failure("list sessions", &error))? {
-        let record = match repository.load_session(&id) {
-            Ok(record) => record,
+        match repository.load_session(&id) {
+            Ok(record) => found.push((id, record)),
             // All the others can still be had.
             Err(error) if matches!(error.kind(), RepositoryErrorKind::Damaged) => {
                 rescued.damaged_record(&id, &error);
                 damaged = Some(repository_failure("read the record of a session", &error));
-                continue;
             }
             // Somebody forgot it since they were listed.
-            Err(error) if error.kind() == RepositoryErrorKind::NotFound => continue,
+            Err(error) if error.kind() == RepositoryErrorKind::NotFound => {}
             Err(error) => return Err(session_failure(&error)),
-        };
+        }
+    }
+    Ok((found, damaged))
+}
+
+/// Of each root the newest session that is not younger than that.
+fn newest(records: Records, at: jiff::Timestamp) -> Records {
+    let mut newest: HashMap<(String, Vec<String>), (Id, SessionRecord)> = HashMap::new();
+    for (id, record) in records {
         let time = (record.time.seconds, record.time.nanoseconds);
         let limit = (at.as_second(), u32::try_from(at.subsec_nanosecond()).unwrap_or(0));
         let key = (record.hostname.clone(), record.paths.clone());
@@ -178,13 +196,9 @@ fn sessions(
             newest.insert(key, (id, record));
         }
     }
-    if newest.is_empty() {
-        let none = || Failure::new(&codes::NO_SUCH_SESSION, "no session is as old as that");
-        return Err(damaged.unwrap_or_else(none));
-    }
     let mut found: Vec<_> = newest.into_values().collect();
     found.sort_by(|(_, a), (_, b)| (&a.hostname, &a.paths).cmp(&(&b.hostname, &b.paths)));
-    Ok(found)
+    found
 }
 
 fn listed(list: Vec<Listed>) -> Vec<v1::RestoreListed> {
@@ -215,7 +229,7 @@ impl Rescued {
 }
 
 impl Rescue {
-    pub fn run(self, watch: &Watch) -> Result<Rescued, Failure> {
+    pub fn run(mut self, watch: &Watch) -> Result<Rescued, Failure> {
         let began = Instant::now();
         let url: StoreUrl = self
             .url
@@ -231,8 +245,13 @@ impl Rescue {
         let mut rescued = Rescued::default();
         let _lock = self.lock(&repository, &mut rescued)?;
         let mut held = 0;
-        let sessions = sessions(&repository, &self.which, &mut rescued)?;
-        let several = sessions.len() > 1;
+        let sessions = self.sessions(&repository, watch, &mut rescued)?;
+        held += rescued.archived.len();
+        // One part that is marked speaks for all: marks are taken away one by one.
+        let trees = sessions.iter().map(|(_, record)| (&record.tree, self.paths.as_slice()));
+        let target = PathBuf::from(OsString::from_vec(self.onto.clone()));
+        self.options.began = session::began(&target, trees).map_err(|error| restore_failure(&error))?;
+        let several = sessions.len() > 1 || held > 0;
         let (mut parts, mut trees) = (Vec::new(), HashSet::new());
         for (id, record) in sessions {
             // The same tree under another name of the host is there already.
@@ -247,9 +266,7 @@ impl Rescue {
             }
         }
         // Only now: a rescue that was cut off finds the roots done that it had done.
-        for part in parts {
-            part.end().map_err(|error| restore_failure(&error))?;
-        }
+        session::end_all(parts).map_err(|error| restore_failure(&error))?;
         if held == 0 {
             return Err(Failure::new(&codes::NO_SUCH_PATH, "none of the sessions holds the paths"));
         }
@@ -260,6 +277,41 @@ impl Rescue {
         rescued.report.target = self.onto.clone().into();
         rescued.report.elapsed = Some(wire::convert::duration_to_wire(began.elapsed()));
         Ok(rescued)
+    }
+
+    /// The sessions that are to be restored as they are. What is archived is done here.
+    fn sessions(
+        &self,
+        repository: &Repository,
+        watch: &Watch,
+        rescued: &mut Rescued,
+    ) -> Result<Records, Failure> {
+        let at = match &self.which {
+            Wanted::Session(prefix) => {
+                let id = repository.resolve_session(prefix).map_err(|error| session_failure(&error))?;
+                let record = repository.load_session(&id).map_err(|error| session_failure(&error))?;
+                return Ok(vec![(id, record)]);
+            }
+            Wanted::Latest => jiff::Timestamp::MAX,
+            Wanted::At(at) => *at,
+            Wanted::Lsn(_) => jiff::Timestamp::MIN,
+        };
+        let (records, damaged) = records(repository, rescued)?;
+        let done = archived::rescue(self, repository, &records, watch, rescued)?;
+        let found = newest(records, at);
+        let none = || {
+            let text = match &self.which {
+                Wanted::Lsn(lsn) => format!("no archive and no session begins in front of LSN {lsn}"),
+                _ => "no session is as old as that".to_owned(),
+            };
+            damaged.unwrap_or_else(|| Failure::new(&codes::NO_SUCH_SESSION, text))
+        };
+        if found.is_empty() && done.is_empty() {
+            return Err(none());
+        }
+        let is_done =
+            |record: &SessionRecord| done.contains(&(record.hostname.clone(), record.paths.clone()));
+        Ok(found.into_iter().filter(|(_, record)| !is_done(record)).collect())
     }
 
     fn lock(&self, repository: &Arc<Repository>, rescued: &mut Rescued) -> Result<Option<Lock>, Failure> {

@@ -150,7 +150,8 @@ impl Runner {
             let exact = self.gaps.is_empty() && self.synchronization.is_none();
             let class = barrier.standing.class(exact);
             let marker = Marker::Barrier { cookie: barrier.cookie, class };
-            let lsn = self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
+            let marks = std::iter::once(marker).chain(self.core.digest_marks()?).collect();
+            let lsn = self.core.out.mark_all_now(self.first_root(), marks)?;
             // Whoever asked may have given up.
             let _ = barrier.reply.send(Ok(lsn));
         }
@@ -163,7 +164,7 @@ impl Runner {
         let marker = Marker::SynchronizationCompleted { files, directories, bytes };
         self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
         tracing::info!(first = done.first, files, bytes, "synchronized");
-        self.core.index.settle()?;
+        self.core.index.settle();
         self.set_provenance(!self.gaps.is_empty());
         Ok(())
     }

@@ -45,6 +45,7 @@ impl Index {
         for table in all {
             table.clear().map_err(super::failed("clear"))?;
         }
+        self.sums.lock().clear();
         self.begin()?;
         self.next_node = next_node.0.max(NodeId::FIRST_FREE.0);
         let mut batch = self.batch();
@@ -124,7 +125,7 @@ impl Index {
             attributes: entry.meta.attributes,
         };
         let root = entry.root;
-        let mut row = Row::new(root, origin, &look);
+        let mut row = Row::new(root, origin, &look, &entry.meta.kind);
         row.size = entry.meta.size;
         row.xattrs = xattrs_hash(&entry.meta.xattrs);
         row.set_content_unknown(!entry.content_known && entry.meta.kind.is_file());

@@ -3,7 +3,8 @@
 use super::super::CaptureError;
 use super::super::look::{Look, Sort};
 use bincode::{Decode, Encode};
-use journal::{Attributes, Origin, RootNo, SkippedWhat, Timestamp};
+use journal::digest::{NodeFacts, kind_hash};
+use journal::{Attributes, Kind, Origin, RootNo, SkippedWhat, Timestamp};
 
 /// What the index knows of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -12,6 +13,8 @@ pub(in super::super) struct Row {
     pub origin: Origin,
     /// [`Sort::code`].
     sort: u8,
+    /// Stands for the kind, the target of a link or the number of a device included.
+    pub kind: [u8; 16],
     /// Length in bytes as the stream has it.
     pub size: u64,
     pub attributes: Attributes,
@@ -28,11 +31,12 @@ const CONTENT_UNKNOWN: u8 = 1;
 const RACY: u8 = 2;
 
 impl Row {
-    pub(in super::super) fn new(root: RootNo, origin: Origin, look: &Look) -> Self {
+    pub(in super::super) fn new(root: RootNo, origin: Origin, look: &Look, kind: &Kind) -> Self {
         Row {
             root,
             origin,
             sort: look.sort.code(),
+            kind: kind_hash(kind),
             size: 0,
             attributes: look.attributes,
             xattrs: [0; 16],
@@ -81,6 +85,21 @@ impl Row {
             && self.size == look.size
             && (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime)
             && a.ctime == b.ctime
+    }
+
+    /// What of it is in a digest; `None` if no stream has said anything of it yet.
+    pub(in super::super) fn facts(&self) -> Option<NodeFacts> {
+        let Attributes { mode, uid, gid, mtime, .. } = self.attributes;
+        let size = if self.sort() == Sort::File { self.size } else { 0 };
+        (mode != u32::MAX).then_some(NodeFacts {
+            kind: self.kind,
+            size,
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs: self.xattrs,
+        })
     }
 
     pub(in super::super) fn encode(&self) -> Result<Vec<u8>, CaptureError> {

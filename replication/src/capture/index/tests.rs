@@ -1,7 +1,7 @@
 //! The mark of a clean stop, and rows.
 
 use super::*;
-use journal::{Attributes, Name};
+use journal::{Attributes, Kind, Name};
 
 fn look() -> super::super::look::Look {
     super::super::look::Look {
@@ -66,7 +66,7 @@ fn names_both_ways_and_hashes() {
     let (a, b) = (edge(5000, b"a"), edge(5001, b"\xff"));
     let mut batch = index.batch();
     let origin = Origin { device: 1, inode: 7, generation: 9, birth: 0 };
-    index.put_row(&mut batch, NodeId(6000), &Row::new(RootNo(1), origin, &look())).unwrap();
+    index.put_row(&mut batch, NodeId(6000), &Row::new(RootNo(1), origin, &look(), &Kind::File)).unwrap();
     index.put_origin(&mut batch, RootNo(1), &origin, NodeId(6000));
     for edge in [&a, &b] {
         index.put_edge(&mut batch, edge, NodeId(6000));
@@ -99,7 +99,7 @@ fn names_both_ways_and_hashes() {
 #[test]
 fn rows_are_decoded_only_if_whole() {
     let origin = Origin { device: u64::MAX, inode: 1, generation: 2, birth: -3 };
-    let mut row = Row::new(RootNo(3), origin, &look());
+    let mut row = Row::new(RootNo(3), origin, &look(), &Kind::File);
     row.set_racy(true);
     let bytes = row.encode().unwrap();
     assert_eq!(Row::decode(&bytes).unwrap(), row);

@@ -1,6 +1,7 @@
 //! A tree in memory made by drafts alone, and its comparison with a real directory.
 
 use crate::capture::{CaptureSink, Draft, PART_BYTES_MAX, SinkError};
+use journal::digest::{Digest, NodeFacts, kind_hash, xattrs_hash};
 use journal::{
     Attributes, Edge, Event, Kind, Lsn, Marker, NodeId, Payload, RootNo, Timestamp, WRITE_BYTES_MAX, Xattrs,
 };
@@ -33,6 +34,8 @@ pub(super) struct Model {
     /// Event names of each capture, markers left out.
     pub told: Vec<Vec<String>>,
     pub bytes_told: u64,
+    /// Digests that came, and were right.
+    pub digests: u64,
     telling: Vec<String>,
     lsn: u64,
     time: Timestamp,
@@ -228,6 +231,12 @@ impl Model {
             Event::Resize { node, size } => self.file(node)?.resize(size as usize, 0),
             Event::SetAttributes { node, attributes } => self.node(node)?.attributes = Some(attributes),
             Event::SetXattrs { node, xattrs } => self.node(node)?.xattrs = xattrs,
+            Event::Mark(Marker::Digest { root, digest }) => {
+                self.digests += 1;
+                if self.digest(root) != Digest::from_bytes(&digest) {
+                    return Err(format!("the digest of root {} is not that of what was told", root.0));
+                }
+            }
             Event::Mark(marker) => self.markers.push((Lsn::captured(self.lsn), marker)),
         }
         Ok(())
@@ -262,6 +271,41 @@ impl Model {
         }
         file[start..end].copy_from_slice(&data);
         Ok(())
+    }
+
+    /// The digest of what hangs below a root, by counting.
+    fn digest(&self, root: RootNo) -> Digest {
+        let live = |parent: NodeId| {
+            let mut at = parent;
+            while at.as_root_or_kept().is_none() {
+                match self.links.get(&at).and_then(|names| names.first()) {
+                    Some(edge) => at = edge.parent,
+                    None => return false,
+                }
+            }
+            at == NodeId::root(root)
+        };
+        let mut sum = Digest::default();
+        for (edge, node) in self.names.iter().filter(|(edge, _)| live(edge.parent)) {
+            sum = sum.plus(Digest::of_name(edge, *node));
+        }
+        for (id, node) in &self.nodes {
+            let named = self.links.get(id).is_some_and(|names| names.iter().any(|edge| live(edge.parent)));
+            let Some(attributes) = node.attributes.filter(|_| named || *id == NodeId::root(root)) else {
+                continue;
+            };
+            let facts = NodeFacts {
+                kind: kind_hash(&node.kind),
+                size: node.bytes.len() as u64,
+                mode: attributes.mode,
+                uid: attributes.uid,
+                gid: attributes.gid,
+                mtime: attributes.mtime,
+                xattrs: xattrs_hash(&node.xattrs),
+            };
+            sum = sum.plus(Digest::of_node(*id, &facts));
+        }
+        sum
     }
 
     fn root_of(&self, node: NodeId) -> RootNo {

@@ -20,6 +20,7 @@ use journal::state::{PointKind, State};
 use journal::view::{Difference, Places, View};
 use journal::{Attributes, Edge, Event, Kind, Meta, NodeId, Timestamp, TreeIo, Xattrs};
 use snapshot::repository::{BlobKind, Id, Node, NodeKind};
+use snapshot::session::node::kind;
 use std::collections::HashSet;
 
 const CAPABILITY: &[u8] = b"security.capability";
@@ -261,15 +262,8 @@ impl<'c, 'e, T: TreeIo> Changer<'c, 'e, T> {
     fn make(&mut self, place: (Edge, Option<NodeId>), wanted: &Wanted, node: &Node) -> Result<NodeId> {
         let (at, there) = place;
         let new = self.mint()?;
-        let kind = match node.kind {
-            NodeKind::Directory => Kind::Directory,
-            NodeKind::Symlink => Kind::Symlink(node.link_target.clone()),
-            NodeKind::Fifo => Kind::Fifo,
-            NodeKind::Socket => Kind::Socket,
-            NodeKind::CharacterDevice => Kind::CharDevice(node.device),
-            NodeKind::BlockDevice => Kind::BlockDevice(node.device),
-            NodeKind::File | NodeKind::Other => Kind::File,
-        };
+        // What nobody knows was refused as unfit.
+        let kind = kind(node).unwrap_or(Kind::File);
         let (attributes, xattrs) = (self.attributes(wanted, None), xattrs(wanted));
         let capable = xattrs.iter().any(|(name, _)| name == CAPABILITY);
         let pieces = self.pieces(node);

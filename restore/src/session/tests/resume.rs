@@ -1,10 +1,13 @@
 //! A restore that was stopped anywhere goes on, and ends as if it had not been.
 
 use super::world::{
-    After, Random, Special, World, assert_same, directory, expected, file, look, planned, restore,
+    After, Random, Special, World, assert_same, directory, expected, file, look, object, planned, restore,
 };
-use crate::session::{BatchLimits, IfExists, Options, Outcome, SessionRestoreError, execute};
-use snapshot::repository::Id;
+use crate::session::{
+    BatchLimits, IfExists, Options, Outcome, SessionRestoreError, began, end_all, execute, execute_part,
+    stands,
+};
+use snapshot::repository::{Id, NodeKind};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -166,6 +169,104 @@ fn what_was_changed_meanwhile_is_not_taken_for_whole() {
     let receipt = restore(&world.repository, tree, &[], target.path(), options).unwrap();
     assert_eq!(receipt.resumed, 1);
     assert_same(&look(target.path()), &expected(&top));
+}
+
+#[test]
+fn a_part_that_is_marked_speaks_for_all_parts() {
+    let world = World::new();
+    let mut trees = Vec::new();
+    for name in ["one", "two", "three"] {
+        let mut top = directory();
+        top.put(&format!("srv/{name}"), file(name.as_bytes()));
+        trees.push(world.save(&mut top, &mut || 100));
+    }
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    let is_begun = || began(&target, trees.iter().map(|tree| (tree, [].as_slice()))).unwrap();
+    assert!(!is_begun());
+    let options = Options::default();
+    let parts = trees.iter().map(|tree| {
+        let plan = planned(&world.repository, *tree, &[], &target, options).unwrap();
+        execute_part(&plan, &crate::NoMonitor).unwrap().1
+    });
+    let mut parts: Vec<_> = parts.collect();
+    // Killed between the marks: the first is the last to go.
+    let first = parts.remove(0);
+    end_all(parts).unwrap();
+    drop(first);
+    assert!(is_begun());
+    let plan = |tree, options| planned(&world.repository, tree, &[], &target, options).unwrap().totals;
+    assert_eq!(plan(trees[2], options).conflicts, 1);
+    let options = Options { began: true, ..options };
+    for tree in &trees {
+        let totals = plan(*tree, options);
+        assert_eq!((totals.conflicts, totals.resumed), (0, 1));
+        let receipt = restore(&world.repository, *tree, &[], &target, options).unwrap();
+        assert_eq!((receipt.resumed, receipt.bytes_written), (1, 0));
+    }
+    assert!(!is_begun());
+    // By another rule what stands there may be anybody's, however it looks: it is written again.
+    let options = Options { if_exists: IfExists::Overwrite, ..options };
+    let times = fs::metadata(target.join("srv/two")).unwrap().modified().unwrap();
+    fs::write(target.join("srv/two"), b"TWO").unwrap();
+    fs::File::open(target.join("srv/two")).unwrap().set_modified(times).unwrap();
+    restore(&world.repository, trees[1], &[], &target, options).unwrap();
+    assert_eq!(fs::read(target.join("srv/two")).unwrap(), b"two");
+}
+
+/// Only a restore that has done all is taken for done, and what is somebody else's is not touched, however it looks.
+#[test]
+fn what_stands_is_compared_and_not_changed() {
+    let world = World::new();
+    let mut top = directory();
+    top.put("srv/a", file(b"a")).put("srv/d/b", file(b"bb"));
+    let mut link = object(NodeKind::Symlink, 0o777);
+    link.node.link_target = b"a".to_vec();
+    top.put("srv/link", link);
+    let mut twin = file(b"twin");
+    (twin.node.inode, twin.node.device_id, twin.node.links) = (5, 77, 2);
+    top.put("srv/x", twin.clone()).put("srv/y", twin);
+    let tree = world.save(&mut top, &mut || 100);
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    let stands = || {
+        let options = Options { began: true, ..Options::default() };
+        let plan = planned(&world.repository, tree, &[], &target, options).unwrap();
+        let before = target.exists().then(|| look(&target));
+        let receipt = stands(&plan, &crate::NoMonitor).unwrap();
+        assert!(before == target.exists().then(|| look(&target)));
+        receipt
+    };
+    assert_eq!(stands(), None);
+    let whole = restore(&world.repository, tree, &[], &target, Options::default()).unwrap();
+    let found = stands().unwrap();
+    assert_eq!((found.files, found.links, found.others), (whole.files, whole.links, whole.others));
+    assert_eq!((found.directories, found.bytes), (whole.directories, whole.bytes));
+    let changed = |name: &str, change: &dyn Fn(&Path)| {
+        let (path, aside) = (target.join(name), place.path().join("aside"));
+        let parent = path.parent().unwrap().metadata().unwrap().modified().unwrap();
+        let back = || fs::File::open(path.parent().unwrap()).unwrap().set_modified(parent).unwrap();
+        let times = path.symlink_metadata().unwrap().modified().unwrap();
+        fs::rename(&path, &aside).unwrap();
+        change(&path);
+        if let Ok(file) = fs::File::open(&path) {
+            file.set_modified(times).unwrap();
+            fs::set_permissions(&path, fs::metadata(&aside).unwrap().permissions()).unwrap();
+            file.set_modified(times).unwrap();
+        }
+        back();
+        assert_eq!(stands(), None, "{name}");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        back();
+        assert!(stands().is_some(), "{name}");
+    };
+    changed("srv/a", &|path| fs::write(path, b"A").unwrap());
+    changed("srv/d/b", &|path| fs::write(path, b"other").unwrap());
+    changed("srv/y", &|path| fs::write(path, b"twin").unwrap());
+    changed("srv/x", &|path| fs::write(path, b"TWIN").unwrap());
+    fs::remove_file(target.join("srv/d/b")).unwrap();
+    assert_eq!(stands(), None);
 }
 
 #[test]

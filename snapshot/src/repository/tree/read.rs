@@ -17,9 +17,11 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+pub(super) const UNQUOTED: &str = "the name is not quoted as the format says";
+
 /// A node as it is written. Go writes `null` for what is absent in lists.
 #[derive(Deserialize)]
-struct NodeJson<'a> {
+pub(super) struct NodeJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     #[serde(borrow, rename = "type")]
@@ -72,7 +74,7 @@ struct XattrJson<'a> {
 }
 
 impl NodeJson<'_> {
-    fn into_node(self) -> Result<Node, &'static str> {
+    pub(super) fn into_node(self) -> Result<Node, &'static str> {
         const XATTR: &str = "an extended attribute is not base64";
         let link_target = match self.linktarget_raw {
             Some(raw) => base64::decode(&raw).ok_or("the link target is not base64")?.to_vec(),
@@ -85,7 +87,7 @@ impl NodeJson<'_> {
         }
         let kind = kind_named(&self.kind);
         let node = Node {
-            name: unquote(&self.name).ok_or("the name is not quoted as the format says")?,
+            name: unquote(&self.name).ok_or(UNQUOTED)?,
             kind,
             permissions: permissions_of(self.mode),
             modified: self.mtime,

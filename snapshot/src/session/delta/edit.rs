@@ -1,6 +1,6 @@
 //! Directories being edited: each becomes a tree when the last of its touched entries is known.
 
-use crate::repository::tree::read_tree;
+use crate::repository::tree::RawTree;
 use crate::repository::{BlobKind, Id, Node, RepositoryError, TreeBuilder};
 use crate::session::directory::save_tree;
 use crate::session::node::{Held, node};
@@ -155,35 +155,31 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
             source,
         };
         let mut tree = TreeBuilder::new();
-        let mut outcome = Ok(());
         let mut entries = entries.into_iter().peekable();
         if let Some(old) = edit.old {
             let json = match json {
                 Some(json) => json,
                 None => self.work.writer.repository().load_blob(BlobKind::Tree, &old)?,
             };
-            read_tree(&old, &json, &mut |before| {
-                outcome = (|| {
-                    while let Some((_, entry)) = entries.next_if(|(name, _)| *name < before.name) {
-                        self.come(&mut tree, entry)?;
+            for before in RawTree::new(&old, &json)?.nodes() {
+                while let Some((_, entry)) = entries.next_if(|(name, _)| name.as_slice() < before.name()) {
+                    self.come(&mut tree, entry).map_err(refused)?;
+                }
+                match entries.next_if(|(name, _)| name.as_slice() == before.name()) {
+                    Some((_, entry)) => {
+                        self.tally.went(&before.read()?.into());
+                        self.come(&mut tree, entry).map_err(refused)?;
                     }
-                    match entries.next_if(|(name, _)| *name == before.name) {
-                        Some((_, entry)) => {
-                            self.tally.went(&before.into());
-                            self.come(&mut tree, entry)
-                        }
-                        None => tree.add(&before),
-                    }
-                })();
-                outcome.is_ok()
-            })?;
+                    None => tree.add_raw(before).map_err(refused)?,
+                }
+            }
         }
-        outcome.map_err(refused)?;
         for (_, entry) in entries {
             self.come(&mut tree, entry).map_err(refused)?;
         }
         save_tree(self.work, tree.finish()).map_err(refused)
     }
+
     /// Puts a new entry into a tree, if there is one.
     fn come(&self, tree: &mut TreeBuilder, entry: Option<Node>) -> Result<(), RepositoryError> {
         entry.map_or(Ok(()), |entry| {

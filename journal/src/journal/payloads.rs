@@ -1,0 +1,59 @@
+//! Payloads of both streams for views.
+//!
+//! A file is read piece by piece, and many pieces may lie in one payload. Expanding a packed one anew for each of them
+//! would cost by its length each time, so the last one of each stream is remembered. A place names its bytes for good, by
+//! their checksum too: what is remembered cannot be out of date. At most two payloads are held, each no longer than a
+//! write.
+
+use crate::error::JournalError;
+use crate::event::{PayloadAt, WRITE_BYTES_MAX};
+use crate::log::Log;
+use crate::view::UndoBytes;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Reads payloads for a view.
+pub struct Payloads {
+    redo: Side,
+    undo: Side,
+}
+
+struct Side {
+    log: Arc<Log>,
+    last: Mutex<Option<(PayloadAt, Bytes)>>,
+}
+
+impl Side {
+    fn read(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        let known =
+            self.last.lock().as_ref().filter(|(known, _)| *known == at).map(|(_, bytes)| bytes.clone());
+        if let Some(bytes) = known {
+            return Ok(bytes);
+        }
+        let bytes = self.log.read_payload(at)?;
+        if at.packed.is_some() && bytes.len() <= WRITE_BYTES_MAX {
+            *self.last.lock() = Some((at, bytes.clone()));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Payloads {
+    /// Reads from both streams of a journal.
+    #[must_use]
+    pub fn new(redo: &Arc<Log>, undo: &Arc<Log>) -> Self {
+        let side = |log: &Arc<Log>| Side { log: Arc::clone(log), last: Mutex::default() };
+        Payloads { redo: side(redo), undo: side(undo) }
+    }
+}
+
+impl UndoBytes for Payloads {
+    fn undo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        self.undo.read(at)
+    }
+
+    fn redo_payload(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        self.redo.read(at)
+    }
+}
