@@ -237,7 +237,6 @@ impl Controls {
             Control::DriftCleared => self.drift.clear(),
             Control::Horizon { captured, local } => {
                 self.horizon = self.horizon.max((captured, local));
-                // Nothing behind the horizon is read in order any more.
             }
             Control::LocalsDropped { captured, after, upto } => {
                 if !self.dropped.contains(&(captured, after, upto)) {

@@ -6,8 +6,8 @@
 //! undo that covers it was there before the reader looked for it: undo found wins, and no lock is needed.
 //!
 //! Files are opened by their present name and compared by inode. Apply moves names after it publishes them, so for a
-//! moment a name may not lead to its node; the reader then looks again, unless it knows that nothing moves. What retention may drop is held by a pin that
-//! whoever opens the view has taken.
+//! moment a name may not lead to its node; the reader then looks again, unless it knows that nothing moves. What
+//! retention may drop is held by a pin that whoever opens the view has taken.
 
 pub mod difference;
 mod extents;

@@ -47,7 +47,7 @@ mod walk;
 
 pub use compare::stands;
 pub use error::{SessionRestoreError, SessionRestoreErrorKind};
-pub use execute::{Part, end_all, execute, execute_part};
+pub use execute::{Part, execute, execute_part};
 pub use marker::began;
 pub use onto::{Onto, OntoReport, restore_master, restore_replica};
 pub use plan::{EachPlanned, Plan, Planned, Totals, plan, plan_listed};

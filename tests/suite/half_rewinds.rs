@@ -6,7 +6,9 @@
 //! on. Every captured point must stay exact all the while, and every state of the branch that was reached as well.
 
 use crate::history::seeds;
-use journal::{Capture, Edge, Event, JournalError, Lsn, NodeId, Provenance, RootNo, Timestamp};
+use journal::{
+    Capture, Edge, Event, JournalError, Lsn, NodeId, Provenance, RootNo, Space, Tables, Timestamp,
+};
 use replication::apply::ApplyError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,4 +195,36 @@ fn an_lsn_that_comes_twice_is_damage() {
     lab.journal_them(&[file]).expect("journal");
     let read: Vec<_> = lab.journal.captures(lab.journal.redo().first(), Lsn::ZERO, Lsn::MAX).collect();
     assert!(matches!(read.as_slice(), [Ok(_), Err(JournalError::Damaged { .. })]), "{read:?}");
+}
+
+/// Whoever rebuilds tables behind a checkpoint reads that a change was given up before it comes to the change.
+#[test]
+fn what_was_given_up_is_no_point_after_a_rebuild() {
+    let seed = 0x91e5;
+    eprintln!("seed {seed:#x}");
+    let mut generator = Generator::new(seed, Options::default());
+    let mut lab = Lab::new();
+    lab.synchronized(&mut generator);
+    let go_on = |lab: &mut Lab, generator: &mut Generator, turns: u32| {
+        for _ in 0..turns {
+            let placed = lab.journal_them(&[generator.next()]).expect("journal");
+            lab.apply(&placed).unwrap_or_else(|error| panic!("{error:?}"));
+            lab.move_cursor().expect("the cursor moves");
+        }
+    };
+    go_on(&mut lab, &mut generator, 800);
+    let given_up = lab.journal.next_local();
+    lab.journal_them(&[local(given_up, Vec::new())]).expect("journal");
+    let (disk, tree, tables) = lab.stop();
+    let mut lab = Lab::open(disk, tree, tables).expect("open");
+    go_on(&mut lab, &mut generator, 30);
+    lab.retain(1 << 20).expect("retention runs");
+    let (oldest, newest) = lab.journal.window();
+    assert!(Lsn::captured(1) < oldest && oldest < given_up && given_up < newest, "{oldest} to {newest}");
+    let point = |lab: &Lab, lsn: Lsn| lab.tables.get(Space::Points, &lsn.to_key()).expect("tables").is_some();
+    assert!(point(&lab, Lsn::captured(given_up.captured)) && !point(&lab, given_up));
+    let (disk, tree, _) = lab.stop();
+    let lab = Lab::open(disk, tree, Arc::default()).expect("open");
+    assert_eq!(lab.journal.window(), (oldest, newest));
+    assert!(point(&lab, Lsn::captured(given_up.captured)) && !point(&lab, given_up));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tests::lab::Lab;
 use tests::model::{Generator, Options};
-use tests::sim_tree::Fault;
+use tests::sim_tree::{Fault, SimTree};
 
 const ROOT: RootNo = RootNo(0);
 /// Looks into the tree that a reader needs to be sure. Who waits takes hundreds.
@@ -48,6 +48,24 @@ fn looked<R>(lab: &Lab, result: impl FnOnce() -> Result<R, JournalError>) -> (bo
     (drift, lab.tree.reads() - before)
 }
 
+/// Moves a file of the root aside, and back when a reader has looked for it long enough to have given up.
+fn waited_for(lab: &Lab, locator: &Locator<SimTree>, name: Name, node: NodeId) {
+    let root = lab.tree.root(ROOT).unwrap();
+    let aside = Name::new(b"aside").unwrap();
+    lab.tree.rename((&root, &name), (&root, &aside)).unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| locator.open_file(node));
+        let before = lab.tree.reads();
+        while lab.tree.reads() < before + 4 * LOOKS_MAX {
+            assert!(!reader.is_finished(), "a file on the move was given up");
+            std::thread::yield_now();
+        }
+        lab.tree.rename((&root, &aside), (&root, &name)).unwrap();
+        lab.journal.note_applied(lab.journal.applied());
+        reader.join().unwrap().unwrap();
+    });
+}
+
 #[test]
 fn a_missing_file_is_said_at_once() {
     let lab = lab();
@@ -67,25 +85,12 @@ fn a_missing_file_is_said_at_once() {
 #[test]
 fn what_is_moving_is_waited_for() {
     let lab = lab();
-    let root = lab.tree.root(ROOT).unwrap();
     let (name, node) = files(&lab).remove(0);
-    let aside = Name::new(b"aside").unwrap();
     let locator = Locator::new(Arc::clone(lab.journal.tables()), Arc::clone(&lab.tree))
         .settling(Duration::from_secs(1 << 20))
         .watching(Arc::clone(lab.journal.motion()));
     lab.journal.note_touching();
-    lab.tree.rename((&root, &name), (&root, &aside)).unwrap();
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| locator.open_file(node));
-        let before = lab.tree.reads();
-        while lab.tree.reads() < before + 4 * LOOKS_MAX {
-            assert!(!reader.is_finished(), "a file on the move was given up");
-            std::thread::yield_now();
-        }
-        lab.tree.rename((&root, &aside), (&root, &name)).unwrap();
-        lab.journal.note_applied(lab.journal.applied());
-        reader.join().unwrap().unwrap();
-    });
+    waited_for(&lab, &locator, name, node);
 }
 
 /// A batch that stands half way, for days perhaps, is waited for once.
@@ -128,19 +133,7 @@ fn what_moves_again_is_waited_for_again() {
     }
     lab.journal.note_touching();
     let (name, node) = files.remove(0);
-    let aside = Name::new(b"aside").unwrap();
-    lab.tree.rename((&root, &name), (&root, &aside)).unwrap();
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| locator.open_file(node));
-        let before = lab.tree.reads();
-        while lab.tree.reads() < before + 4 * LOOKS_MAX {
-            assert!(!reader.is_finished(), "a file on the move was given up");
-            std::thread::yield_now();
-        }
-        lab.tree.rename((&root, &aside), (&root, &name)).unwrap();
-        lab.journal.note_applied(lab.journal.applied());
-        reader.join().unwrap().unwrap();
-    });
+    waited_for(&lab, &locator, name, node);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! It decides whether a restore that ended and was not recorded as ended has to be done: so a stat that looks right is
 //! not enough. Files are read and compared with the ids of their blobs, targets of links are read, and further names have
 //! to be names of the same inode. Owners and attributes are not compared: they change nothing about what would be lost.
+//! It is synced before it is called done: nobody knows whether whoever made it came to that.
 
 use super::Monitor;
 use super::decide::Action;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// What a restore of the plan had done, if it all stands there; `None` if anything is missing or is another.
 ///
 /// # Errors
-/// As [`super::execute`], but for those of writing.
+/// As [`super::execute`], but for those of writing; `Target` also for a failed sync.
 pub fn stands(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Option<Receipt>> {
     let Some(target) = plan.open_target()? else { return Ok(None) };
     let receipt = Receipt { verified: Some(true), ..Receipt::default() };
@@ -33,6 +34,7 @@ pub fn stands(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Option<Receipt>>
         Ok(()) if compare.differs => Ok(None),
         Ok(()) => {
             let mut receipt = compare.receipt;
+            target.sync().map_err(at("sync", b""))?;
             receipt.lack(plan.options.missed, b"/");
             Ok(Some(receipt))
         }

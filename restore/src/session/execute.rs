@@ -42,22 +42,13 @@ pub struct Part {
 }
 
 impl Part {
-    /// All parts are done.
+    /// All parts are done. As long as one of them is marked, [`super::began`] says of all that the restore has not ended.
     ///
     /// # Errors
     /// `Target`.
     pub fn end(self) -> Result<()> {
         self.mark.remove(&self.target)
     }
-}
-
-/// All parts of a restore are done. The first of them ends last: as long as one is marked, the restore has begun and not
-/// ended, and [`super::began`] says so of all of them.
-///
-/// # Errors
-/// `Target`.
-pub fn end_all(parts: Vec<Part>) -> Result<()> {
-    parts.into_iter().rev().try_for_each(Part::end)
 }
 
 /// As [`execute`], for one of several restores into one target: as long as its end is not said, the same restore is found

@@ -1,4 +1,5 @@
-//! From a node of the journal to a node of a session, its kind back again, and nothing else: what is here decides the bytes of trees.
+//! From a node of the journal to a node of a session, its kind back again, and nothing else: what is here decides the
+//! bytes of trees.
 //!
 //! What the format has and the journal has not: access time (the modification time stands for it), names of owners
 //! (left out; numbers are kept). What the journal has and the format has not: allocation of holes.

@@ -81,7 +81,7 @@ impl Host {
             receipts.push(receipt);
             marked.push(part);
         }
-        session::end_all(marked).map_err(failed)?;
+        marked.into_iter().try_for_each(session::Part::end).map_err(failed)?;
         Ok(receipts)
     }
 }

@@ -1,8 +1,8 @@
 //! Restoring sets: some paths of each of several sessions, as one restore.
 //!
 //! All of them are planned before the first is restored, so what one would refuse refuses all. Into a directory they are
-//! parts of one restore. Onto a replica or a master each compares with what stands there, as ever; the first that changes anything
-//! sets the bookmark that leads back behind all of them.
+//! parts of one restore. Onto a replica or a master each compares with what stands there, as ever; the first that changes
+//! anything sets the bookmark that leads back behind all of them.
 
 use super::super::Host;
 use super::directory::{Part, began};

@@ -266,7 +266,7 @@ impl Rescue {
             }
         }
         // Only now: a rescue that was cut off finds the roots done that it had done.
-        session::end_all(parts).map_err(|error| restore_failure(&error))?;
+        parts.into_iter().try_for_each(session::Part::end).map_err(|error| restore_failure(&error))?;
         if held == 0 {
             return Err(Failure::new(&codes::NO_SUCH_PATH, "none of the sessions holds the paths"));
         }

@@ -2,13 +2,17 @@
 
 use super::world::{
     After, Random, Special, World, assert_same, directory, expected, file, look, object, planned, restore,
+    touch,
 };
 use crate::session::{
-    BatchLimits, IfExists, Options, Outcome, SessionRestoreError, began, end_all, execute, execute_part,
-    stands,
+    BatchLimits, IfExists, Monitor, Options, Outcome, Part, Progress, SessionRestoreError, began, execute,
+    execute_part, stands,
 };
+use rustix::fs::Timespec;
 use snapshot::repository::{Id, NodeKind};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
@@ -162,7 +166,7 @@ fn what_was_changed_meanwhile_is_not_taken_for_whole() {
     fs::write(target.path().join(mark.name()), b"").unwrap();
     fs::write(target.path().join("srv/a"), b"ONE").unwrap();
     fs::write(target.path().join("srv/b"), b"another size").unwrap();
-    super::world::touch(&target.path().join("srv/b"), 1_234_567_890);
+    touch(&target.path().join("srv/b"), Timespec { tv_sec: 1_234_567_890, tv_nsec: 0 });
     let plan = planned(&world.repository, tree, &[], target.path(), Options::default()).unwrap();
     assert_eq!((plan.totals.conflicts, plan.totals.resumed), (2, 1));
     let options = Options { if_exists: IfExists::Overwrite, ..Options::default() };
@@ -190,10 +194,10 @@ fn a_part_that_is_marked_speaks_for_all_parts() {
         execute_part(&plan, &crate::NoMonitor).unwrap().1
     });
     let mut parts: Vec<_> = parts.collect();
-    // Killed between the marks: the first is the last to go.
-    let first = parts.remove(0);
-    end_all(parts).unwrap();
-    drop(first);
+    // Killed between the marks: whichever is left says it.
+    let left = parts.remove(1);
+    parts.into_iter().try_for_each(Part::end).unwrap();
+    drop(left);
     assert!(is_begun());
     let plan = |tree, options| planned(&world.repository, tree, &[], &target, options).unwrap().totals;
     assert_eq!(plan(trees[2], options).conflicts, 1);
@@ -229,14 +233,15 @@ fn what_stands_is_compared_and_not_changed() {
     let tree = world.save(&mut top, &mut || 100);
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
-    let stands = || {
-        let options = Options { began: true, ..Options::default() };
+    let stands_by = |options| {
         let plan = planned(&world.repository, tree, &[], &target, options).unwrap();
         let before = target.exists().then(|| look(&target));
         let receipt = stands(&plan, &crate::NoMonitor).unwrap();
         assert!(before == target.exists().then(|| look(&target)));
         receipt
     };
+    let began = Options { began: true, ..Options::default() };
+    let stands = || stands_by(began);
     assert_eq!(stands(), None);
     let whole = restore(&world.repository, tree, &[], &target, Options::default()).unwrap();
     let found = stands().unwrap();
@@ -246,14 +251,13 @@ fn what_stands_is_compared_and_not_changed() {
         let (path, aside) = (target.join(name), place.path().join("aside"));
         let parent = path.parent().unwrap().metadata().unwrap().modified().unwrap();
         let back = || fs::File::open(path.parent().unwrap()).unwrap().set_modified(parent).unwrap();
-        let times = path.symlink_metadata().unwrap().modified().unwrap();
+        let found = path.symlink_metadata().unwrap();
         fs::rename(&path, &aside).unwrap();
         change(&path);
-        if let Ok(file) = fs::File::open(&path) {
-            file.set_modified(times).unwrap();
-            fs::set_permissions(&path, fs::metadata(&aside).unwrap().permissions()).unwrap();
-            file.set_modified(times).unwrap();
+        if found.is_file() {
+            fs::set_permissions(&path, found.permissions()).unwrap();
         }
+        touch(&path, Timespec { tv_sec: found.mtime(), tv_nsec: found.mtime_nsec() as _ });
         back();
         assert_eq!(stands(), None, "{name}");
         fs::remove_file(&path).unwrap();
@@ -265,8 +269,43 @@ fn what_stands_is_compared_and_not_changed() {
     changed("srv/d/b", &|path| fs::write(path, b"other").unwrap());
     changed("srv/y", &|path| fs::write(path, b"twin").unwrap());
     changed("srv/x", &|path| fs::write(path, b"TWIN").unwrap());
+    changed("srv/link", &|path| std::os::unix::fs::symlink("b", path).unwrap());
+    let delete = Options { delete: true, ..began };
+    assert!(stands_by(delete).is_some());
+    fs::write(target.join("srv/d/extra"), b"").unwrap();
+    assert_eq!(stands_by(delete), None);
+    assert!(stands().is_some());
     fs::remove_file(target.join("srv/d/b")).unwrap();
     assert_eq!(stands(), None);
+}
+
+/// The thread that writes back goes along with the work, also where the work ends in a panic.
+#[test]
+fn a_panic_while_it_writes_comes_out() {
+    struct Panics;
+    impl Monitor for Panics {
+        fn progress(&self, progress: Progress) {
+            assert!(progress.bytes == 0, "on purpose");
+        }
+
+        fn cancelled(&self) -> bool {
+            false
+        }
+    }
+    let world = World::new();
+    let mut top = directory();
+    top.put("f", file(b"content"));
+    let tree = world.save(&mut top, &mut || 100);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let target = tempfile::tempdir().unwrap();
+        let plan = planned(&world.repository, tree, &[], target.path(), Options::default()).unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| execute_part(&plan, &Panics).map(drop)));
+        tell.send(outcome.is_err()).unwrap();
+    });
+    let panicked =
+        told.recv_timeout(Duration::from_secs(60)).expect("the thread that writes back waits for ever");
+    assert!(panicked);
 }
 
 #[test]

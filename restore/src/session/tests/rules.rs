@@ -23,7 +23,7 @@ fn prepared() -> tempfile::TempDir {
     fs::create_dir(&srv).unwrap();
     for (name, seconds) in [("old", 1_000), ("new", 2_000_000_000)] {
         fs::write(srv.join(name), b"target").unwrap();
-        touch(&srv.join(name), seconds);
+        touch(&srv.join(name), rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 });
     }
     fs::write(srv.join("other"), b"other").unwrap();
     target

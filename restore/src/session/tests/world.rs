@@ -424,8 +424,7 @@ impl Special {
 }
 
 /// Sets the modification time of what stands at a path.
-pub fn touch(path: &Path, seconds: i64) {
-    let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
+pub fn touch(path: &Path, time: rustix::fs::Timespec) {
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(rustix::fs::CWD, path.as_os_str().as_bytes(), &times, AtFlags::SYMLINK_NOFOLLOW)
         .unwrap();
