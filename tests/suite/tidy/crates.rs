@@ -42,11 +42,20 @@ struct Graph {
     uses: BTreeMap<String, Vec<String>>,
 }
 
+/// The platform that cargo builds for.
+fn host() -> String {
+    let output = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
 impl Graph {
     fn read() -> Graph {
         let manifest = top().join("Cargo.toml");
+        // Whoever built for this platform alone has not got the crates of others.
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--offline", "--format-version", "1", "--manifest-path"])
+            .args(["metadata", "--offline", "--format-version", "1", "--filter-platform", &host()])
+            .arg("--manifest-path")
             .arg(manifest)
             .output()
             .unwrap();
