@@ -23,6 +23,9 @@ pub trait DiskFile: Send + Sync {
         }
         Ok(())
     }
+    /// Asks that writing what was written there may begin, so that a later `sync_data` finds less to do. A wish: it
+    /// does not wait, says nothing about what is durable, and hides no error from `sync_data`.
+    fn begin_write_back(&self, _offset: u64, _bytes: u64) {}
     /// Makes bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or grows the file.
@@ -102,6 +105,10 @@ impl DiskFile for OsFile {
             }
         }
         Ok(())
+    }
+
+    fn begin_write_back(&self, offset: u64, bytes: u64) {
+        sys::begin_write_back(&self.0, offset, bytes);
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -128,7 +128,10 @@ impl Log {
         let mut writer = self.inner.writer.lock();
         self.inner.check_poison()?;
         if writer.buffered() >= self.inner.options.buffer_bytes as u64 {
+            let from = writer.written;
             self.inner.flush(&mut writer)?;
+            // The disk is at work while the rest of the batch is laid out.
+            writer.file.begin_write_back(from, writer.written - from);
         }
         Ok(writer.add(draft, packed))
     }
