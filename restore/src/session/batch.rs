@@ -13,7 +13,7 @@ use super::fill::{FileJob, Place, differs};
 use super::meta::Refused;
 use super::plan::Plan;
 use super::receipt::{Listed, Receipt, chain};
-use super::target::{Dir, Target, remove, rename, unlink};
+use super::target::{Dir, Target, remove, rename, stat_at, unlink};
 use super::walk::{Result, Standing};
 use super::{Monitor, Progress};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -420,11 +420,11 @@ pub(super) fn put(
 fn make_link(shared: &Shared<'_>, link: LinkJob) -> Result<Option<LinkJob>> {
     let (target, job) = (shared.target, &link.job);
     let made = || -> io::Result<()> {
-        let first = target.stat(&link.from.0, &link.from.1)?.ok_or(io::ErrorKind::NotFound)?;
-        if target.stat(&job.dir, &job.name)?.is_some_and(|found| found.identity == first.identity) {
+        let (from, to) = (target.fd(&link.from.0)?, target.fd(&job.dir)?);
+        let first = stat_at(from.as_fd(), &link.from.1)?.ok_or(io::ErrorKind::NotFound)?;
+        if stat_at(to.as_fd(), &job.name)?.is_some_and(|found| found.identity == first.identity) {
             return Ok(());
         }
-        let (from, to) = (target.fd(&link.from.0)?, target.fd(&job.dir)?);
         rustix::fs::linkat(
             &from,
             link.from.1.as_slice(),

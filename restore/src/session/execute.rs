@@ -204,10 +204,11 @@ impl Run<'_> {
         }
         let name = step.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let renamed = (name != step.name).then(|| step.name.clone());
-        let dir = target.child(parent, name, renamed);
-        if merge {
-            self.sweep(&dir)?;
+        if !merge {
+            return Ok(target.made(parent, name, renamed));
         }
+        let dir = target.child(parent, name, renamed);
+        self.sweep(&dir)?;
         Ok(dir)
     }
 

@@ -117,7 +117,7 @@ impl FileJob {
         }
         let fd = create_file(target.fd(&self.dir)?.as_fd(), &self.temporary)?;
         let _ = self.made.set(stat_fd(fd.as_fd())?.identity);
-        if self.size == 0 {
+        if self.size == 0 || self.is_written_at_once(sparse) {
             return Ok(File::from(fd));
         }
         if sparse == Sparse::Off {
@@ -129,6 +129,11 @@ impl FileJob {
         }
         rustix::fs::ftruncate(&fd, self.size)?;
         Ok(File::from(fd))
+    }
+
+    /// Whether its bytes come in one piece, and give it its size.
+    fn is_written_at_once(&self, sparse: Sparse) -> bool {
+        sparse == Sparse::Auto && self.content.len() == 1
     }
 
     /// The temporary file, for writing.
@@ -148,7 +153,13 @@ impl FileJob {
                 file.write_all_at(bytes, offset)?;
                 bytes.len() as u64
             }
-            Sparse::Auto => write_data(file, bytes, offset)?,
+            Sparse::Auto => {
+                let (written, end) = write_data(file, bytes, offset)?;
+                if end < self.size && self.is_written_at_once(sparse) {
+                    rustix::fs::ftruncate(file, self.size)?;
+                }
+                written
+            }
         };
         self.written.fetch_add(written, Ordering::Relaxed);
         // Who comes last sees what all others wrote: each counts when it has written.
@@ -196,8 +207,9 @@ pub(super) fn differs(
     Ok((file.metadata()?.len() != at).then_some(at))
 }
 
-/// Writes what is no long run of zeros; the file is a hole already. The bytes written.
-fn write_data(file: &File, bytes: &[u8], offset: u64) -> io::Result<u64> {
+/// Writes what is no long run of zeros; the file is a hole already, or ends. The bytes written, and where the last of them
+/// lie.
+fn write_data(file: &File, bytes: &[u8], offset: u64) -> io::Result<(u64, u64)> {
     let (mut from, mut at, mut zeros_from, mut written) = (0, 0, None, 0);
     let write = |from: usize, to: usize| -> io::Result<u64> {
         let piece = bytes.get(from..to).unwrap_or_default();
@@ -223,5 +235,5 @@ fn write_data(file: &File, bytes: &[u8], offset: u64) -> io::Result<u64> {
         at = end;
     }
     let to = zeros_from.filter(|start| bytes.len() - start >= HOLE_BYTES_MIN).unwrap_or(bytes.len());
-    Ok(written + write(from, to)?)
+    Ok((written + write(from, to)?, offset + to as u64))
 }

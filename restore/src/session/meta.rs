@@ -1,7 +1,7 @@
 //! Owner, mode, times and extended attributes of one inode.
 //!
-//! All is done to an inode that is held by a descriptor, through `/proc/self/fd` where the kernel has no other way, so
-//! that a name which is exchanged meanwhile is not followed. The order: the owner first, since a change of it clears set-id
+//! All is done to an inode that is held by a descriptor, so that a name which is exchanged meanwhile is not followed:
+//! through `/proc/self/fd` where it is only pinned, as what is no file and no directory is. The order: the owner first, since a change of it clears set-id
 //! bits and capabilities; attributes next, while the mode still lets us; the times, which nothing after them touches; the
 //! mode; the access ACL, which holds the mode's bits. A directory that shows its mode has its times, then: whoever is
 //! killed in between leaves one that is known as not finished. What is refused is listed and the rest is done.
@@ -87,21 +87,22 @@ pub(super) fn set(fd: BorrowedFd<'_>, meta: &Meta, owner: Owner, refused: &mut V
         mode &= !withheld;
         note("set-id bits", Err(Errno::PERM.into()));
     }
-    let names = match names(fd) {
+    let inode = Inode::new(fd, meta.kind);
+    let names = match names(&inode) {
         Ok(names) => names,
         Err(error) => {
             note("extended attributes", Err(error));
             Vec::new()
         }
     };
-    note("extended attributes", set_xattrs(fd, &names, &meta.xattrs, false));
+    note("extended attributes", set_xattrs(&inode, &names, &meta.xattrs, false));
     let times =
         Timestamps { last_access: timespec(meta.accessed), last_modification: timespec(meta.modified) };
     note("times", rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH).map_err(io::Error::from));
     if meta.kind != NodeKind::Symlink {
-        note("mode", set_mode(fd, mode, meta.kind));
+        note("mode", set_mode(&inode, mode));
     }
-    note("access control list", set_xattrs(fd, &names, &meta.xattrs, true));
+    note("access control list", set_xattrs(&inode, &names, &meta.xattrs, true));
 }
 
 fn timespec(time: Timestamp) -> Timespec {
@@ -130,26 +131,72 @@ fn change_owner(fd: BorrowedFd<'_>, meta: &Meta, now: &mut Found) -> io::Result<
     if (now.uid, now.gid) == (meta.uid, meta.gid) { Ok(()) } else { Ok(both?) }
 }
 
-fn magic(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+/// An inode, and how the kernel lets us at it.
+enum Inode<'f> {
+    /// By its descriptor.
+    Open(BorrowedFd<'f>),
+    /// By a path that leads to what the descriptor pins.
+    Pinned(BorrowedFd<'f>, String),
 }
 
-fn set_mode(fd: BorrowedFd<'_>, mode: u32, kind: NodeKind) -> io::Result<()> {
-    rustix::fs::chmodat(CWD, magic(fd), Mode::from_raw_mode(mode), AtFlags::empty())?;
+impl<'f> Inode<'f> {
+    fn new(fd: BorrowedFd<'f>, kind: NodeKind) -> Self {
+        match kind {
+            NodeKind::File | NodeKind::Directory => Inode::Open(fd),
+            _ => Inode::Pinned(fd, format!("/proc/self/fd/{}", fd.as_raw_fd())),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'f> {
+        match self {
+            Inode::Open(fd) | Inode::Pinned(fd, _) => *fd,
+        }
+    }
+
+    fn change_mode(&self, mode: Mode) -> Result<(), Errno> {
+        match self {
+            Inode::Open(fd) => rustix::fs::fchmod(fd, mode),
+            Inode::Pinned(_, path) => rustix::fs::chmodat(CWD, path, mode, AtFlags::empty()),
+        }
+    }
+
+    fn list_xattrs(&self, names: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Inode::Open(fd) => rustix::fs::flistxattr(fd, names),
+            Inode::Pinned(_, path) => rustix::fs::listxattr(path, names),
+        }
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        match self {
+            Inode::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
+            Inode::Pinned(_, path) => rustix::fs::setxattr(path, name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Inode::Open(fd) => rustix::fs::fremovexattr(fd, name),
+            Inode::Pinned(_, path) => rustix::fs::removexattr(path, name),
+        }
+    }
+}
+
+fn set_mode(inode: &Inode<'_>, mode: u32) -> io::Result<()> {
+    inode.change_mode(Mode::from_raw_mode(mode))?;
     // The kernel drops the bit without a word if we are not in the group.
-    if mode & SET_GID != 0 && kind != NodeKind::Symlink && stat_fd(fd)?.mode & SET_GID == 0 {
+    if mode & SET_GID != 0 && stat_fd(inode.fd())?.mode & SET_GID == 0 {
         return Err(Errno::PERM.into());
     }
     Ok(())
 }
 
 /// Makes the set equal to `wanted`: the access ACL, or all others. The first refusal is returned when all was tried.
-fn set_xattrs(fd: BorrowedFd<'_>, there: &[Vec<u8>], wanted: &[Xattr], acl: bool) -> io::Result<()> {
-    let path = magic(fd);
+fn set_xattrs(inode: &Inode<'_>, there: &[Vec<u8>], wanted: &[Xattr], acl: bool) -> io::Result<()> {
     let mut outcome: io::Result<()> = Ok(());
     for name in there {
         if (name == ACL_ACCESS) == acl && !wanted.iter().any(|xattr| xattr.name == *name) {
-            match rustix::fs::removexattr(&path, name.as_slice()) {
+            match inode.remove_xattr(name) {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
@@ -160,18 +207,16 @@ fn set_xattrs(fd: BorrowedFd<'_>, there: &[Vec<u8>], wanted: &[Xattr], acl: bool
             outcome = outcome.and(Err(Errno::INVAL.into()));
             continue;
         }
-        let set = rustix::fs::setxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
-        outcome = outcome.and(set.map_err(io::Error::from));
+        outcome = outcome.and(inode.set_xattr(&xattr.name, &xattr.value).map_err(io::Error::from));
     }
     outcome
 }
 
 /// Names that are ours to remove: labels of security modules belong to the policy of this host.
-fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let path = magic(fd);
+fn names(inode: &Inode<'_>) -> io::Result<Vec<Vec<u8>>> {
     let mut buffer = vec![0; 1024];
     let bytes = loop {
-        match rustix::fs::listxattr(&path, &mut buffer[..]) {
+        match inode.list_xattrs(&mut buffer) {
             Ok(bytes) => break bytes,
             Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Err(Errno::RANGE) if buffer.len() < XATTR_BYTES_MAX => buffer.resize(XATTR_BYTES_MAX, 0),

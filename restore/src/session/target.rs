@@ -40,6 +40,8 @@ pub(super) struct Dir {
     name: Vec<u8>,
     /// Its name in the target, if that is another.
     renamed: Option<Vec<u8>>,
+    /// Made by this run: what is in it has been put there meanwhile.
+    fresh: bool,
     fd: Mutex<Option<Arc<OwnedFd>>>,
 }
 
@@ -93,8 +95,8 @@ impl Target {
             Err(Errno::NOENT) => return Ok(None),
             fd => Arc::new(fd?),
         };
-        let top =
-            Arc::new(Dir { above: None, name: Vec::new(), renamed: None, fd: Mutex::new(Some(fd.clone())) });
+        let held = Mutex::new(Some(fd.clone()));
+        let top = Arc::new(Dir { above: None, name: Vec::new(), renamed: None, fresh: false, fd: held });
         let device = stat_fd(fd.as_fd())?.identity.0;
         let file_systems = Mutex::new(HashMap::from([(device, fd.clone())]));
         Ok(Some(Self { top, top_fd: fd, open: Mutex::default(), file_systems }))
@@ -110,7 +112,16 @@ impl Target {
 
     /// The directory called `name` in the session, here `renamed`. Not opened yet.
     pub fn child(&self, dir: &Arc<Dir>, name: &[u8], renamed: Option<Vec<u8>>) -> Arc<Dir> {
-        Arc::new(Dir { above: Some(dir.clone()), name: name.to_vec(), renamed, fd: Mutex::default() })
+        self.below(dir, name, renamed, false)
+    }
+
+    /// The same for one that this run has made.
+    pub fn made(&self, dir: &Arc<Dir>, name: &[u8], renamed: Option<Vec<u8>>) -> Arc<Dir> {
+        self.below(dir, name, renamed, true)
+    }
+
+    fn below(&self, dir: &Arc<Dir>, name: &[u8], renamed: Option<Vec<u8>>, fresh: bool) -> Arc<Dir> {
+        Arc::new(Dir { above: Some(dir.clone()), name: name.to_vec(), renamed, fresh, fd: Mutex::default() })
     }
 
     /// A descriptor of the directory. In a loop, since the session says how deep it lies.
@@ -174,6 +185,10 @@ impl Standing for Target {
     type Dir = Arc<Dir>;
 
     fn stat(&self, dir: &Arc<Dir>, name: &[u8]) -> io::Result<Option<Found>> {
+        // The session has each name once. Whatever somebody else puts there is refused when the name is given.
+        if dir.fresh {
+            return Ok(None);
+        }
         stat_at(self.fd(dir)?.as_fd(), name)
     }
 
