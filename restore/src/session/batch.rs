@@ -14,7 +14,7 @@ use super::meta::Refused;
 use super::plan::Plan;
 use super::receipt::{Listed, Receipt, chain};
 use super::target::{Dir, Target, remove, rename, stat_at, unlink};
-use super::walk::{Result, Standing};
+use super::walk::Result;
 use super::{Monitor, Progress};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use snapshot::repository::read::{self, PackRead};
