@@ -57,6 +57,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// Credentials or rights.
     NotPermitted,
+    /// The bucket or container is missing.
+    NoBucket,
     /// No room.
     Full,
     /// Everything else: a malformed URL, a name a store cannot hold.

@@ -453,6 +453,11 @@ catalogue! {
         "the burst is too large for a rewind file by file"
         reason "It holds millions of changes, more than are remembered to tell each file's own last version."
         action "Rewind to the point before it, `lsn:N` with N the first LSN of the burst less one, as a whole or with --path part by part.";
+    /// Not an empty store.
+    NO_BUCKET = "RW1127" "repository" NotFound NotFound
+        "the bucket is missing"
+        reason "The store answers, but it has no bucket or container of this name, or does not show it to these credentials."
+        action "Correct the address, or make the bucket: Rewind makes none, for its settings are yours to choose (docs/stores.md).";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

@@ -118,6 +118,7 @@ fn store_code(kind: StoreErrorKind) -> &'static Code {
     match kind {
         StoreErrorKind::NotPermitted => &codes::STORE_NOT_PERMITTED,
         StoreErrorKind::Full => &codes::STORE_FULL,
+        StoreErrorKind::NoBucket => &codes::NO_BUCKET,
         _ => &codes::STORE_UNAVAILABLE,
     }
 }

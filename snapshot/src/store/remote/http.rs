@@ -28,6 +28,8 @@ const SLOWEST: u64 = 64 << 10;
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a page of a listing that are read at most; a thousand long names are less than a tenth of it.
 const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Where Azure has the code of a refusal.
+const CODE_HEADER: &str = "x-ms-error-code";
 /// Characters of the server's own words that are kept.
 const MESSAGE_MAX: usize = 300;
 
@@ -63,13 +65,24 @@ impl Answer {
         Self { status, code: element(&body, "Code"), message: element(&body, "Message") }
     }
 
+    /// Azure has the code in a header too, where there is no body: in answers to a question for a size.
+    fn or_code(mut self, header: Option<&[u8]>) -> Self {
+        if self.code.is_empty() {
+            self.code = cleaned(&String::from_utf8_lossy(header.unwrap_or_default()));
+        }
+        self
+    }
+
     /// What kind of failure it is.
     pub(crate) fn kind(&self) -> StoreErrorKind {
         match (self.status, self.code.as_str()) {
             (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" | "StorageFull") => {
                 StoreErrorKind::Full
             }
+            (404, "NoSuchBucket" | "ContainerNotFound") => StoreErrorKind::NoBucket,
             (401 | 403, _)
+            // Kept from being removed or replaced until a time.
+            | (409, "BlobImmutableDueToPolicy")
             | (
                 400,
                 "ExpiredToken"
@@ -84,11 +97,16 @@ impl Answer {
     }
 }
 
-/// The text of an XML element without attributes, shortened, control characters replaced.
+/// The text of an XML element without attributes.
 fn element(body: &str, name: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let text = body.split_once(&open).and_then(|(_, rest)| rest.split_once(&close));
     let text = text.map_or("", |(text, _)| text);
+    cleaned(text)
+}
+
+/// Words of a server, shortened, control characters replaced.
+fn cleaned(text: &str) -> String {
     text.chars().take(MESSAGE_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -139,7 +157,9 @@ impl Service {
             200..=299 => read_body(response, PAGE_BYTES_MAX).await.map(|(response, _)| response),
             _ => {
                 let (response, body) = read_body(response, REFUSAL_BYTES_MAX).await?;
-                refuse(response, Answer::new(status, &body), is_listing)
+                let header = response.headers().get(CODE_HEADER).map(|value| value.as_bytes());
+                let answer = Answer::new(status, &body).or_code(header);
+                refuse(response, answer, is_listing)
             }
         }
     }
@@ -148,9 +168,8 @@ impl Service {
 /// Which refusals `object_store` has to see itself (they have a meaning for some of its calls), and which it is told.
 fn refuse(response: HttpResponse, answer: Answer, is_listing: bool) -> Result<HttpResponse, HttpError> {
     let kind = answer.kind();
-    let no_bucket = matches!(answer.code.as_str(), "NoSuchBucket" | "ContainerNotFound");
     match answer.status {
-        404 | 409 | 412 if !is_listing && !no_bucket => Ok(response),
+        404 | 409 | 412 if !is_listing && kind == StoreErrorKind::Other => Ok(response),
         // `Request` is tried again, `Unknown` is not.
         _ if kind == StoreErrorKind::Unavailable => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),

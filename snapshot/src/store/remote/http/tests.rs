@@ -21,7 +21,14 @@ fn kinds_of_answers() {
     assert_eq!(with_code(416, "InvalidRange"), StoreErrorKind::Other);
     assert_eq!(with_code(507, ""), StoreErrorKind::Full);
     assert_eq!(with_code(503, "XMinioStorageFull"), StoreErrorKind::Full);
-    assert_eq!(with_code(404, "NoSuchBucket"), StoreErrorKind::Other);
+    assert_eq!(with_code(404, "NoSuchBucket"), StoreErrorKind::NoBucket);
+    assert_eq!(with_code(404, "NoSuchKey"), StoreErrorKind::Other);
+    assert_eq!(with_code(409, "BlobImmutableDueToPolicy"), StoreErrorKind::NotPermitted);
+    assert_eq!(answer(404, "").or_code(Some(b"ContainerNotFound")).kind(), StoreErrorKind::NoBucket);
+    // The body's word is the stronger.
+    let both = answer(404, "<Code>BlobNotFound</Code>").or_code(Some(b"ContainerNotFound"));
+    assert_eq!(both.code, "BlobNotFound");
+    assert_eq!(answer(404, "").or_code(Some(b"a\nb")).code, "a b");
 }
 
 #[test]
