@@ -59,6 +59,8 @@ pub enum StoreErrorKind {
     NotPermitted,
     /// The bucket or container is missing.
     NoBucket,
+    /// The endpoint has no TLS, and nobody allowed that.
+    Unencrypted,
     /// No room.
     Full,
     /// Everything else: a malformed URL, a name a store cannot hold.

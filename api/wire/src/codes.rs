@@ -453,6 +453,11 @@ catalogue! {
         "the burst is too large for a rewind file by file"
         reason "It holds millions of changes, more than are remembered to tell each file's own last version."
         action "Rewind to the point before it, `lsn:N` with N the first LSN of the burst less one, as a whole or with --path part by part.";
+    /// TLS.
+    UNENCRYPTED = "RW1126" "repository" Refused FailedPrecondition
+        "the endpoint of the store is not encrypted"
+        reason "The endpoint begins with http://: whoever is on the way could read names, sizes and who asks, and change answers."
+        action "Give the daemon an https:// endpoint, or allow this one in its environment: AWS_ALLOW_HTTP=true, AZURE_ALLOW_HTTP=true or GOOGLE_ALLOW_HTTP=true.";
     /// Not an empty store.
     NO_BUCKET = "RW1127" "repository" NotFound NotFound
         "the bucket is missing"

@@ -81,10 +81,12 @@ pub enum Cause {
     #[error("it is not a service in the network")]
     NotInTheNetwork,
     /// The endpoint is not encrypted and nobody allowed that.
-    #[error("the endpoint {endpoint} is not encrypted; the option allow_http=true allows it")]
+    #[error("the endpoint {endpoint} is not encrypted; the variable {variable}=true allows it")]
     PlainHttp {
         /// The endpoint.
         endpoint: String,
+        /// The variable that would allow it.
+        variable: &'static str,
     },
     /// An instrument of a test made the call fail.
     #[error("a failure injected by a test")]

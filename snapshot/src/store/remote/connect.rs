@@ -75,8 +75,7 @@ fn s3(
         .clone()
         .or_else(|| ENDPOINTS.iter().find_map(|name| environment.get(name)).map(str::to_owned))
         .or(profile.endpoint);
-    let allow_http = allows_http(options, environment, "AWS_ALLOW_HTTP");
-    check_endpoint(url, endpoint.as_deref(), allow_http)?;
+    let allow_http = allows_http(url, options, endpoint.as_deref(), environment, "AWS_ALLOW_HTTP")?;
     let unsigned = environment.get("AWS_SKIP_SIGNATURE").is_some_and(|value| value != "false");
     let none = profile.keys.is_none() && !CREDENTIALS.iter().any(|name| environment.get(name).is_some());
     if endpoint.is_some() && none && !unsigned {
@@ -138,10 +137,9 @@ fn client_of(
     options: &StoreOptions,
     endpoint: Option<&str>,
     environment: &Environment,
-    variable: &str,
+    variable: &'static str,
 ) -> Result<(ClientOptions, bool), StoreError> {
-    let allow_http = allows_http(options, environment, variable);
-    check_endpoint(url, endpoint, allow_http)?;
+    let allow_http = allows_http(url, options, endpoint, environment, variable)?;
     Ok((client_options(options, allow_http), allow_http))
 }
 
@@ -154,18 +152,22 @@ fn settings<'e, K: FromStr>(
     environment.with_prefix(prefix).filter_map(known)
 }
 
-fn allows_http(options: &StoreOptions, environment: &Environment, variable: &str) -> bool {
+/// Whether requests may go without TLS; refused if the endpoint is one without it and nobody allowed that.
+fn allows_http(
+    url: &StoreUrl,
+    options: &StoreOptions,
+    endpoint: Option<&str>,
+    environment: &Environment,
+    variable: &'static str,
+) -> Result<bool, StoreError> {
     let said = environment.get(variable).is_some_and(|value| matches!(value, "true" | "1" | "yes" | "on"));
-    options.allow_http.unwrap_or(said)
-}
-
-fn check_endpoint(url: &StoreUrl, endpoint: Option<&str>, allow_http: bool) -> Result<(), StoreError> {
+    let allow_http = options.allow_http.unwrap_or(said);
     match endpoint {
         Some(endpoint) if !allow_http && !endpoint.starts_with("https://") => {
-            let cause = Cause::PlainHttp { endpoint: endpoint.to_owned() };
-            Err(failed("open", &url.to_string(), StoreErrorKind::Other, cause))
+            let cause = Cause::PlainHttp { endpoint: endpoint.to_owned(), variable };
+            Err(failed("open", &url.to_string(), StoreErrorKind::Unencrypted, cause))
         }
-        _ => Ok(()),
+        _ => Ok(allow_http),
     }
 }
 

@@ -6,6 +6,8 @@
 //! - *Reasons.* `object_store` tells most refusals as one generic error that cannot be looked into. Here an answer that
 //!   refuses becomes an [`Answer`] in the error's chain, marked so that `object_store` tries again exactly what may
 //!   pass: 408, 429 and 5xx.
+//! - *Removals of Azure.* `object_store` sends each as a batch of one, whose answer is a success that has the real answer
+//!   as a part; a refusal in there is taken out and treated as any other.
 //! - *Size.* Bodies of refusals and of listings are read by `object_store` as a whole, whatever their length; here
 //!   they are cut off at a limit. (Bodies of objects are counted where they are read.)
 
@@ -142,16 +144,24 @@ impl HttpService for Service {
 impl Service {
     async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let length = request.body().content_length() as u64;
-        let is_listing = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list")));
+        let asks = |wanted: &[&str]| {
+            let query = request.uri().query().unwrap_or_default();
+            query.split('&').any(|pair| wanted.contains(&pair))
+        };
+        let (is_listing, is_batch) = (asks(&["list-type=2", "comp=list"]), asks(&["comp=batch"]));
         let waited = ANSWER_WITHIN + Duration::from_secs(length / SLOWEST);
         let response = tokio::time::timeout(waited, self.inner.execute(request))
             .await
             .map_err(|_| HttpError::new(HttpErrorKind::Timeout, NoAnswer { waited }))??;
         let status = response.status().as_u16();
         match status {
+            200..=299 if is_batch => {
+                let (response, body) = read_body(response, REFUSAL_BYTES_MAX).await?;
+                match refused_part(&body) {
+                    Some(answer) => refuse(response, answer, false),
+                    None => Ok(response),
+                }
+            }
             200..=299 if !is_listing => Ok(response),
             304 => Ok(response),
             200..=299 => read_body(response, PAGE_BYTES_MAX).await.map(|(response, _)| response),
@@ -163,6 +173,19 @@ impl Service {
             }
         }
     }
+}
+
+/// The refusal in the answer to a batch of one request: headers of the part, a status line, headers, a body.
+fn refused_part(body: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(body);
+    let (_, part) = text.split_once("HTTP/1.1 ")?;
+    let status = part.get(..3)?.parse().ok()?;
+    let header = part.lines().take_while(|line| !line.is_empty()).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(CODE_HEADER).then(|| value.trim())
+    });
+    let answer = Answer::new(status, part.as_bytes()).or_code(header.map(str::as_bytes));
+    (!(200..300).contains(&status)).then_some(answer)
 }
 
 /// Which refusals `object_store` has to see itself (they have a meaning for some of its calls), and which it is told.
