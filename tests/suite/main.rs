@@ -25,6 +25,7 @@ mod full_spool;
 mod golden;
 mod grpc;
 mod half_rewinds;
+mod held_jobs;
 mod held_window;
 mod history;
 mod interop;

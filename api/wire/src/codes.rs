@@ -453,6 +453,16 @@ catalogue! {
         "the burst is too large for a rewind file by file"
         reason "It holds millions of changes, more than are remembered to tell each file's own last version."
         action "Rewind to the point before it, `lsn:N` with N the first LSN of the burst less one, as a whole or with --path part by part.";
+    /// Under way.
+    JOB_BEGAN = "RW1122" "job" Refused FailedPrecondition
+        "the job has begun"
+        reason "Only a job that waits can be held: half of a job's work would stand about until it is released."
+        action "Wait for it, or cancel it with `restorectl job cancel ID`.";
+    /// Over.
+    JOB_ENDED = "RW1123" "job" Refused FailedPrecondition
+        "the job has ended"
+        reason "A job that has ended is neither held nor released."
+        action "`restorectl job show ID` shows what it came to; give the command again for another attempt.";
     /// TLS.
     UNENCRYPTED = "RW1126" "repository" Refused FailedPrecondition
         "the endpoint of the store is not encrypted"
