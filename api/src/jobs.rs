@@ -2,13 +2,14 @@
 //!
 //! A job is journaled before its id is given out, and again when it ends. One that had not ended when the daemon did
 //! starts again from its request, so requests must be good for a second attempt: what a point meant when the job was
-//! taken in stands beside what the client wrote ([`asked`]).
+//! taken in stands beside what the client wrote ([`asked`]). One that has not begun can be held and released ([`hold`]).
 //! What is remembered of jobs is a projection in sled ([`store`]); what is under way lives here.
 //!
 //! Bounds: [`Limits`]. A job beyond them is refused, not queued without end. Of the jobs of one scenario that change
 //! something only one may be unfinished; a second is refused and told which one is in its way.
 
 mod asked;
+mod hold;
 mod live;
 mod row;
 mod store;
@@ -26,7 +27,7 @@ use asked::asked;
 use live::Live;
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -41,7 +42,7 @@ pub struct JobId(pub u64);
 pub struct Limits {
     /// Under way at once: threads.
     pub active: usize,
-    /// Waiting for a thread.
+    /// Waiting for a thread, or held.
     pub waiting: usize,
 }
 
@@ -111,7 +112,9 @@ pub struct Jobs {
 #[derive(Default)]
 struct Queue {
     live: BTreeMap<JobId, Arc<Live>>,
+    // Ascending. Neither shares a job with the other.
     ready: VecDeque<JobId>,
+    held: BTreeSet<JobId>,
     last_id: u64,
     workers: usize,
     stopping: bool,
@@ -129,9 +132,15 @@ impl Jobs {
         limits: Limits,
     ) -> Result<Arc<Self>, EngineError> {
         let mut queue = Queue { last_id: store.last_id()?, ..Queue::default() };
-        for row in store.unfinished()? {
+        for mut row in store.unfinished()? {
             let id = JobId(row.submitted.id);
-            queue.ready.push_back(id);
+            // Its end was not journaled any more.
+            row.held &= !row.cancelling;
+            if row.held {
+                queue.held.insert(id);
+            } else {
+                queue.ready.push_back(id);
+            }
             queue.live.insert(id, Arc::new(Live::new(row)));
         }
         Ok(Arc::new(Jobs {
@@ -179,11 +188,9 @@ impl Jobs {
                 "Wait for it (`restorectl job wait {id}`) or cancel it (`restorectl job cancel {id}`), then try again."
             )));
         }
-        if queue.ready.len() >= self.limits.waiting {
-            return Err(EngineError::new(
-                &codes::TOO_MANY,
-                format!("{} jobs are waiting", queue.ready.len()),
-            ));
+        let waiting = queue.ready.len() + queue.held.len();
+        if waiting >= self.limits.waiting {
+            return Err(EngineError::new(&codes::TOO_MANY, format!("{waiting} jobs are waiting")));
         }
         let id = JobId(queue.last_id + 1);
         let submitted = JobSubmitted {
@@ -278,7 +285,7 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Asks a job to cancel; one that waits ends at once, one that has ended stays as it is.
+    /// Asks a job to cancel; one that waits or is held ends at once, one that has ended stays as it is.
     ///
     /// # Errors
     /// `NO_SUCH_JOB` and those of the journal.
@@ -290,9 +297,11 @@ impl Jobs {
             self.activity.write(Level::Info, &live.scenario(), Some(id.0), "cancellation was requested");
         }
         let mut queue = self.queue.lock();
-        let waiting = queue.ready.iter().position(|ready| *ready == id);
-        if let Some(at) = waiting.filter(|_| !live.started_before()) {
+        let waiting = queue.ready.iter().position(|ready| *ready == id).filter(|_| !live.started_before());
+        if let Some(at) = waiting {
             queue.ready.remove(at);
+        }
+        if queue.held.remove(&id) || waiting.is_some() {
             drop(queue);
             self.finish(&live, Err(EngineError::interrupted(Interrupt::Cancelled)))?;
         }

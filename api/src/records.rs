@@ -114,6 +114,17 @@ pub struct JobCancelRequested {
     pub time: Timestamp,
 }
 
+/// A job that has not begun is held, or released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JobHoldSet {
+    /// Which.
+    pub id: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Held, or released.
+    pub held: bool,
+}
+
 /// A job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct JobFinished {
@@ -276,6 +287,8 @@ pub enum Record {
     JobStarted(JobStarted),
     /// Somebody asked a job to cancel.
     JobCancelRequested(JobCancelRequested),
+    /// A job is held, or released.
+    JobHoldSet(JobHoldSet),
     /// A job ended.
     JobFinished(JobFinished),
     /// A line of the activity log.
@@ -346,6 +359,7 @@ kinds! {
     JobStarted = 0x1201,
     JobCancelRequested = 0x1301,
     JobFinished = 0x1401,
+    JobHoldSet = 0x1501,
     LogWritten = 0x2101,
     RepositoryAdded = 0x3101,
     RepositoryChecked = 0x3201,

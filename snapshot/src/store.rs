@@ -57,6 +57,10 @@ pub enum StoreErrorKind {
     Unavailable,
     /// Credentials or rights.
     NotPermitted,
+    /// The bucket or container is missing.
+    NoBucket,
+    /// The endpoint has no TLS, and nobody allowed that.
+    Unencrypted,
     /// No room.
     Full,
     /// Everything else: a malformed URL, a name a store cannot hold.

@@ -5,6 +5,7 @@
 // A testkit fails by panicking, like the tests it serves.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod azurite;
 pub mod canonical;
 pub mod chaos;
 pub mod compare;

@@ -1,5 +1,6 @@
 //! A server of object storage as a process of its own: `moto_server`, named by `REWIND_MOTO` or found in `$PATH`.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -56,6 +57,16 @@ impl ObjectStore {
             ("AWS_ALLOW_HTTP", "true"),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
+    /// Stops it: connections are taken and nothing is answered, so whoever asks waits.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::STOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
     }
 
     fn answers(&mut self) -> bool {

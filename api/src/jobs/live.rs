@@ -91,7 +91,11 @@ impl Live {
         let inner = self.inner.lock();
         let mut job = inner.row.message();
         if inner.row.finished.is_none() {
-            let state = if inner.phase == Phase::Active { v1::JobState::Active } else { v1::JobState::Ready };
+            let state = match inner.phase {
+                Phase::Active => v1::JobState::Active,
+                Phase::Waiting if inner.row.held => v1::JobState::Hold,
+                Phase::Waiting => v1::JobState::Ready,
+            };
             job.set_state(state);
             job.progress = Some(inner.progress.clone());
         }
@@ -128,6 +132,11 @@ impl Live {
             drop(inner);
             self.wake();
         }
+    }
+
+    pub(super) fn set_held(&self, held: bool) {
+        self.inner.lock().row.held = held;
+        self.wake();
     }
 
     /// Notes the wish to cancel; false if it was noted before.

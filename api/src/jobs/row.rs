@@ -16,6 +16,8 @@ pub struct JobRow {
     pub started: Option<Timestamp>,
     /// Somebody asked it to cancel.
     pub cancelling: bool,
+    /// Not to begin until it is released.
+    pub held: bool,
     /// How it ended.
     pub finished: Option<JobFinished>,
 }
@@ -24,7 +26,7 @@ impl JobRow {
     /// A job that was just accepted.
     #[must_use]
     pub fn new(submitted: JobSubmitted) -> Self {
-        JobRow { submitted, started: None, cancelling: false, finished: None }
+        JobRow { submitted, started: None, cancelling: false, held: false, finished: None }
     }
 
     /// For clients. One that has not ended is shown as ready: whether it is active only its owner knows.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wire::codes;
 
 /// Layout of the rows; another number means: fill again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Most bytes sled may keep in memory.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Ended jobs remembered; older ones are forgotten.
@@ -131,6 +131,10 @@ impl JobStore {
             }),
             Record::JobCancelRequested(request) => self.get(JobId(request.id))?.map(|mut row| {
                 row.cancelling = true;
+                row
+            }),
+            Record::JobHoldSet(set) => self.get(JobId(set.id))?.map(|mut row| {
+                row.held = set.held;
                 row
             }),
             Record::JobFinished(finished) => self.get(JobId(finished.id))?.map(|mut row| {

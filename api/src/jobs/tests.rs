@@ -1,5 +1,7 @@
 //! Life of a job: order, refusal, cancellation, restart, keys, and a projection that vanishes.
 
+mod hold;
+
 use super::*;
 use crate::testing::MemoryServerJournal;
 use crossbeam::*;

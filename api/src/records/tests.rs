@@ -60,6 +60,7 @@ fn golden_bytes() {
     );
     check(Record::JobStarted(JobStarted { id: 1, time }), "01fc00943577");
     check(Record::JobCancelRequested(JobCancelRequested { id: 1, time }), "01fc00943577");
+    check(Record::JobHoldSet(JobHoldSet { id: 1, time, held: true }), "01fc0094357701");
     check(
         Record::JobFinished(JobFinished { id: 1, time, outcome: 1, result: vec![9], error: vec![] }),
         "01fc0094357702010900",

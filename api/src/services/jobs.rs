@@ -77,6 +77,16 @@ impl v1::jobs_server::Jobs for JobsService {
         self.0.call(move |shared| shared.jobs.cancel(id)).await.map(Response::new)
     }
 
+    async fn hold(&self, request: Request<JobRef>) -> Result<Response<v1::Job>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        self.0.call(move |shared| shared.jobs.hold(id)).await.map(Response::new)
+    }
+
+    async fn release(&self, request: Request<JobRef>) -> Result<Response<v1::Job>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        self.0.call(move |shared| shared.jobs.release(id)).await.map(Response::new)
+    }
+
     async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<Self::LogStream>, Status> {
         let request = request.into_inner();
         let now = wall_clock();

@@ -453,6 +453,26 @@ catalogue! {
         "the burst is too large for a rewind file by file"
         reason "It holds millions of changes, more than are remembered to tell each file's own last version."
         action "Rewind to the point before it, `lsn:N` with N the first LSN of the burst less one, as a whole or with --path part by part.";
+    /// Under way.
+    JOB_BEGAN = "RW1122" "job" Refused FailedPrecondition
+        "the job has begun"
+        reason "Only a job that waits can be held: half of a job's work would stand about until it is released."
+        action "Wait for it, or cancel it with `restorectl job cancel ID`.";
+    /// Over.
+    JOB_ENDED = "RW1123" "job" Refused FailedPrecondition
+        "the job has ended"
+        reason "A job that has ended is neither held nor released."
+        action "`restorectl job show ID` shows what it came to; give the command again for another attempt.";
+    /// TLS.
+    UNENCRYPTED = "RW1126" "repository" Refused FailedPrecondition
+        "the endpoint of the store is not encrypted"
+        reason "The endpoint begins with http://: whoever is on the way could read names, sizes and who asks, and change answers."
+        action "Give the daemon an https:// endpoint, or allow this one in its environment: AWS_ALLOW_HTTP=true, AZURE_ALLOW_HTTP=true or GOOGLE_ALLOW_HTTP=true.";
+    /// Not an empty store.
+    NO_BUCKET = "RW1127" "repository" NotFound NotFound
+        "the bucket is missing"
+        reason "The store answers, but it has no bucket or container of this name, or does not show it to these credentials."
+        action "Correct the address, or make the bucket: Rewind makes none, for its settings are yours to choose (docs/stores.md).";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

@@ -53,6 +53,8 @@ fn lines_of_the_contract() {
         "restorectl job show 1",
         "restorectl job wait 1",
         "restorectl job cancel 1",
+        "restorectl job hold 1",
+        "restorectl job release 1",
         "restorectl log --follow --scenario docs --job 1 --since -1h",
         "restorectl restore query *.docx --scenario docs --master prod --session ab12 --since -10d --until -1d --size +10M \
          --deleted --regex --onto /tmp/x --if-exists rename --verify --dry-run --yes --owner ignore --sparse off",

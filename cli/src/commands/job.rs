@@ -1,7 +1,9 @@
 //! Verbs of jobs.
 
 pub mod cancel;
+pub mod hold;
 pub mod list;
+pub mod release;
 pub mod show;
 pub mod wait;
 
@@ -22,6 +24,10 @@ pub enum Command {
     Wait(Id),
     /// Ask a job to cancel
     Cancel(Id),
+    /// Keep a job that waits from beginning until it is released, also when the daemon restarts
+    Hold(Id),
+    /// Let a held job wait for its turn again
+    Release(Id),
 }
 
 /// A job.
@@ -47,6 +53,8 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Show(id) => show::run(id, context).await,
         Command::Wait(id) => wait::run(id, context).await,
         Command::Cancel(id) => cancel::run(id, context).await,
+        Command::Hold(id) => hold::run(id, context).await,
+        Command::Release(id) => release::run(id, context).await,
     }
 }
 

@@ -124,7 +124,10 @@ pub(super) fn repository(operation: &'static str) -> impl Fn(RepositoryError) ->
 /// Whether the store does not answer at all. What it does not have, or has too short, concerns one object.
 pub(super) fn is_store_down(error: &RepositoryError) -> bool {
     use StoreErrorKind as Kind;
-    matches!(error.kind(), RepositoryErrorKind::Store(Kind::Unavailable | Kind::NotPermitted))
+    matches!(
+        error.kind(),
+        RepositoryErrorKind::Store(Kind::Unavailable | Kind::NotPermitted | Kind::NoBucket)
+    )
 }
 
 /// Whether no other object will fare better.

@@ -71,19 +71,22 @@ pub enum Cause {
     /// The store answers 404 where a listing or an upload cannot be answered so: the bucket is missing.
     #[error("the bucket or container does not exist")]
     NoBucket,
-    /// A configured endpoint, and no credentials for it anywhere.
-    #[error(
-        "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to the shared credentials file"
-    )]
-    NoCredentials,
+    /// Nothing says who asks: no account, or a configured endpoint and no credentials for it anywhere.
+    #[error("no credentials: {wanted}")]
+    NoCredentials {
+        /// What would give some.
+        wanted: &'static str,
+    },
     /// A directory or memory was asked for where a service in the network is needed.
     #[error("it is not a service in the network")]
     NotInTheNetwork,
     /// The endpoint is not encrypted and nobody allowed that.
-    #[error("the endpoint {endpoint} is not encrypted; the option allow_http=true allows it")]
+    #[error("the endpoint {endpoint} is not encrypted; the variable {variable}=true allows it")]
     PlainHttp {
         /// The endpoint.
         endpoint: String,
+        /// The variable that would allow it.
+        variable: &'static str,
     },
     /// An instrument of a test made the call fail.
     #[error("a failure injected by a test")]

@@ -1,6 +1,9 @@
 //! The contract suite, run against every store, and what is particular to stores in the network.
 
+mod azurite;
+mod clouds;
 mod contract;
+mod google;
 mod network;
 mod scripted;
 mod servers;
@@ -56,6 +59,29 @@ fn s3_as_a_process_keeps_the_contract() {
     let store = server.store("prefix", &[]);
     check_all(&store);
     check_many(&store, 1200);
+    assert_eq!(store.probe_conditional_put().unwrap(), ConditionalPut::Honoured);
+    assert!(names_in(&store, "").iter().all(|name| !name.contains("probe")), "the probe cleans up");
+}
+
+#[test]
+fn azure_as_a_process_keeps_the_contract() {
+    let Some(server) = azurite::Azurite::start() else { return };
+    let store = server.store("prefix/deep", &[]);
+    check_all(&store);
+    check_many(&store, 1200);
+    check_small(&server.store("", &[("connections", "1"), ("bandwidth", "1G")]));
+    assert_eq!(store.probe_conditional_put().unwrap(), ConditionalPut::Honoured);
+    assert!(names_in(&store, "").iter().all(|name| !name.contains("probe")), "the probe cleans up");
+}
+
+#[test]
+fn a_fake_of_google_keeps_the_contract() {
+    let server = google::Fake::start();
+    let store = server.store("prefix/deep", &[]);
+    check_all(&store);
+    check_many(&store, 2500);
+    check_small(&server.store("", &[("connections", "1"), ("bandwidth", "1G")]));
+    assert_eq!(server.unfinished(), 0, "uploads in parts are completed");
     assert_eq!(store.probe_conditional_put().unwrap(), ConditionalPut::Honoured);
     assert!(names_in(&store, "").iter().all(|name| !name.contains("probe")), "the probe cleans up");
 }

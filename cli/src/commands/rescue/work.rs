@@ -118,6 +118,8 @@ fn store_code(kind: StoreErrorKind) -> &'static Code {
     match kind {
         StoreErrorKind::NotPermitted => &codes::STORE_NOT_PERMITTED,
         StoreErrorKind::Full => &codes::STORE_FULL,
+        StoreErrorKind::NoBucket => &codes::NO_BUCKET,
+        StoreErrorKind::Unencrypted => &codes::UNENCRYPTED,
         _ => &codes::STORE_UNAVAILABLE,
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::repository::id::Id;
 use crate::repository::time::Timestamp;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,6 +16,8 @@ const MAGIC: &[u8; 8] = b"RWVERIF1";
 const RECORD_BYTES: usize = 40;
 /// Records that are read at most: 4 GiB of packs' dates would be 100 million packs.
 const BYTES_MAX: u64 = 4 << 30;
+
+static SAVING: Mutex<()> = Mutex::new(());
 
 /// Dates of packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +60,8 @@ impl Verified {
         Some(Self { dates })
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, whole or not at all. Of checks that run at once the last one's dates are kept: what another found
+    /// is read again sooner than need be.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -72,6 +76,8 @@ impl Verified {
         }
         let sum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
+        // One at a time: the unfinished file has the same name for all, so that a crash leaves one at most.
+        let _alone = SAVING.lock();
         let unfinished = path.with_extension("new");
         let mut file = File::create(&unfinished)?;
         file.write_all(&bytes)?;

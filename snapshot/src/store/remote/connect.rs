@@ -1,9 +1,12 @@
 //! Clients of the services: which credentials, which endpoint.
 //!
 //! An option kept with the repository decides before a variable, a variable before a file. The credentials files of S3
-//! are read only if no variable says where credentials come from. With an endpoint of its own and no credentials the
-//! store is refused at once: the metadata service of a cloud, which is asked last, has none for it, and asking where
-//! there is none takes minutes.
+//! are read only if no variable says where credentials come from. With an endpoint of its own and no credentials a store
+//! is refused at once: the metadata service of a cloud, which is asked last, has none for it, and asking where there is
+//! none takes minutes. S3 is here, [`azure`] and [`google`] have files of their own.
+
+mod azure;
+mod google;
 
 use super::http::Layer;
 use super::service::{Backend, failed_call};
@@ -12,8 +15,6 @@ use crate::store::options::{Environment, StoreOptions};
 use crate::store::profile::{self, Profile};
 use crate::store::{StoreError, StoreErrorKind, StoreUrl};
 use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use std::str::FromStr;
@@ -33,6 +34,8 @@ const CREDENTIALS: [&str; 5] = [
 ];
 /// Variables that say where S3 is, the strongest first.
 const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+const NO_CREDENTIALS: &str =
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to the shared credentials file";
 
 /// A client of the service that the address names. Nothing is asked of it yet.
 pub(super) fn connect(
@@ -42,8 +45,10 @@ pub(super) fn connect(
 ) -> Result<(Backend, String), StoreError> {
     let (backend, prefix) = match url {
         StoreUrl::S3 { bucket, prefix } => (s3(url, bucket, options, environment)?, prefix),
-        StoreUrl::Azure { container, prefix } => (azure(url, container, options, environment)?, prefix),
-        StoreUrl::Gcs { bucket, prefix } => (gcs(url, bucket, options, environment)?, prefix),
+        StoreUrl::Azure { container, prefix } => {
+            (azure::azure(url, container, options, environment)?, prefix)
+        }
+        StoreUrl::Gcs { bucket, prefix } => (google::gcs(url, bucket, options, environment)?, prefix),
         StoreUrl::Directory(_) | StoreUrl::Memory => {
             let cause = Cause::NotInTheNetwork;
             return Err(failed("open", &url.to_string(), StoreErrorKind::Other, cause));
@@ -70,12 +75,11 @@ fn s3(
         .clone()
         .or_else(|| ENDPOINTS.iter().find_map(|name| environment.get(name)).map(str::to_owned))
         .or(profile.endpoint);
-    let allow_http = allows_http(options, environment, "AWS_ALLOW_HTTP");
-    check_endpoint(url, endpoint.as_deref(), allow_http)?;
+    let allow_http = allows_http(url, options, endpoint.as_deref(), environment, "AWS_ALLOW_HTTP")?;
     let unsigned = environment.get("AWS_SKIP_SIGNATURE").is_some_and(|value| value != "false");
     let none = profile.keys.is_none() && !CREDENTIALS.iter().any(|name| environment.get(name).is_some());
     if endpoint.is_some() && none && !unsigned {
-        return Err(refuse(StoreErrorKind::NotPermitted, Cause::NoCredentials));
+        return Err(refuse(StoreErrorKind::NotPermitted, Cause::NoCredentials { wanted: NO_CREDENTIALS }));
     }
 
     let mut builder = AmazonS3Builder::new()
@@ -112,54 +116,6 @@ fn s3(
     backend(url, built)
 }
 
-fn azure(
-    url: &StoreUrl,
-    container: &str,
-    options: &StoreOptions,
-    environment: &Environment,
-) -> Result<Backend, StoreError> {
-    let (client, allow_http) = client_of(url, options, environment, "AZURE_ALLOW_HTTP")?;
-    let mut builder = MicrosoftAzureBuilder::new().with_client_options(client);
-    for (key, value) in settings(environment, "AZURE_") {
-        builder = builder.with_config(key, value);
-    }
-    if let Some(identity) = environment.get("IDENTITY_ENDPOINT") {
-        builder = builder.with_msi_endpoint(identity);
-    }
-    if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_endpoint(endpoint.clone());
-    }
-    let built = builder
-        .with_container_name(container)
-        .with_allow_http(allow_http)
-        .with_retry(retry(options))
-        .with_http_connector(Layer)
-        .build();
-    backend(url, built)
-}
-
-fn gcs(
-    url: &StoreUrl,
-    bucket: &str,
-    options: &StoreOptions,
-    environment: &Environment,
-) -> Result<Backend, StoreError> {
-    let (client, _) = client_of(url, options, environment, "GOOGLE_ALLOW_HTTP")?;
-    let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client);
-    if let Some(path) = environment.get("SERVICE_ACCOUNT") {
-        builder = builder.with_service_account_path(path);
-    }
-    for (key, value) in settings(environment, "GOOGLE_") {
-        builder = builder.with_config(key, value);
-    }
-    if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
-    }
-    let built =
-        builder.with_bucket_name(bucket).with_retry(retry(options)).with_http_connector(Layer).build();
-    backend(url, built)
-}
-
 /// What was built, as both of the things that are wanted of it.
 fn backend<S: ObjectStore + PaginatedListStore>(
     url: &StoreUrl,
@@ -169,16 +125,21 @@ fn backend<S: ObjectStore + PaginatedListStore>(
     Ok(Backend { objects: store.clone(), pages: store })
 }
 
-/// The client of a service whose endpoint is in the options or nowhere, if that endpoint may be used; and whether
-/// without TLS.
+/// What the clients of Azure and Google refuse when they are built: the endpoint was looked at before, so what is left to
+/// be wrong is what says who asks.
+fn bad_credentials(error: StoreError) -> StoreError {
+    StoreError { kind: StoreErrorKind::NotPermitted, ..error }
+}
+
+/// The client of a service at an endpoint, if that may be used; and whether without TLS.
 fn client_of(
     url: &StoreUrl,
     options: &StoreOptions,
+    endpoint: Option<&str>,
     environment: &Environment,
-    variable: &str,
+    variable: &'static str,
 ) -> Result<(ClientOptions, bool), StoreError> {
-    let allow_http = allows_http(options, environment, variable);
-    check_endpoint(url, options.endpoint.as_deref(), allow_http)?;
+    let allow_http = allows_http(url, options, endpoint, environment, variable)?;
     Ok((client_options(options, allow_http), allow_http))
 }
 
@@ -191,18 +152,22 @@ fn settings<'e, K: FromStr>(
     environment.with_prefix(prefix).filter_map(known)
 }
 
-fn allows_http(options: &StoreOptions, environment: &Environment, variable: &str) -> bool {
+/// Whether requests may go without TLS; refused if the endpoint is one without it and nobody allowed that.
+fn allows_http(
+    url: &StoreUrl,
+    options: &StoreOptions,
+    endpoint: Option<&str>,
+    environment: &Environment,
+    variable: &'static str,
+) -> Result<bool, StoreError> {
     let said = environment.get(variable).is_some_and(|value| matches!(value, "true" | "1" | "yes" | "on"));
-    options.allow_http.unwrap_or(said)
-}
-
-fn check_endpoint(url: &StoreUrl, endpoint: Option<&str>, allow_http: bool) -> Result<(), StoreError> {
+    let allow_http = options.allow_http.unwrap_or(said);
     match endpoint {
         Some(endpoint) if !allow_http && !endpoint.starts_with("https://") => {
-            let cause = Cause::PlainHttp { endpoint: endpoint.to_owned() };
-            Err(failed("open", &url.to_string(), StoreErrorKind::Other, cause))
+            let cause = Cause::PlainHttp { endpoint: endpoint.to_owned(), variable };
+            Err(failed("open", &url.to_string(), StoreErrorKind::Unencrypted, cause))
         }
-        _ => Ok(()),
+        _ => Ok(allow_http),
     }
 }
 

@@ -6,6 +6,8 @@
 //! - *Reasons.* `object_store` tells most refusals as one generic error that cannot be looked into. Here an answer that
 //!   refuses becomes an [`Answer`] in the error's chain, marked so that `object_store` tries again exactly what may
 //!   pass: 408, 429 and 5xx.
+//! - *Removals of Azure.* `object_store` sends each as a batch of one, whose answer is a success that has the real answer
+//!   as a part; a refusal in there is taken out and treated as any other.
 //! - *Size.* Bodies of refusals and of listings are read by `object_store` as a whole, whatever their length; here
 //!   they are cut off at a limit. (Bodies of objects are counted where they are read.)
 
@@ -28,6 +30,8 @@ const SLOWEST: u64 = 64 << 10;
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a page of a listing that are read at most; a thousand long names are less than a tenth of it.
 const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Where Azure has the code of a refusal.
+const CODE_HEADER: &str = "x-ms-error-code";
 /// Characters of the server's own words that are kept.
 const MESSAGE_MAX: usize = 300;
 
@@ -63,13 +67,24 @@ impl Answer {
         Self { status, code: element(&body, "Code"), message: element(&body, "Message") }
     }
 
+    /// Azure has the code in a header too, where there is no body: in answers to a question for a size.
+    fn or_code(mut self, header: Option<&[u8]>) -> Self {
+        if self.code.is_empty() {
+            self.code = cleaned(&String::from_utf8_lossy(header.unwrap_or_default()));
+        }
+        self
+    }
+
     /// What kind of failure it is.
     pub(crate) fn kind(&self) -> StoreErrorKind {
         match (self.status, self.code.as_str()) {
             (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" | "StorageFull") => {
                 StoreErrorKind::Full
             }
+            (404, "NoSuchBucket" | "ContainerNotFound") => StoreErrorKind::NoBucket,
             (401 | 403, _)
+            // Kept from being removed or replaced until a time.
+            | (409, "BlobImmutableDueToPolicy")
             | (
                 400,
                 "ExpiredToken"
@@ -84,11 +99,16 @@ impl Answer {
     }
 }
 
-/// The text of an XML element without attributes, shortened, control characters replaced.
+/// The text of an XML element without attributes.
 fn element(body: &str, name: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let text = body.split_once(&open).and_then(|(_, rest)| rest.split_once(&close));
     let text = text.map_or("", |(text, _)| text);
+    cleaned(text)
+}
+
+/// Words of a server, shortened, control characters replaced.
+fn cleaned(text: &str) -> String {
     text.chars().take(MESSAGE_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -124,33 +144,55 @@ impl HttpService for Service {
 impl Service {
     async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let length = request.body().content_length() as u64;
-        let is_listing = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list")));
+        let asks = |wanted: &[&str]| {
+            let query = request.uri().query().unwrap_or_default();
+            query.split('&').any(|pair| wanted.contains(&pair))
+        };
+        let (is_listing, is_batch) = (asks(&["list-type=2", "comp=list"]), asks(&["comp=batch"]));
         let waited = ANSWER_WITHIN + Duration::from_secs(length / SLOWEST);
         let response = tokio::time::timeout(waited, self.inner.execute(request))
             .await
             .map_err(|_| HttpError::new(HttpErrorKind::Timeout, NoAnswer { waited }))??;
         let status = response.status().as_u16();
         match status {
+            200..=299 if is_batch => {
+                let (response, body) = read_body(response, REFUSAL_BYTES_MAX).await?;
+                match refused_part(&body) {
+                    Some(answer) => refuse(response, answer, false),
+                    None => Ok(response),
+                }
+            }
             200..=299 if !is_listing => Ok(response),
             304 => Ok(response),
             200..=299 => read_body(response, PAGE_BYTES_MAX).await.map(|(response, _)| response),
             _ => {
                 let (response, body) = read_body(response, REFUSAL_BYTES_MAX).await?;
-                refuse(response, Answer::new(status, &body), is_listing)
+                let header = response.headers().get(CODE_HEADER).map(|value| value.as_bytes());
+                let answer = Answer::new(status, &body).or_code(header);
+                refuse(response, answer, is_listing)
             }
         }
     }
 }
 
+/// The refusal in the answer to a batch of one request: headers of the part, a status line, headers, a body.
+fn refused_part(body: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(body);
+    let (_, part) = text.split_once("HTTP/1.1 ")?;
+    let status = part.get(..3)?.parse().ok()?;
+    let header = part.lines().take_while(|line| !line.is_empty()).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(CODE_HEADER).then(|| value.trim())
+    });
+    let answer = Answer::new(status, part.as_bytes()).or_code(header.map(str::as_bytes));
+    (!(200..300).contains(&status)).then_some(answer)
+}
+
 /// Which refusals `object_store` has to see itself (they have a meaning for some of its calls), and which it is told.
 fn refuse(response: HttpResponse, answer: Answer, is_listing: bool) -> Result<HttpResponse, HttpError> {
     let kind = answer.kind();
-    let no_bucket = matches!(answer.code.as_str(), "NoSuchBucket" | "ContainerNotFound");
     match answer.status {
-        404 | 409 | 412 if !is_listing && !no_bucket => Ok(response),
+        404 | 409 | 412 if !is_listing && kind == StoreErrorKind::Other => Ok(response),
         // `Request` is tried again, `Unknown` is not.
         _ if kind == StoreErrorKind::Unavailable => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),

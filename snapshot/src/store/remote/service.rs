@@ -312,7 +312,12 @@ fn past_end(name: &str, range: &Range<u64>, size: Option<u64>) -> StoreError {
 fn no_bucket(error: StoreError) -> StoreError {
     match error.kind {
         StoreErrorKind::NotFound => {
-            failed(error.operation, &error.name, StoreErrorKind::Other, Cause::NoBucket)
+            failed(error.operation, &error.name, StoreErrorKind::NoBucket, Cause::NoBucket)
+        }
+        StoreErrorKind::Other
+            if find::<Answer>(&*error.source).is_some_and(|answer| answer.status == 404) =>
+        {
+            StoreError { kind: StoreErrorKind::NoBucket, ..error }
         }
         _ => error,
     }

@@ -19,7 +19,7 @@ fn store_at(address: SocketAddr, more: &[(&str, &str)]) -> (Runtime, RemoteStore
 }
 
 /// Every kind of call, and what it failed with.
-fn failures(store: &dyn BlobStore) -> [StoreErrorKind; 6] {
+pub(super) fn failures(store: &dyn BlobStore) -> [StoreErrorKind; 6] {
     [
         store.put("data/a", bytes_of(10, 1)).unwrap_err().kind,
         store.get("data/a", 10).unwrap_err().kind,
@@ -30,7 +30,7 @@ fn failures(store: &dyn BlobStore) -> [StoreErrorKind; 6] {
     ]
 }
 
-fn causes(error: &StoreError) -> String {
+pub(super) fn causes(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -83,18 +83,18 @@ fn a_missing_bucket_is_not_an_empty_store() {
     let store =
         RemoteStore::open(&elsewhere, &options, &environment(SECRET), server.runtime.handle()).unwrap();
     let refused = store.list("data", &mut |_| true).unwrap_err();
-    assert_eq!(refused.kind, StoreErrorKind::Other, "{}", causes(&refused));
+    assert_eq!(refused.kind, StoreErrorKind::NoBucket, "{}", causes(&refused));
     // Also by servers that say it with a word, or with nothing but the status.
     let server = Scripted::start(|_| refusal("404 Not Found", "NoSuchBucket"));
     let (_runtime, store) = store_at(server.address, &[]);
     // The answer to a question for a size has no body, so it cannot say which of the two is missing.
-    let other = StoreErrorKind::Other;
-    assert_eq!(failures(&store), [other, other, other, StoreErrorKind::NotFound, other, other]);
+    let none = StoreErrorKind::NoBucket;
+    assert_eq!(failures(&store), [none, none, none, StoreErrorKind::NotFound, none, none]);
     assert!(causes(&store.get("data/a", 1).unwrap_err()).contains("NoSuchBucket"));
     let server = Scripted::start(|_| answer("404 Not Found", "", b""));
     let (_runtime, store) = store_at(server.address, &[]);
-    assert_eq!(store.list("data", &mut |_| true).unwrap_err().kind, StoreErrorKind::Other);
-    assert_eq!(store.put("data/a", bytes_of(1, 1)).unwrap_err().kind, StoreErrorKind::Other);
+    assert_eq!(store.list("data", &mut |_| true).unwrap_err().kind, StoreErrorKind::NoBucket);
+    assert_eq!(store.put("data/a", bytes_of(1, 1)).unwrap_err().kind, StoreErrorKind::NoBucket);
     assert!(store.get("data/a", 1).unwrap_err().is_not_found());
 }
 

@@ -42,3 +42,23 @@ fn damage_says_nothing() {
         assert_eq!(Verified::load(&path).unwrap(), Verified::new(), "{at} bytes");
     }
 }
+
+#[test]
+fn several_checks_write_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("verified");
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let path = &path;
+            scope.spawn(move || {
+                let mut verified = Verified::new();
+                verified.found_whole(Id([number; 32]), Timestamp::now());
+                for _ in 0..20 {
+                    verified.save(path).unwrap();
+                }
+            });
+        }
+    });
+    let kept = Verified::load(&path).unwrap();
+    assert_eq!((0..8).filter(|number| kept.date(&Id([*number; 32])).is_some()).count(), 1);
+}

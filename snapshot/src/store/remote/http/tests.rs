@@ -21,7 +21,37 @@ fn kinds_of_answers() {
     assert_eq!(with_code(416, "InvalidRange"), StoreErrorKind::Other);
     assert_eq!(with_code(507, ""), StoreErrorKind::Full);
     assert_eq!(with_code(503, "XMinioStorageFull"), StoreErrorKind::Full);
-    assert_eq!(with_code(404, "NoSuchBucket"), StoreErrorKind::Other);
+    assert_eq!(with_code(404, "NoSuchBucket"), StoreErrorKind::NoBucket);
+    assert_eq!(with_code(404, "NoSuchKey"), StoreErrorKind::Other);
+    assert_eq!(with_code(409, "BlobImmutableDueToPolicy"), StoreErrorKind::NotPermitted);
+    assert_eq!(answer(404, "").or_code(Some(b"ContainerNotFound")).kind(), StoreErrorKind::NoBucket);
+    // The body's word is the stronger.
+    let both = answer(404, "<Code>BlobNotFound</Code>").or_code(Some(b"ContainerNotFound"));
+    assert_eq!(both.code, "BlobNotFound");
+    assert_eq!(answer(404, "").or_code(Some(b"a\nb")).code, "a b");
+}
+
+#[test]
+fn a_refusal_within_a_batch_is_found() {
+    let batch = |part: &str| {
+        let head = "--batchresponse_1\r\nContent-Type: application/http\r\nContent-ID: 0\r\n\r\n";
+        refused_part(format!("{head}{part}\r\n--batchresponse_1--").as_bytes())
+    };
+    assert!(batch("HTTP/1.1 202 Accepted\r\nx-ms-request-id: 1\r\n\r\n").is_none());
+    let text =
+        "HTTP/1.1 404 The specified container does not exist.\r\nx-ms-error-code: ContainerNotFound\r\n\r\n";
+    assert_eq!(batch(text).unwrap().kind(), StoreErrorKind::NoBucket);
+    let text = "HTTP/1.1 404 The specified blob does not exist.\r\nX-Ms-Error-Code: BlobNotFound\r\n\r\n";
+    let missing = batch(text).unwrap();
+    assert_eq!((missing.status, missing.code.as_str()), (404, "BlobNotFound"));
+    let text =
+        "HTTP/1.1 409 No\r\nContent-Length: 99\r\n\r\n<Error><Code>BlobImmutableDueToPolicy</Code></Error>";
+    assert_eq!(batch(text).unwrap().kind(), StoreErrorKind::NotPermitted);
+    assert_eq!(batch("HTTP/1.1 403 No\r\n\r\n").unwrap().kind(), StoreErrorKind::NotPermitted);
+    assert_eq!(batch("HTTP/1.1 503 No\r\n\r\n").unwrap().kind(), StoreErrorKind::Unavailable);
+    for none in ["", "HTTP/1.1 ", "HTTP/1.1 4", "HTTP/1.1 x03 No", "HTTP/2 403"] {
+        assert!(batch(none).is_none(), "{none:?}");
+    }
 }
 
 #[test]
