@@ -24,6 +24,7 @@ pub mod jobs;
 pub mod listen;
 pub mod master;
 pub mod notify;
+pub mod point_filter;
 pub mod points;
 pub mod records;
 pub mod registry;

@@ -17,6 +17,7 @@
 //! | `space` | bytes of journal for each byte changed, updates of pages | the bound |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
+//! | `points` | the points of one file among a million | reading all of them |
 //! | `find` | a query of the catalog of restic's sessions | `restic find` |
 //! | `repository` | chunks, hashes, levels of zstd, packs from two threads | `restic backup` of the same files |
 //! | `peers` | first and second backup, restore | restic and borg |
@@ -36,6 +37,7 @@ mod flush;
 mod lag;
 mod memory;
 mod peers;
+mod points;
 mod report;
 mod repository;
 mod rewind;
@@ -49,7 +51,7 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 14] = [
+const BENCHES: [(&str, Bench); 15] = [
     ("append", append::run),
     ("apply", apply::run),
     ("deep", deep::run),
@@ -61,6 +63,7 @@ const BENCHES: [(&str, Bench); 14] = [
     ("space", space::run),
     ("memory", memory::run),
     ("catalog", catalog::run),
+    ("points", points::run),
     ("find", find::run),
     ("repository", repository::run),
     ("peers", peers::run),

@@ -13,7 +13,8 @@
 //!
 //! Both directions are covered without holding either side in memory: each row that the segments ask for is looked up,
 //! and the rows of each table are counted. If all that are asked for are there and there are as many, there are no
-//! others. Nothing is repaired here: differing tables are thrown away and rebuilt (`journal rebuild`).
+//! others. Blocks of points are made of points at any time and of any size: what counts is that none denies a point.
+//! Nothing is repaired here: differing tables are thrown away and rebuilt (`journal rebuild`).
 
 mod history;
 mod present;
@@ -126,6 +127,7 @@ fn key_text(space: Space, key: &[u8]) -> String {
             .ok()
             .map(|(node, chunk, lsn, within)| format!("{node} chunk {chunk} offset {within} at {lsn}")),
         Space::Points => Lsn::from_key(key).map(|lsn| lsn.to_string()),
+        Space::PointBlocks => key.get(1..).and_then(Lsn::from_key).map(|lsn| format!("from {lsn}")),
         _ => None,
     };
     parsed.unwrap_or_else(|| {
@@ -197,6 +199,7 @@ impl Journal {
         };
         check.history()?;
         check.captures(scratch, checkpoint.as_ref())?;
+        check.blocks()?;
         check.present(scratch)?;
         check.links()?;
         Ok((!check.stopped).then_some(check.report))

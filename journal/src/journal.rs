@@ -16,6 +16,7 @@ mod order;
 mod payloads;
 mod proven;
 mod remembered;
+mod summarized;
 mod window;
 
 use bodies::bad_body;
@@ -36,6 +37,7 @@ use crate::meta::Timestamp;
 use crate::proofs::Proofs;
 use crate::record::{Applied, BodyError, Control, RedoRecord, UndoRecord};
 use crate::state::rows;
+use crate::state::summary::Summarizer;
 use crate::tables::{Put, Space, Tables};
 use bincode::{Decode, Encode};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -111,6 +113,8 @@ pub struct Journal {
     leases: Mutex<window::Leases>,
     /// Held while a pin gets its number.
     pinning: Mutex<()>,
+    /// Held while a block of points is made.
+    summarizer: Mutex<Summarizer>,
 }
 
 /// A capture that is durable, with where it lies.

@@ -24,6 +24,7 @@ use crate::lsn::Lsn;
 use crate::meta::Timestamp;
 use crate::record::Control;
 use crate::state::rows::{self, Change};
+use crate::state::summary::{PointBlock, block_key};
 use crate::state::{Overlay, State};
 use crate::tables::{Put, Space};
 use std::time::Duration;
@@ -217,8 +218,18 @@ impl Journal {
             puts.push((Space::Points, row?.0, None));
             points += 1;
         }
+        let mut blocks = 0;
+        for row in tables.range(Space::PointBlocks, &block_key(Lsn::ZERO), &block_key(horizon)) {
+            let block = PointBlock::read(&row?)?;
+            // The last of them may reach into the window.
+            if block.last >= horizon || blocks == PRUNE_ROWS {
+                break;
+            }
+            puts.extend(block.removal());
+            blocks += 1;
+        }
         tables.commit(puts)?;
-        Ok(count == PRUNE_ROWS || points == PRUNE_ROWS)
+        Ok([count, points, blocks].contains(&PRUNE_ROWS))
     }
 
     fn prune_data(&self, node: NodeId, lsn: Lsn, puts: &mut Vec<Put>) -> Result<(), JournalError> {

@@ -9,6 +9,7 @@ mod digests;
 mod history;
 mod overlay;
 pub mod rows;
+pub mod summary;
 mod transition;
 
 pub use content::{OldBytes, PAGE_BYTES, UndoSink};

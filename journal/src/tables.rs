@@ -36,11 +36,13 @@ pub enum Space {
     Points,
     /// Small rows: heads and format version.
     Heads,
+    /// What may be among some thousand consecutive points; may be missing, see `state::summary`.
+    PointBlocks,
 }
 
 impl Space {
     /// All of them, in declaration order.
-    pub const ALL: [Space; 9] = [
+    pub const ALL: [Space; 10] = [
         Space::Names,
         Space::Links,
         Space::Nodes,
@@ -50,6 +52,7 @@ impl Space {
         Space::Changes,
         Space::Points,
         Space::Heads,
+        Space::PointBlocks,
     ];
 
     /// Whether it holds what was, not what is: its rows must be visible before those of the present that go with them.
@@ -71,6 +74,7 @@ impl Space {
             Space::Changes => "changes",
             Space::Points => "points",
             Space::Heads => "heads",
+            Space::PointBlocks => "point-blocks",
         }
     }
 }

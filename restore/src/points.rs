@@ -2,7 +2,11 @@
 //!
 //! Times of captured LSNs never decrease, so a time is found by bisection over the rows of points; a few rows are
 //! read, however long the journal is. Local LSNs carry the time of what was journaled when they were minted and are
-//! not in this order: a time always means a captured LSN.
+//! not in this order: a time always means a captured LSN. Those that fit a filter are found by [`Points::search`].
+
+mod search;
+
+pub use search::{Search, Wanted};
 
 use crate::error::RestoreError;
 use journal::controls::Controls;

@@ -103,6 +103,10 @@ fn row(input: &[u8]) {
     drop(rows::read::<Change>(Space::Changes, input));
     drop(rows::read::<PointRow>(Space::Points, input));
     drop(rows::read::<journal::controls::Controls>(Space::Heads, input));
+    drop(journal::state::summary::PointBlock::read(&(
+        journal::state::summary::block_key(Lsn::ZERO),
+        input.to_vec(),
+    )));
     drop(rows::parse_link_row(input));
     drop(rows::edge_of_name_key(input));
     drop(rows::parse_name_undo_key(input));

@@ -45,6 +45,7 @@ mod onto_master;
 mod overflow;
 mod packaging;
 mod packing;
+mod point_search;
 mod proofs;
 mod ransomware;
 mod real_dir;

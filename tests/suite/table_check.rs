@@ -126,6 +126,43 @@ fn every_wrong_row_is_found() {
     }
 }
 
+/// A block that is missing costs time; one that denies a point hides it.
+#[test]
+fn blocks_that_deny_points_are_found() {
+    for seed in seeds(4) {
+        let (lab, mut rng) = lived(seed, false);
+        while lab.journal.summarize_points_by(1 + rng.below(9) as usize).expect("summarize") {}
+        sound(&lab, &format!("seed {seed}"));
+        let rows =
+            lab.tables.range(Space::PointBlocks, &[], &[0xff; 40]).map(|row| row.expect("memory reads"));
+        let rows: Vec<_> = rows.collect();
+        assert!(rows.len() > 20, "seed {seed}: {} rows", rows.len());
+        let put = |key: &[u8], value: Option<Vec<u8>>| {
+            lab.tables.commit(vec![(Space::PointBlocks, key.to_vec(), value)]).expect("commit");
+        };
+        let (mut heads, mut paths) = (0, 0);
+        // A filter of markers only is empty.
+        for (key, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+            let is_head = key[0] == 0;
+            let context = format!("seed {seed}, {key:?}");
+            put(key, None);
+            sound(&lab, &format!("{context} is missing"));
+            // Of a head the end: where the block ends comes first, and times last.
+            let mut other = value.clone();
+            other.truncate(value.len() - 1);
+            put(key, Some(if is_head { other } else { vec![0; value.len()] }));
+            let is_found = !check(&lab).is_sound();
+            assert!(is_found || !is_head, "{context} was changed");
+            heads += u32::from(is_head && is_found);
+            paths += u32::from(!is_head && is_found);
+            put(key, Some(value.clone()));
+        }
+        // Some have no paths: markers and roots.
+        assert!(heads > 5 && paths > 5, "seed {seed}: {heads} heads, {paths} filters");
+        sound(&lab, &format!("seed {seed}, put right"));
+    }
+}
+
 #[test]
 fn whoever_asks_for_the_end_gets_it() {
     let (lab, _) = lived(1, false);

@@ -89,5 +89,13 @@ fn filters_give_what_a_look_at_all_points_gives() {
         });
     }
     assert!(ask("--kind bookmark", &|point| point["kind"] == "bookmark") >= 4);
+    let file = world.master().join("file 1").display().to_string();
+    let at_file = |point: &Value| point["path"] == file;
+    for glob in ["file?1", "*1", "/*/file?1", "**/file?1", &file.replace(' ', "?")] {
+        assert!(ask(&format!("--path {glob}"), &at_file) >= 2, "{glob}");
+    }
+    ask("--path file?1 --kind created", &|point| at_file(point) && point["kind"] == "created");
+    assert_eq!(ask("--path file?1 --kind bookmark", &|_| false), 0);
+    assert_eq!(world.list("points docs --path file?1 --limit 1").len(), 1);
     ask("--until 2001-01-01T00:00:00Z", &|_| false);
 }

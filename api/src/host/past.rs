@@ -7,11 +7,11 @@ use crate::engine::{
     Bookmark, BookmarkRequest, Change, Counts, DiffSums, Each, EngineError, EngineResult, Flushed, Interrupt,
     Point, PointKind, PointsQuery, Progress, ResolvedPoint, State,
 };
+use crate::point_filter::{PointFilter, kind_of};
 use crate::points::{PointSpec, TimeSpec};
 use journal::controls::{Controls, Synchronized};
 use journal::record::Control;
-use journal::state::rows;
-use journal::state::{PointKind as RowKind, PointRow};
+use journal::state::PointRow;
 use journal::{JournalError, Lsn, Provenance, Space, Timestamp};
 use replication::os_tree::OsTree;
 use replication::replica::Replica;
@@ -44,17 +44,6 @@ pub(super) fn failed(progress: &dyn Progress, cause: restore::RestoreError) -> E
         (restore::RestoreError::Cancelled, Some(interrupt)) => EngineError::interrupted(interrupt),
         (restore::RestoreError::Cancelled, None) => EngineError::interrupted(Interrupt::Cancelled),
         _ => error::restore(cause),
-    }
-}
-
-pub(super) fn kind_of(kind: RowKind) -> PointKind {
-    match kind {
-        RowKind::Created => PointKind::Created,
-        RowKind::Modified => PointKind::Modified,
-        RowKind::Renamed => PointKind::Renamed,
-        RowKind::Removed => PointKind::Removed,
-        RowKind::Attributes => PointKind::Attributes,
-        RowKind::Marker => PointKind::Marker,
     }
 }
 
@@ -197,59 +186,50 @@ impl Scene {
             TimeSpec::At(time) => *time,
             TimeSpec::Ago(ago) => before(now, *ago),
         };
-        let (since, until) = (query.since.as_ref().map(at), query.until.as_ref().map(at));
+        let times = (query.since.as_ref().map(at), query.until.as_ref().map(at));
+        let roots = self.definition().roots.iter().map(|root| root.master.clone()).collect();
+        let filter = PointFilter::new(query, roots, times);
         let controls = journal.controls();
         let mut marks: Vec<Bookmark> = bookmarks(&controls).collect();
         marks.sort_by_key(|bookmark| bookmark.lsn);
         let mut left = query.limit.unwrap_or(u64::MAX);
+        if left == 0 {
+            return Ok(());
+        }
+        // Ends with the last one, not when it meets one too many: that may be far.
         let mut give = |point: Point, each: Each<'_, Point>| {
-            let fits = since.is_none_or(|since| point.time >= since)
-                && until.is_none_or(|until| point.time <= until);
-            if !fits || left == 0 {
-                return if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-            }
             left -= 1;
-            each(point)
+            let flow = each(point);
+            if left == 0 { ControlFlow::Break(()) } else { flow }
         };
-        let (oldest, _) = journal.window();
+        let takes = |mark: &Bookmark| filter.takes_bookmarks() && filter.takes_time(mark.time);
         if query.kinds == [PointKind::Bookmark] {
-            for mark in marks.iter().rev().filter(|mark| mark.lsn >= oldest) {
+            let (oldest, _) = journal.window();
+            for mark in marks.iter().rev().filter(|mark| mark.lsn >= oldest && takes(mark)) {
                 let is_there = journal.tables().get(Space::Points, &mark.lsn.to_key())?.is_some();
-                if is_there && query.paths.is_none() && give(bookmark_point(mark), each).is_break() {
+                if is_there && give(bookmark_point(mark), each).is_break() {
                     break;
                 }
             }
             return Ok(());
         }
-        // What comes behind the last captured point of that time is younger than that time, local points too.
-        let to = match until.map(|until| Points::of(journal).at_time(until)) {
-            Some(Ok(last)) => Lsn::captured(last.lsn.captured.saturating_add(1)).to_key(),
-            _ => Lsn::MAX.to_key(),
-        };
-        for row in journal.tables().range(Space::Points, &oldest.to_key(), &to).rev() {
-            let (key, value) = row?;
-            let Some(lsn) = Lsn::from_key(&key) else { continue };
-            let row: PointRow = rows::read(Space::Points, &value)?;
+        let wanted = filter.wanted(marks.iter().map(|mark| mark.lsn).collect());
+        for found in Points::of(journal).search(wanted).map_err(error::restore)? {
+            let (lsn, row) = found.map_err(error::restore)?;
             while let Some(mark) = marks.pop_if(|mark| mark.lsn >= lsn) {
-                if mark.lsn == lsn
-                    && wants(query, PointKind::Bookmark, None, self)
-                    && give(bookmark_point(&mark), each).is_break()
-                {
+                if mark.lsn == lsn && takes(&mark) && give(bookmark_point(&mark), each).is_break() {
                     return Ok(());
                 }
             }
-            if since.is_some_and(|since| row.time < since) && !lsn.is_local() {
-                return Ok(());
-            }
-            let kind = kind_of(row.kind);
-            if wants(query, kind, Some(&row), self) && give(self.point(lsn, row, kind), each).is_break() {
+            if filter.takes(&row) && give(self.point(lsn, row), each).is_break() {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    fn point(&self, lsn: Lsn, row: PointRow, kind: PointKind) -> Point {
+    fn point(&self, lsn: Lsn, row: PointRow) -> Point {
+        let kind = kind_of(row.kind);
         let definition = self.definition();
         let place = |path: &[u8]| master_path(&definition, row.root, path);
         Point {
@@ -328,14 +308,4 @@ fn bookmark_point(mark: &Bookmark) -> Point {
         note: Some(mark.name.clone()),
         class: Some(mark.class),
     }
-}
-
-fn wants(query: &PointsQuery, kind: PointKind, row: Option<&PointRow>, scene: &Scene) -> bool {
-    if !query.kinds.is_empty() && !query.kinds.contains(&kind) {
-        return false;
-    }
-    let Some(globs) = &query.paths else { return true };
-    let Some(row) = row.filter(|_| kind != PointKind::Marker) else { return false };
-    let root = master_path(&scene.definition(), row.root, b"");
-    globs.matches(&root, &row.path) || row.from.as_ref().is_some_and(|from| globs.matches(&root, from))
 }

@@ -227,7 +227,7 @@ fn give<'a>(
 ) -> impl FnMut(Planned) + 'a {
     let mut listening = true;
     move |planned: Planned| {
-        let kind = super::past::kind_of(planned.kind);
+        let kind = crate::point_filter::kind_of(planned.kind);
         let change = Change { kind, path: path_of(planned.path), from: None, bytes: planned.bytes };
         plan.counts.add(&change);
         listening = listening && each(change).is_continue();

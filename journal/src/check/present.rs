@@ -8,6 +8,7 @@ use crate::journal::Ordered;
 use crate::log::FileEntry;
 use crate::lsn::Lsn;
 use crate::state::rows::{self, NodeRow};
+use crate::state::summary::{PathFilter, PointBlock, is_block_key};
 use crate::state::{Transition, point_put};
 use crate::tables::{Row, Space, Tables};
 use std::cmp::Ordering;
@@ -16,6 +17,11 @@ use std::cmp::Ordering;
 const BATCH_EVENTS: usize = 20_000;
 /// Parents from a node upwards end at a root or a kept area; deeper than this is a cycle.
 const DEPTH_MAX: usize = 1 << 20;
+
+/// Whether a point comes before this LSN; what cannot be read is given to whoever asked.
+fn is_before(row: &Result<Row, JournalError>, end: Lsn) -> bool {
+    row.as_ref().map_or(true, |(key, _)| **key < end.to_key()[..])
+}
 
 /// Where a row is looked up: in the tables, or in what the segments made of them.
 type Get<'g> = &'g dyn Fn(Space, &[u8]) -> Result<Option<Vec<u8>>, JournalError>;
@@ -62,6 +68,43 @@ impl Check<'_> {
         }
         scratch.commit(transition.finish()?.puts)?;
         self.count(Space::Points, points)
+    }
+
+    /// Compares blocks of points with the points: what is there must not be denied. That a block says too much, or is
+    /// missing, does no harm.
+    pub(super) fn blocks(&mut self) -> Result<(), JournalError> {
+        let frozen = self.frozen;
+        let mut points = frozen.all(Space::Points).peekable();
+        let mut end = Lsn::ZERO;
+        for row in frozen.all(Space::PointBlocks) {
+            let row = row?;
+            if !self.step() || !is_block_key(&row.0) {
+                break;
+            }
+            let block = PointBlock::read(&row).ok().filter(|block| block.first >= end);
+            let Some(block) = block else {
+                let text = key_text(Space::PointBlocks, &row.0);
+                self.report.differs(Space::PointBlocks, text, "it is none, or overlaps another");
+                continue;
+            };
+            end = block.last.successor();
+            let paths = frozen.get(Space::PointBlocks, &block.paths_key())?.map(PathFilter);
+            let mut denied = false;
+            while let Some((key, value)) = points.next_if(|row| is_before(row, end)).transpose()? {
+                let is_inside = *key >= block.first.to_key()[..];
+                if is_inside && let Ok(point) = rows::read(Space::Points, &value) {
+                    denied |= !block.knows(&point, paths.as_ref());
+                }
+                if !self.step() {
+                    return Ok(());
+                }
+            }
+            if denied {
+                let text = key_text(Space::PointBlocks, &row.0);
+                self.report.differs(Space::PointBlocks, text, "it denies a point that is there");
+            }
+        }
+        Ok(())
     }
 
     /// Compares names and nodes of the present with those of the scratch tables.

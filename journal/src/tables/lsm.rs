@@ -153,3 +153,6 @@ impl Frozen for FrozenLsm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

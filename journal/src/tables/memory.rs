@@ -17,18 +17,19 @@ impl MemoryTables {
     /// Rows read at a time: a range holds the lock only as long as that takes.
     const PAGE_ROWS: usize = 256;
 
-    fn page(&self, space: Space, from: &[u8], to: &[u8], backward: bool) -> Vec<Row> {
+    fn with_range<R>(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: &[u8],
+        read: impl FnOnce(&mut dyn DoubleEndedIterator<Item = Row>) -> R,
+    ) -> Option<R> {
         if from >= to {
-            return Vec::new();
+            return None;
         }
         let rows = self.rows.read();
         let range = rows.range((space, from.to_vec())..(space, to.to_vec()));
-        let copy = |((_, key), value): (&(Space, Vec<u8>), &Vec<u8>)| (key.clone(), value.clone());
-        if backward {
-            range.rev().take(Self::PAGE_ROWS).map(copy).collect()
-        } else {
-            range.take(Self::PAGE_ROWS).map(copy).collect()
-        }
+        Some(read(&mut range.map(|((_, key), value)| (key.clone(), value.clone()))))
     }
 }
 
@@ -45,7 +46,10 @@ impl Iterator for Pages<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() {
-            self.page = self.tables.page(self.space, &self.from, &self.to, false).into();
+            let page = self.tables.with_range(self.space, &self.from, &self.to, |rows| {
+                rows.take(MemoryTables::PAGE_ROWS).collect()
+            });
+            self.page = page.unwrap_or_default();
         }
         let row = self.page.pop_front()?;
         self.from.clone_from(&row.0);
@@ -56,7 +60,7 @@ impl Iterator for Pages<'_> {
 
 impl DoubleEndedIterator for Pages<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let row = self.tables.page(self.space, &self.from, &self.to, true).into_iter().next()?;
+        let row = self.tables.with_range(self.space, &self.from, &self.to, |rows| rows.next_back())??;
         self.page.clear();
         self.to.clone_from(&row.0);
         Some(Ok(row))

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 type State = Arc<(Mutex<Shared>, Condvar)>;
 
+/// Blocks of points made in one turn: a backlog of ten million points is gone in minutes, and a turn takes little.
+const BLOCKS_A_TURN: usize = 16;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -88,9 +90,24 @@ fn move_cursor<T: TreeIo>(
         if stopping {
             return;
         }
+        summarize_points(journal);
         if !shared.0.lock().stopping {
             // Woken by every batch: still, sync no more often than asked for.
             std::thread::sleep(every.min(Duration::from_millis(200)));
+        }
+    }
+}
+
+/// Here apply does not wait for it.
+fn summarize_points(journal: &Journal) {
+    for _ in 0..BLOCKS_A_TURN {
+        match journal.summarize_points() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "points are not summarized; they are searched one by one");
+                return;
+            }
         }
     }
 }
