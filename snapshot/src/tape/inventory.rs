@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Longest label of a session, in bytes of JSON.
-pub const SESSION_LABEL_BYTES_MAX: usize = 1 << 20;
+pub const SESSION_LABEL_BYTES_MAX: usize = 16 << 20;
 /// Most tape files of a volume that are looked at.
 const FILES_MAX: u32 = 1 << 20;
 

@@ -193,7 +193,7 @@ impl<'d> SpanReader<'d> {
         let is_named = |unit: &Unit| {
             header::parse(unit).is_some_and(|first| {
                 // The name of an extended header is not that of its member. A global one begins a part that goes on.
-                first.kind == b'x' || first.name.starts_with(name.as_bytes())
+                first.kind == b'x' || (first.kind == b'0' && first.name.starts_with(name.as_bytes()))
             })
         };
         match block.first_chunk::<UNIT>() {

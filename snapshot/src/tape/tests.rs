@@ -5,6 +5,7 @@
 
 
 
+mod gnu_tar;
 mod spans;
 mod volumes;
 

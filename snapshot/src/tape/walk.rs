@@ -15,10 +15,10 @@ use super::header::{self, Header, UNIT, Unit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Longest extended header, in bytes. Extended attributes of a file are smaller by far.
-const EXTENDED_BYTES_MAX: u64 = 4 << 20;
+/// Longest extended header, in bytes: what an archive of ours may have, and a little more.
+const EXTENDED_BYTES_MAX: u64 = 17 << 20;
 /// Most bytes of all headers of one member.
-const HEADERS_BYTES_MAX: u64 = 3 * EXTENDED_BYTES_MAX;
+const HEADERS_BYTES_MAX: u64 = 2 * EXTENDED_BYTES_MAX;
 
 /// The member whose content a cut falls into, in the words of GNU tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +122,8 @@ pub(super) struct Walker {
     head: u64,
     /// An extended header was begun, and its member's own is not there yet.
     is_open: bool,
+    /// One of them is of the member, not of all that follow.
+    has_member_header: bool,
     state: State,
     extended: Extended,
     spans: VecDeque<Span>,
@@ -134,7 +136,15 @@ fn decimal(value: &[u8]) -> Option<u64> {
 impl Walker {
     pub fn new() -> Self {
         let (state, extended) = (State::Head, Extended::default());
-        Self { offset: 0, head: 0, is_open: false, state, extended, spans: VecDeque::new() }
+        Self {
+            offset: 0,
+            head: 0,
+            is_open: false,
+            has_member_header: false,
+            state,
+            extended,
+            spans: VecDeque::new(),
+        }
     }
 
     /// Bytes seen.
@@ -172,6 +182,7 @@ impl Walker {
                     0 => {
                         bytes.truncate(size);
                         self.extend(kind, &bytes)?;
+                        self.end_global(kind, next);
                         State::Head
                     }
                     left => State::Extended { kind, size, left, bytes },
@@ -203,17 +214,21 @@ impl Walker {
         match header.kind {
             b'x' | b'g' | b'L' | b'K' => {
                 self.is_open = true;
+                self.has_member_header |= header.kind != b'g';
                 let size = header.size;
                 if size > EXTENDED_BYTES_MAX {
                     return self.refuse("an extended header is too long");
                 }
-                let Some(left) = header::padded(size).filter(|left| *left > 0) else { return Ok(State::Head) };
+                let Some(left) = header::padded(size).filter(|left| *left > 0) else {
+                    self.end_global(header.kind, next);
+                    return Ok(State::Head);
+                };
                 Ok(State::Extended { kind: header.kind, size: size as usize, left, bytes: Vec::new() })
             }
             b'0' | 0 | b'7' => self.file(header, next),
             b'1'..=b'6' if header.size == 0 && self.extended.size.unwrap_or(0) == 0 => {
                 self.extended = Extended::default();
-                self.is_open = false;
+                (self.is_open, self.has_member_header) = (false, false);
                 self.spans.push_back(Span::Head { start: self.head, end: next, member_end: next });
                 Ok(State::Head)
             }
@@ -222,9 +237,17 @@ impl Walker {
         }
     }
 
+    /// A global header is no part of the member behind it, unless it stands among that one's own.
+    fn end_global(&mut self, kind: u8, next: u64) {
+        if kind == b'g' && !self.has_member_header {
+            self.is_open = false;
+            self.spans.push_back(Span::Head { start: self.head, end: next, member_end: next });
+        }
+    }
+
     fn file(&mut self, header: Header, next: u64) -> Result<State, TapeError> {
         let extended = std::mem::take(&mut self.extended);
-        self.is_open = false;
+        (self.is_open, self.has_member_header) = (false, false);
         let size = extended.size.unwrap_or(header.size);
         let Some((padded, end)) =
             header::padded(size).and_then(|padded| Some((padded, next.checked_add(padded)?)))
