@@ -17,29 +17,35 @@
 //! In reading order: [`drive`] is the contract of a drive and what may go wrong with one; [`file_drive`], [`real_drive`]
 //! and, for tests, [`faulty`] are drives; [`label`] and [`volume`] say which volume it is and keep it from being written
 //! over; [`span_writer`] and [`span_reader`] cut and join; [`changer`] puts volumes in; [`feeder`] keeps the drive
-//! streaming out of a [`spool`]; [`inventory`] says what is there. All of it is blocking code. What an archive is made of
+//! streaming out of a spool; [`inventory`] says what is there. All of it is blocking code. What an archive is made of
 //! is none of its business.
 
 pub mod changer;
 pub mod drive;
 pub mod error;
+pub mod faulty;
+pub mod feeder;
 pub mod file_drive;
 mod header;
 pub mod inventory;
 pub mod label;
 mod part;
+pub mod real_drive;
 pub mod span_reader;
 pub mod span_writer;
+mod spool;
 pub mod volume;
 mod walk;
 
 pub use self::changer::{Asking, Automatic, Changer};
 pub use self::drive::{Drive, DriveError, DriveErrorKind, Medium, Met, Position, Wanted, Wrote};
 pub use self::error::{TapeError, TapeErrorKind, tape_error};
+pub use self::feeder::{Canceller, Fed, Feeder, FeederOptions, Finished, WhenFull};
 pub use self::file_drive::{FileDrive, MediumOptions};
 pub use self::inventory::{FileContent, TapeFile, TapeSession, VolumeInventory, inventory, parts_of, sessions};
 pub use self::label::{LabelRequest, VolumeLabel};
 pub use self::part::Prior;
+pub use self::real_drive::RealDrive;
 pub use self::span_reader::SpanReader;
 pub use self::span_writer::{PartPlace, SpanOptions, SpanWriter, Written};
 pub use self::volume::{Content, Overwrite};

@@ -37,7 +37,7 @@ where
     fn load(&mut self, drive: &mut dyn Drive, wanted: Wanted<'_>) -> Result<(), TapeError> {
         let (media, pool) = match wanted {
             Wanted::Named(media) => (Some(media), None),
-            Wanted::Blank { pool } => (None, Some(pool)),
+            Wanted::Blank { pool, .. } => (None, Some(pool)),
         };
         loop {
             let loaded = drive.load(wanted).map_err(TapeError::from);

@@ -72,6 +72,8 @@ pub enum Wanted<'a> {
     Blank {
         /// Name of the pool.
         pool: &'a str,
+        /// Ids of volumes that will not do.
+        except: &'a [String],
     },
 }
 
@@ -215,7 +217,7 @@ pub trait Drive: Send {
     fn locate_last_block(&mut self, file: u32) -> Result<Option<u64>, DriveError>;
 
     /// Where the recorded data ends: so many filemarks, and so many blocks behind the last, which is more than none if a
-    /// tape file was cut off. Leaves the drive there.
+    /// tape file was cut off. Leaves the drive behind the last filemark, at the beginning of such a file.
     ///
     /// # Errors
     /// As [`Drive::locate`].

@@ -235,10 +235,8 @@ impl FileDrive {
         })
     }
 
-    /// The first volume with a label of a pool and nothing behind it; one with a tape file that was cut off only if
-    /// there is no other, since it may have been too small for it.
-    fn find_blank(&mut self, pool: &str) -> Result<Option<String>, DriveError> {
-        let mut second = None;
+    /// The first volume with a label of a pool and nothing behind it.
+    fn find_blank(&mut self, pool: &str, except: &[String]) -> Result<Option<String>, DriveError> {
         for name in self.note.volumes.clone() {
             let loaded = match Loaded::scan(self.disk.as_ref(), &self.directory, &name) {
                 Ok(loaded) => loaded,
@@ -250,14 +248,11 @@ impl FileDrive {
             }
             let start = start_of(self.disk.as_ref(), &loaded, label::LABEL_BYTES_MAX);
             let start = start.map_err(|error| self.of(&name, "load", DriveErrorKind::Media, Some(error)))?;
-            if label::parse(&start).is_ok_and(|label| label.pool == pool) {
-                if loaded.tail.is_none() {
-                    return Ok(Some(name));
-                }
-                second = second.or(Some(name));
+            if label::parse(&start).is_ok_and(|label| label.pool == pool && !except.contains(&label.id)) {
+                return Ok(Some(name));
             }
         }
-        Ok(second)
+        Ok(None)
     }
 }
 
@@ -444,7 +439,7 @@ impl Drive for FileDrive {
     fn load(&mut self, wanted: Wanted<'_>) -> Result<(), DriveError> {
         let name = match wanted {
             Wanted::Named(name) => name.to_owned(),
-            Wanted::Blank { pool } => match self.find_blank(pool)? {
+            Wanted::Blank { pool, except } => match self.find_blank(pool, except)? {
                 Some(name) => name,
                 None => return Err(self.failed("load", DriveErrorKind::NoVolume, None)),
             },

@@ -79,6 +79,8 @@ pub struct SpanWriter<'d> {
     part_start: u64,
     file: u32,
     parts: Vec<Prior>,
+    /// Ids of the volumes that are full.
+    full: Vec<String>,
     /// Volumes that took nothing, since one did.
     tried: u32,
     has_failed: bool,
@@ -114,6 +116,7 @@ impl<'d> SpanWriter<'d> {
             part_start: 0,
             file,
             parts: Vec::new(),
+            full: Vec::new(),
             tried: 0,
             has_failed: false,
         })
@@ -133,7 +136,8 @@ impl<'d> SpanWriter<'d> {
             Err(error) if media.is_none() => return Err(error),
             Err(_) => drive.eject()?,
         }
-        let wanted = media.map_or(Wanted::Blank { pool: &options.pool }, Wanted::Named);
+        let blank = Wanted::Blank { pool: &options.pool, except: &[] };
+        let wanted = media.map_or(blank, Wanted::Named);
         changer.load(drive, wanted)?;
         volume::verify(drive, media, pool)
     }
@@ -274,14 +278,11 @@ impl<'d> SpanWriter<'d> {
                 return Err(TapeError::NoRoom { pool, tried: self.tried });
             }
         }
-        let full = self.label.id.clone();
+        self.full.push(self.label.id.clone());
         self.drive.eject()?;
-        self.changer.load(self.drive, Wanted::Blank { pool: &pool })?;
+        self.changer.load(self.drive, Wanted::Blank { pool: &pool, except: &self.full })?;
         let label = volume::verify(self.drive, None, Some(&pool))?;
-        if label.id == full && self.tried > 0 {
-            return Err(TapeError::NoRoom { pool, tried: self.tried });
-        }
-        if label.id == full || self.parts.iter().any(|part| part.volume == label.id) {
+        if self.full.contains(&label.id) {
             return Err(TapeError::WrongVolume { wanted: format!("another one of pool {pool}"), found: label.media });
         }
         if label.block_bytes != self.label.block_bytes {

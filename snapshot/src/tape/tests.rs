@@ -5,6 +5,7 @@
 
 
 
+mod faults;
 mod gnu_tar;
 mod spans;
 mod volumes;

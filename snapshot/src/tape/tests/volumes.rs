@@ -144,7 +144,7 @@ fn a_person_is_asked_until_the_right_volume_is_in() {
     let question = ("Named(\"TAPE-2\")".to_owned(), Some(DriveErrorKind::NoVolume));
     assert_eq!(asked, vec![question; 3]);
     let mut changer = Asking(|_: Wanted<'_>, _: &TapeError| panic!("nothing is to be asked"));
-    changer.load(&mut drive, Wanted::Blank { pool: POOL }).unwrap();
+    changer.load(&mut drive, Wanted::Blank { pool: POOL, except: &[] }).unwrap();
 }
 
 #[test]
