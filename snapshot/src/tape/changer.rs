@@ -35,13 +35,20 @@ where
     A: FnMut(Wanted<'_>, &TapeError) -> bool + Send,
 {
     fn load(&mut self, drive: &mut dyn Drive, wanted: Wanted<'_>) -> Result<(), TapeError> {
-        let (media, pool) = match wanted {
-            Wanted::Named(media) => (Some(media), None),
-            Wanted::Blank { pool, .. } => (None, Some(pool)),
+        let (media, pool, except) = match wanted {
+            Wanted::Named(media) => (Some(media), None, &[][..]),
+            Wanted::Blank { pool, except } => (None, Some(pool), except),
         };
         loop {
             let loaded = drive.load(wanted).map_err(TapeError::from);
-            let Err(error) = loaded.and_then(|()| volume::verify(drive, media, pool)) else { return Ok(()) };
+            let error = match loaded.and_then(|()| volume::verify(drive, media, pool)) {
+                // The one that was just put out, put in again.
+                Ok(label) if except.contains(&label.id) => {
+                    TapeError::WrongVolume { wanted: "another one".to_owned(), found: label.media }
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
             let is_wrong = error.kind() == TapeErrorKind::WrongVolume
                 || error.drive().is_some_and(volume::wants_a_person)
                 || error.drive() == Some(DriveErrorKind::WriteProtected);

@@ -5,8 +5,10 @@
 
 
 
+mod crash;
 mod faults;
 mod gnu_tar;
+mod model;
 mod spans;
 mod volumes;
 

@@ -21,7 +21,7 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
-    pub(super) const ALL: [Cut; 3] = [Cut::Nothing, Cut::Everything, Cut::Part];
+    pub(crate) const ALL: [Cut; 3] = [Cut::Nothing, Cut::Everything, Cut::Part];
 }
 
 /// When calls fail. Calls are counted from 1, reads included.

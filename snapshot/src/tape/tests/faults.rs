@@ -103,7 +103,7 @@ fn a_medium_that_ends_early_is_gone_on_from() {
 }
 
 /// A small run: two sessions, the second over two volumes. Kept: those that were acknowledged.
-fn small_run(drive: &mut dyn Drive, archives: &[Vec<u8>]) -> (Vec<(String, Vec<u8>)>, bool) {
+pub(super) fn small_run(drive: &mut dyn Drive, archives: &[Vec<u8>]) -> (Vec<(String, Vec<u8>)>, bool) {
     let mut kept = Vec::new();
     for (number, archive) in (1_u64..).zip(archives) {
         let session = session_id(number);
@@ -117,7 +117,7 @@ fn small_run(drive: &mut dyn Drive, archives: &[Vec<u8>]) -> (Vec<(String, Vec<u
 
 /// What must hold after a kill: all that was acknowledged is there, nothing is there that is not exact, and writing
 /// goes on.
-fn check_after(disk: &SimDisk, kept: &[(String, Vec<u8>)], archives: &[Vec<u8>], what: &str) {
+pub(super) fn check_after(disk: &SimDisk, kept: &[(String, Vec<u8>)], archives: &[Vec<u8>], what: &str) {
     let mut drive = open(disk);
     let stock = take_stock(&mut drive);
     for (session, archive) in kept {
@@ -140,7 +140,7 @@ fn check_after(disk: &SimDisk, kept: &[(String, Vec<u8>)], archives: &[Vec<u8>],
     }
 }
 
-fn prepared() -> (SimDisk, FileDrive) {
+pub(super) fn prepared() -> (SimDisk, FileDrive) {
     let disk = SimDisk::default();
     let mut drive = open(&disk);
     labelled(&mut drive, &[20, 60, 60], 1024, 0);
