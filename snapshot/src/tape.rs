@@ -42,7 +42,9 @@ pub use self::drive::{Drive, DriveError, DriveErrorKind, Medium, Met, Position, 
 pub use self::error::{TapeError, TapeErrorKind, tape_error};
 pub use self::feeder::{Canceller, Fed, Feeder, FeederOptions, Finished, WhenFull};
 pub use self::file_drive::{FileDrive, MediumOptions};
-pub use self::inventory::{FileContent, TapeFile, TapeSession, VolumeInventory, inventory, parts_of, sessions};
+pub use self::inventory::{
+    FileContent, TapeFile, TapeSession, VolumeInventory, inventory, parts_of, sessions,
+};
 pub use self::label::{LabelRequest, VolumeLabel};
 pub use self::part::Prior;
 pub use self::real_drive::RealDrive;

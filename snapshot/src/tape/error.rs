@@ -49,7 +49,9 @@ pub enum TapeError {
     #[error("the medium is blank: it has no label")]
     Blank,
     /// The medium holds something that is not ours, or a label that cannot be read.
-    #[error("the medium holds data that is no volume of this program; it is not labelled unless that is forced")]
+    #[error(
+        "the medium holds data that is no volume of this program; it is not labelled unless that is forced"
+    )]
     Foreign,
     /// The volume holds tape files behind its label.
     #[error("volume {media} holds {files} tape files; it is not labelled again unless that is forced")]
@@ -124,10 +126,12 @@ pub enum TapeError {
         media: String,
         /// What the drive said.
         #[source]
-        source: Option<DriveError>,
+        source: Option<Box<DriveError>>,
     },
     /// A part of a session is not what was written.
-    #[error("part {part} of session {session} on volume {media} is damaged at {at} (byte {offset} of the session): {what}")]
+    #[error(
+        "part {part} of session {session} on volume {media} is damaged at {at} (byte {offset} of the session): {what}"
+    )]
     Damaged {
         /// The session.
         session: String,
@@ -143,7 +147,7 @@ pub enum TapeError {
         what: &'static str,
         /// What the drive said.
         #[source]
-        source: Option<DriveError>,
+        source: Option<Box<DriveError>>,
     },
     /// No whole session of that id is on these volumes.
     #[error("session {session} is not whole on these volumes: its end was not found")]
@@ -218,8 +222,8 @@ impl TapeError {
     #[must_use]
     pub fn drive(&self) -> Option<DriveErrorKind> {
         match self {
-            TapeError::Drive { source }
-            | TapeError::MissingVolume { source: Some(source), .. }
+            TapeError::Drive { source } => Some(source.kind),
+            TapeError::MissingVolume { source: Some(source), .. }
             | TapeError::Damaged { source: Some(source), .. } => Some(source.kind),
             _ => None,
         }

@@ -167,7 +167,9 @@ impl<D: Drive> Drive for FaultyDrive<D> {
     fn read_start(&mut self, limit: usize) -> Result<Vec<u8>, DriveError> {
         self.call("read", |this| {
             let is_first = |at: &Position| at.file == 0;
-            if this.has(|volume, fault| matches!(fault, Fault::Read(of, bad) if of == volume && is_first(bad))) {
+            if this
+                .has(|volume, fault| matches!(fault, Fault::Read(of, bad) if of == volume && is_first(bad)))
+            {
                 return Err(this.failed("read", DriveErrorKind::Media));
             }
             this.behind.read_start(limit)
@@ -177,7 +179,8 @@ impl<D: Drive> Drive for FaultyDrive<D> {
     fn write(&mut self, block: &[u8]) -> Result<Wrote, DriveError> {
         self.call("write", |this| {
             let at = this.behind.position();
-            if this.has(|volume, fault| matches!(fault, Fault::Write(of, bad) if of == volume && *bad == at)) {
+            if this.has(|volume, fault| matches!(fault, Fault::Write(of, bad) if of == volume && *bad == at))
+            {
                 return Err(this.failed("write", DriveErrorKind::Media));
             }
             if this.has(|volume, fault| matches!(fault, Fault::End(of, end) if of == volume && *end <= at)) {

@@ -34,10 +34,18 @@ pub use self::notes::MediumOptions;
 /// The tape file that is open.
 enum Open {
     Nothing,
-    Reading { file: Arc<dyn DiskFile>, bytes: u64, is_marked: bool },
-    Writing { file: Arc<dyn DiskFile> },
+    Reading {
+        file: Arc<dyn DiskFile>,
+        bytes: u64,
+        is_marked: bool,
+    },
+    Writing {
+        file: Arc<dyn DiskFile>,
+    },
     /// A write to this tape file failed: nothing may stand behind it, and it goes when the drive is positioned again.
-    Failed { file: u32 },
+    Failed {
+        file: u32,
+    },
 }
 
 /// The volume in the drive.
@@ -105,8 +113,7 @@ impl Loaded {
         {
             files.push(bytes);
         }
-        let mut loaded =
-            Loaded { name: name.to_owned(), path, note, files, tail: None, open: Open::Nothing };
+        let mut loaded = Loaded { name: name.to_owned(), path, note, files, tail: None, open: Open::Nothing };
         loaded.tail = found.get(&(loaded.marks(), false)).copied();
         Ok(loaded)
     }
@@ -209,12 +216,7 @@ impl FileDrive {
         DriveError { operation, volume: Some(volume.to_owned()), at: self.at, kind, source }
     }
 
-    fn failed(
-        &self,
-        operation: &'static str,
-        kind: DriveErrorKind,
-        source: Option<io::Error>,
-    ) -> DriveError {
+    fn failed(&self, operation: &'static str, kind: DriveErrorKind, source: Option<io::Error>) -> DriveError {
         let volume = self.loaded.as_ref().map(|loaded| loaded.name.clone());
         DriveError { operation, volume, at: self.at, kind, source }
     }
@@ -307,7 +309,7 @@ impl Drive for FileDrive {
     }
 
     fn set_block_bytes(&mut self, bytes: usize) -> Result<(), DriveError> {
-        if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&bytes) || bytes % BLOCK_BYTES_MIN != 0 {
+        if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES_MIN) {
             return Err(self.failed("set block", DriveErrorKind::NoPlace, None));
         }
         self.block_bytes = bytes;
@@ -357,7 +359,10 @@ impl Drive for FileDrive {
                 return Err(Failure::Kind(DriveErrorKind::WriteProtected));
             }
             let is_going_on = matches!(loaded.open, Open::Writing { .. });
-            if matches!(loaded.open, Open::Failed { .. }) || bytes.len() != block || (!is_going_on && at.block > 0) {
+            if matches!(loaded.open, Open::Failed { .. })
+                || bytes.len() != block
+                || (!is_going_on && at.block > 0)
+            {
                 return Err(Failure::Kind(DriveErrorKind::NoPlace));
             }
             let writing = std::mem::replace(&mut loaded.open, Open::Failed { file: at.file });

@@ -5,7 +5,7 @@
 //! A session is *whole* if its end was found and, from there back, each part is where the one behind it says: so parts
 //! of a session that was cut off, or of one that was written twice, are never taken for more than they are.
 
-use super::drive::{Drive, DriveError, DriveErrorKind, Medium, Met};
+use super::drive::{Drive, DriveError, DriveErrorKind, Medium, Met, Position};
 use super::error::TapeError;
 use super::header::{self, UNIT, Unit};
 use super::label::VolumeLabel;
@@ -267,21 +267,36 @@ pub fn sessions(volumes: &[VolumeInventory]) -> Vec<TapeSession> {
     found.into_values().collect()
 }
 
-/// Where the parts of a session lie, in their order. Of a session that was written more than once, the last one found.
+/// Where the parts of a session lie, in their order. Of a session that was written more than once, the last that is whole.
 ///
 /// # Errors
 /// `NotWhole` if its end is on none of the volumes; `MissingVolume` if a part is on a volume that is not among them;
 /// `Damaged` if it is not where it should be.
 pub fn parts_of(volumes: &[VolumeInventory], session: &str) -> Result<Vec<PartPlace>, TapeError> {
-    let all = volumes.iter().flat_map(|volume| volume.files.iter().map(move |file| (volume, file)));
-    let Some((volume, file)) = all.filter(|(_, file)| file.ends.is_some() && is_of(file, session)).next_back() else {
-        return Err(TapeError::NotWhole { session: session.to_owned() });
-    };
+    let mut result = Err(TapeError::NotWhole { session: session.to_owned() });
+    for volume in volumes {
+        for file in volume.files.iter().filter(|file| file.ends.is_some() && is_of(file, session)) {
+            let parts = parts_before(volumes, session, volume, file);
+            if parts.is_ok() || result.is_err() {
+                result = parts;
+            }
+        }
+    }
+    result
+}
+
+/// The parts up to the last, from that back.
+fn parts_before(
+    volumes: &[VolumeInventory],
+    session: &str,
+    volume: &VolumeInventory,
+    file: &TapeFile,
+) -> Result<Vec<PartPlace>, TapeError> {
     let place = |volume: &VolumeInventory, file: &TapeFile| PartPlace {
         media: volume.label.media.clone(),
         volume: volume.label.id.clone(),
         file: file.file,
-        blocks: file.bytes.unwrap_or(0) / volume.label.block_bytes as u64,
+        blocks: file.bytes.unwrap_or(0) / volume.label.block_bytes.max(1) as u64,
     };
     let mut places = vec![place(volume, file)];
     let mut content = &file.content;
@@ -295,17 +310,20 @@ pub fn parts_of(volumes: &[VolumeInventory], session: &str) -> Result<Vec<PartPl
                 source: None,
             });
         };
-        let file = volume.files.iter().find(|file| file.file == prior.file && is_of(file, session));
-        let file = file.filter(|file| match &file.content {
-            FileContent::Later { part, .. } => *part == before,
-            _ => before == 1,
-        });
-        let Some(file) = file else {
+        let is_before = |file: &&TapeFile| {
+            file.file == prior.file
+                && is_of(file, session)
+                && match &file.content {
+                    FileContent::Later { part, .. } => *part == before && before > 1,
+                    _ => before == 1,
+                }
+        };
+        let Some(file) = volume.files.iter().find(is_before) else {
             return Err(TapeError::Damaged {
                 session: session.to_owned(),
                 part: before,
                 media: prior.media.clone(),
-                at: super::drive::Position { file: prior.file, block: 0 },
+                at: Position { file: prior.file, block: 0 },
                 offset: 0,
                 what: "it is not where the part behind it says",
                 source: None,

@@ -120,7 +120,7 @@ impl VolumeLabel {
             && self.id.len() == 32
             && self.id.bytes().all(|byte| byte.is_ascii_hexdigit())
             && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&self.block_bytes)
-            && self.block_bytes % UNIT == 0
+            && self.block_bytes.is_multiple_of(UNIT)
     }
 
     /// The tape file: whole blocks.

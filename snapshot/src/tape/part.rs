@@ -97,8 +97,13 @@ impl PartLabel {
             header::push_record(&mut records, "GNU.volume.offset", open.offset.to_string().as_bytes());
         }
         let mut bytes = Vec::new();
-        let mut is_done =
-            header::push_member(&mut bytes, &format!(".rewind/{short}/part-{part:04}"), b'g', &records, seconds);
+        let mut is_done = header::push_member(
+            &mut bytes,
+            &format!(".rewind/{short}/part-{part:04}"),
+            b'g',
+            &records,
+            seconds,
+        );
         let rest = format!(".rewind/{short}/rest-{part:04}");
         let header = header::encode(&rest, b'0', cut.rest, seconds).or_else(|| {
             let mut records = Vec::new();

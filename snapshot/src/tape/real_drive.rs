@@ -46,7 +46,9 @@ fn kind_of(error: &io::Error) -> DriveErrorKind {
         Some(Errno::NOMEDIUM) => DriveErrorKind::NoMedium,
         Some(Errno::BUSY) => DriveErrorKind::Busy,
         Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => DriveErrorKind::WriteProtected,
-        Some(Errno::NOTTY | Errno::NXIO | Errno::NODEV | Errno::NOENT | Errno::ISDIR) => DriveErrorKind::NotADrive,
+        Some(Errno::NOTTY | Errno::NXIO | Errno::NODEV | Errno::NOENT | Errno::ISDIR) => {
+            DriveErrorKind::NotADrive
+        }
         Some(Errno::IO | Errno::NOMEM | Errno::OVERFLOW) => DriveErrorKind::Media,
         _ => DriveErrorKind::Io,
     }
@@ -76,8 +78,7 @@ impl RealDrive {
         let name = path.display().to_string();
         let at = Position::default();
         let path = path.to_owned();
-        let mut drive =
-            Self { path, name, device: None, at, block_bytes: BLOCK_BYTES, has_failed: false };
+        let mut drive = Self { path, name, device: None, at, block_bytes: BLOCK_BYTES, has_failed: false };
         match drive.take_in("open") {
             Ok(()) => Ok(drive),
             Err(error) if error.kind == DriveErrorKind::NoMedium => Ok(drive),
@@ -114,12 +115,7 @@ impl RealDrive {
         self.device.as_ref().ok_or_else(|| self.of_kind(operation, DriveErrorKind::NoMedium, None))
     }
 
-    fn operate(
-        &mut self,
-        operation: &'static str,
-        order: Operation,
-        count: u32,
-    ) -> Result<(), DriveError> {
+    fn operate(&mut self, operation: &'static str, order: Operation, count: u32) -> Result<(), DriveError> {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         let result = mtio::operate(self.device(operation)?.file.as_fd(), order, count);
         result.map_err(|source| self.failed(operation, source))
@@ -158,7 +154,7 @@ impl Drive for RealDrive {
     }
 
     fn set_block_bytes(&mut self, bytes: usize) -> Result<(), DriveError> {
-        if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&bytes) || bytes % BLOCK_BYTES_MIN != 0 {
+        if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES_MIN) {
             return Err(self.of_kind("set block", DriveErrorKind::NoPlace, None));
         }
         self.fix_blocks("set block", bytes)?;
@@ -248,13 +244,13 @@ impl Drive for RealDrive {
             self.has_failed = false;
         }
         let marks = file - self.at.file;
-        if marks > 0 {
-            if let Err(error) = self.operate("locate", Operation::ForwardFiles, marks) {
-                let is_end = self.is_at_end_of_data("locate").unwrap_or(false);
-                // Where it stopped is not known.
-                self.has_failed = true;
-                return Err(if is_end { self.of_kind("locate", DriveErrorKind::NoPlace, None) } else { error });
-            }
+        if marks > 0
+            && let Err(error) = self.operate("locate", Operation::ForwardFiles, marks)
+        {
+            let is_end = self.is_at_end_of_data("locate").unwrap_or(false);
+            // Where it stopped is not known.
+            self.has_failed = true;
+            return Err(if is_end { self.of_kind("locate", DriveErrorKind::NoPlace, None) } else { error });
         }
         self.at = Position { file, block: 0 };
         Ok(())

@@ -11,7 +11,7 @@
 use super::changer::Changer;
 use super::drive::{Drive, DriveError, DriveErrorKind, Met, Position, Wanted};
 use super::error::TapeError;
-use super::header::{self, Unit, UNIT};
+use super::header::{self, UNIT, Unit};
 use super::part::{Beginning, EndRecord, PROLOGUE_BYTES_MAX, PartLabel, parse_beginning, short};
 use super::span_writer::PartPlace;
 use super::volume;
@@ -114,6 +114,7 @@ impl<'d> SpanReader<'d> {
     ) -> TapeError {
         let media = self.parts.get(index).map(|part| part.media.clone()).unwrap_or_default();
         let part = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+        let source = source.map(Box::new);
         TapeError::Damaged { session: self.session.clone(), part, media, at, offset, what, source }
     }
 
@@ -130,7 +131,7 @@ impl<'d> SpanReader<'d> {
             let (session, part, media) = (self.session.clone(), self.part(), place.media.clone());
             self.changer.load(self.drive, Wanted::Named(&place.media)).map_err(|error| match error {
                 TapeError::Drive { source } if volume::wants_a_person(source.kind) => {
-                    TapeError::MissingVolume { session, part, media, source: Some(source) }
+                    TapeError::MissingVolume { session, part, media, source: Some(Box::new(source)) }
                 }
                 other => other,
             })?;
@@ -230,7 +231,8 @@ impl<'d> SpanReader<'d> {
         if label.session != self.session || label.part != self.part() {
             return Err(self.damaged("it is another part", None));
         }
-        let Some((before, prior)) = self.before.as_ref().zip(self.parts.get(self.index.wrapping_sub(1))) else {
+        let Some((before, prior)) = self.before.as_ref().zip(self.parts.get(self.index.wrapping_sub(1)))
+        else {
             return Err(self.damaged("it has no part before it", None));
         };
         let is_prior = label.prior.volume == prior.volume && label.prior.file == prior.file;
@@ -292,11 +294,10 @@ impl Read for SpanReader<'_> {
         if self.has_failed {
             return Err(TapeError::FailedBefore.into());
         }
-        if self.given == self.ready.len() && self.zeros == 0 && !self.is_done {
-            if let Err(error) = self.advance() {
-                self.has_failed = true;
-                return Err(error.into());
-            }
+        let is_empty = self.given == self.ready.len() && self.zeros == 0 && !self.is_done;
+        if is_empty && let Err(error) = self.advance() {
+            self.has_failed = true;
+            return Err(error.into());
         }
         let rest = self.ready.get(self.given..).unwrap_or_default();
         let count = rest.len().min(buffer.len());

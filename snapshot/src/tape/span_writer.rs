@@ -283,7 +283,10 @@ impl<'d> SpanWriter<'d> {
         self.changer.load(self.drive, Wanted::Blank { pool: &pool, except: &self.full })?;
         let label = volume::verify(self.drive, None, Some(&pool))?;
         if self.full.contains(&label.id) {
-            return Err(TapeError::WrongVolume { wanted: format!("another one of pool {pool}"), found: label.media });
+            return Err(TapeError::WrongVolume {
+                wanted: format!("another one of pool {pool}"),
+                found: label.media,
+            });
         }
         if label.block_bytes != self.label.block_bytes {
             return Err(TapeError::OtherBlocks {

@@ -1,10 +1,6 @@
 //! Tests of tapes as a whole. Here is what they share: a generator of archives, drives of files on a disk in memory, and
 //! short ways to label, write and read.
 
-
-
-
-
 mod crash;
 mod faults;
 mod gnu_tar;
@@ -96,7 +92,9 @@ pub(super) fn labelled(drive: &mut FileDrive, volumes: &[u64], block: usize, ear
         let media = format!("TAPE-{}", index + 1);
         // The label takes a few blocks where blocks are small.
         let label = 3072_u64.next_multiple_of(block as u64);
-        drive.insert(&media, MediumOptions { capacity: label + blocks * block as u64, early_warning }).unwrap();
+        drive
+            .insert(&media, MediumOptions { capacity: label + blocks * block as u64, early_warning })
+            .unwrap();
         drive.load(Wanted::Named(&media)).unwrap();
         volume::label(drive, request(&media, index as u32 + 1, block), Overwrite::Refuse).unwrap();
     }

@@ -15,7 +15,7 @@ pub enum Content {
     /// Nothing that was ever acknowledged.
     Blank,
     /// A volume.
-    Volume(VolumeLabel),
+    Volume(Box<VolumeLabel>),
     /// Something else; why it is no volume.
     Foreign(LabelFault),
 }
@@ -41,7 +41,7 @@ pub fn identify(drive: &mut dyn Drive) -> Result<Content, TapeError> {
     match label::parse(&start) {
         Ok(label) => {
             drive.set_block_bytes(label.block_bytes)?;
-            Ok(Content::Volume(label))
+            Ok(Content::Volume(Box::new(label)))
         }
         Err(fault) => Ok(Content::Foreign(fault)),
     }
@@ -53,7 +53,7 @@ pub fn identify(drive: &mut dyn Drive) -> Result<Content, TapeError> {
 /// `Drive`, `Blank`, `NotLabelled`.
 pub fn read_label(drive: &mut dyn Drive) -> Result<VolumeLabel, TapeError> {
     match identify(drive)? {
-        Content::Volume(label) => Ok(label),
+        Content::Volume(label) => Ok(*label),
         Content::Blank => Err(TapeError::Blank),
         Content::Foreign(source) => Err(TapeError::NotLabelled { source }),
     }
@@ -73,7 +73,11 @@ pub fn verify(
         return Err(TapeError::WrongVolume { wanted: wanted.to_owned(), found: label.media });
     }
     if let Some(wanted) = pool.filter(|wanted| *wanted != label.pool) {
-        return Err(TapeError::OtherPool { media: label.media, wanted: wanted.to_owned(), found: label.pool });
+        return Err(TapeError::OtherPool {
+            media: label.media,
+            wanted: wanted.to_owned(),
+            found: label.pool,
+        });
     }
     Ok(label)
 }
@@ -87,7 +91,7 @@ fn check(request: &LabelRequest) -> Result<(), TapeError> {
         return refuse("pool name", &request.pool);
     }
     let is_allowed = (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&request.block_bytes)
-        && request.block_bytes % BLOCK_BYTES_MIN == 0;
+        && request.block_bytes.is_multiple_of(BLOCK_BYTES_MIN);
     if is_allowed { Ok(()) } else { refuse("block size", &request.block_bytes.to_string()) }
 }
 

@@ -56,7 +56,12 @@ fn a_failing_call_of_the_disk_loses_nothing() {
         let mut all = archives.to_vec();
         all.extend([Vec::new(), Vec::new(), Vec::new(), Vec::new(), last]);
         for cut in Cut::ALL {
-            check_after(&disk.cut(cut, &mut rng), &kept, &all, &format!("{cut:?} after a failure at call {call}"));
+            check_after(
+                &disk.cut(cut, &mut rng),
+                &kept,
+                &all,
+                &format!("{cut:?} after a failure at call {call}"),
+            );
         }
     }
 }

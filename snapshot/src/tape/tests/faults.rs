@@ -73,7 +73,8 @@ fn a_block_that_cannot_be_written_ends_the_session_and_nothing_else() {
     faults.add(Fault::Filemark(name(1), 2, true));
     assert!(super::write(&mut drive, &session_id(2), &second).is_err());
     faults.heal();
-    let written = super::write(&mut drive, &session_id(3), &archive(&session_id(3), 3, 3000, &mut rng)).unwrap();
+    let written =
+        super::write(&mut drive, &session_id(3), &archive(&session_id(3), 3, 3000, &mut rng)).unwrap();
     assert_eq!(written.parts[0].file, 3);
     let stock = inventory(&mut drive).unwrap();
     let parts = parts_of(&[stock], &session_id(2)).unwrap();
@@ -131,7 +132,8 @@ pub(super) fn check_after(disk: &SimDisk, kept: &[(String, Vec<u8>)], archives: 
     }
     drive.load(Wanted::Named("TAPE-2")).unwrap();
     let archive = archive(&session_id(9), 4, 500, &mut Rng::new(9));
-    let written = super::write(&mut drive, &session_id(9), &archive).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    let written = super::write(&mut drive, &session_id(9), &archive)
+        .unwrap_or_else(|error| panic!("{what}: {error:?}"));
     assert!(super::read(&mut drive, &session_id(9), written.parts).unwrap() == archive, "{what}");
     let stock = take_stock(&mut drive);
     for (session, archive) in kept {

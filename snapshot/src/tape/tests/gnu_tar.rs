@@ -96,7 +96,11 @@ impl Tree {
         let mut command = Command::new("diff");
         command.args(["-r", "--no-dereference", "src", "out"]).current_dir(self.directory.path());
         let output = command.output().unwrap();
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
     }
 
     fn check(&self, sizes: &[u64], block: usize, early_warning: u64) -> usize {
@@ -144,8 +148,9 @@ impl Tree {
     fn is_plain(&self, at: u64) -> bool {
         let at = at as usize * UNIT;
         let around = self.archive.get(at.saturating_sub(4 * UNIT)..at + 8 * UNIT);
-        around.is_some_and(|around| around.chunks(UNIT).all(|unit| header::parse(unit.try_into().unwrap()).is_none()))
-            && around.is_some_and(|around| !around.is_ascii())
+        around.is_some_and(|around| {
+            around.chunks(UNIT).all(|unit| header::parse(unit.try_into().unwrap()).is_none())
+        }) && around.is_some_and(|around| !around.is_ascii())
     }
 }
 

@@ -38,6 +38,20 @@ fn a_session_may_be_cut_anywhere() {
 }
 
 #[test]
+fn a_warning_ends_the_part() {
+    let disk = SimDisk::default();
+    let mut drive = open(&disk);
+    labelled(&mut drive, &[20, 200], 1024, 4000);
+    let session = session_id(1);
+    let archive = archive(&session, 20, 5000, &mut Rng::new(2));
+    let parts = write(&mut drive, &session, &archive).unwrap().parts;
+    drive.load(Wanted::Named("TAPE-1")).unwrap();
+    let free = inventory(&mut drive).unwrap().free.unwrap();
+    assert!((2976..4000).contains(&free), "{free} bytes are left of {parts:?}");
+    assert!(read(&mut drive, &session, parts).unwrap() == archive);
+}
+
+#[test]
 fn zeros_behind_the_end_come_back() {
     let disk = SimDisk::default();
     let mut drive = open(&disk);
@@ -184,7 +198,8 @@ fn what_is_no_archive_is_refused() {
     let mut broken = whole.clone();
     broken[700] = b'{';
     broken[1024 + 300] ^= 1;
-    for (what, bytes) in [("noise", &[7; 4096][..]), ("behind", &behind), ("half", half), ("broken", &broken)] {
+    for (what, bytes) in [("noise", &[7; 4096][..]), ("behind", &behind), ("half", half), ("broken", &broken)]
+    {
         let disk = SimDisk::default();
         let mut drive = open(&disk);
         labelled(&mut drive, &[100], 1024, 0);

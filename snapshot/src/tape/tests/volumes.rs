@@ -20,7 +20,7 @@ fn a_label_says_what_it_was_told() {
     assert_eq!(label.serial, drive.medium().unwrap().serial);
     assert_eq!((label.compression.as_str(), label.encryption.as_str()), ("none", "none"));
     drive.set_block_bytes(512).unwrap();
-    assert_eq!(volume::identify(&mut drive).unwrap(), Content::Volume(label));
+    assert_eq!(volume::identify(&mut drive).unwrap(), Content::Volume(Box::new(label)));
     assert_eq!(drive.block_bytes(), 4096);
     assert_eq!(volume::append(&mut drive).unwrap(), 1);
 }
@@ -110,7 +110,9 @@ fn the_wrong_volume_and_another_pool_are_refused() {
     labelled(&mut drive, &[50, 50], 1024, 0);
     drive.load(Wanted::Named("TAPE-1")).unwrap();
     let error = volume::verify(&mut drive, Some("TAPE-2"), None).unwrap_err();
-    assert!(matches!(&error, TapeError::WrongVolume { wanted, found } if wanted == "TAPE-2" && found == "TAPE-1"));
+    assert!(
+        matches!(&error, TapeError::WrongVolume { wanted, found } if wanted == "TAPE-2" && found == "TAPE-1")
+    );
     let error = volume::verify(&mut drive, None, Some("daily")).unwrap_err();
     assert!(matches!(&error, TapeError::OtherPool { media, .. } if media == "TAPE-1"), "{error:?}");
     // A session for a pool does not go to a volume of another, nor is that taken for a blank one.
