@@ -9,57 +9,31 @@
 //!
 //! It is written as a tape is: in one go, at the end, and writing a tape file removes all behind it. A filemark is the
 //! name: the bytes are synced, then the file loses its `.part`, then the directory is synced. So a file of the final
-//! name is whole, and one that is not stands behind all that are. Files are removed from behind, each removal synced,
-//! before the first byte is written: a power cut leaves a volume that is shorter, never one with a hole. What was seen
-//! when a volume was loaded was made durable first, or a name that a failed sync left could be read now and be gone later.
+//! name is whole, and one that is not stands behind all that are. A hole ends the volume.
+//!
+//! **What is seen is made durable before anything is written behind it**, or a name that was not could be gone later, and
+//! what follows it with it. When a volume is loaded its directory is synced. A failed sync proves nothing, so what it left
+//! is removed; and since the process before may have ended with one, the last name on the volume that is found in the
+//! drive is put down anew when the drive is opened.
 //!
 //! The capacity is the sum of all bytes of tape files. One process has the directory at a time.
 
+mod loaded;
 mod notes;
 
+use self::loaded::{Loaded, Open, file_name, open_for_reading, start_of};
 use self::notes::{DriveNote, MediumNote};
 use super::drive::{
     BLOCK_BYTES, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Drive, DriveError, DriveErrorKind, Medium, Met, Position,
     Wanted, Wrote,
 };
 use super::label;
-use journal::{Disk, DiskFile};
-use std::collections::BTreeMap;
+use journal::Disk;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::notes::MediumOptions;
-
-/// The tape file that is open.
-enum Open {
-    Nothing,
-    Reading {
-        file: Arc<dyn DiskFile>,
-        bytes: u64,
-        is_marked: bool,
-    },
-    Writing {
-        file: Arc<dyn DiskFile>,
-    },
-    /// A write to this tape file failed: nothing may stand behind it, and it goes when the drive is positioned again.
-    Failed {
-        file: u32,
-    },
-}
-
-/// The volume in the drive.
-struct Loaded {
-    name: String,
-    path: PathBuf,
-    note: MediumNote,
-    /// Bytes of the tape files with filemarks.
-    files: Vec<u64>,
-    /// Bytes of the tape file without one.
-    tail: Option<u64>,
-    /// The tape file that is open, and its number.
-    open: Open,
-}
 
 /// A directory as a drive with a changer.
 pub struct FileDrive {
@@ -70,68 +44,6 @@ pub struct FileDrive {
     loaded: Option<Loaded>,
     at: Position,
     block_bytes: usize,
-}
-
-/// Name of a tape file, with or without its filemark.
-fn file_name(file: u32, is_marked: bool) -> String {
-    format!("{file:06}.tar{}", if is_marked { "" } else { ".part" })
-}
-
-/// Inverse of [`file_name`].
-fn parse_name(name: &str) -> Option<(u32, bool)> {
-    let (stem, is_marked) = match name.strip_suffix(".tar.part") {
-        Some(stem) => (stem, false),
-        None => (name.strip_suffix(".tar")?, true),
-    };
-    let file = stem.parse().ok()?;
-    (file_name(file, is_marked) == name).then_some((file, is_marked))
-}
-
-impl Loaded {
-    fn used(&self) -> u64 {
-        self.files.iter().sum::<u64>() + self.tail.unwrap_or(0)
-    }
-
-    fn marks(&self) -> u32 {
-        u32::try_from(self.files.len()).unwrap_or(u32::MAX)
-    }
-
-    /// What a volume of a name holds.
-    fn scan(disk: &dyn Disk, directory: &Path, name: &str) -> io::Result<Loaded> {
-        let path = directory.join(name);
-        let note = MediumNote::read(disk, &path)?;
-        disk.sync_dir(&path)?;
-        let mut found = BTreeMap::new();
-        for name in disk.list(&path)? {
-            if let Some(key) = parse_name(&name) {
-                found.insert(key, disk.open(&path.join(&name))?.len()?);
-            }
-        }
-        let mut files = Vec::new();
-        while let Some(bytes) =
-            u32::try_from(files.len()).ok().and_then(|file| found.get(&(file, true)).copied())
-        {
-            files.push(bytes);
-        }
-        let mut loaded = Loaded { name: name.to_owned(), path, note, files, tail: None, open: Open::Nothing };
-        loaded.tail = found.get(&(loaded.marks(), false)).copied();
-        Ok(loaded)
-    }
-
-    /// Removes a tape file and all behind it.
-    fn cut(&mut self, disk: &dyn Disk, from: u32) -> io::Result<()> {
-        let names = disk.list(&self.path)?;
-        let mut behind: Vec<_> =
-            names.iter().filter_map(|name| parse_name(name)).filter(|(file, _)| *file >= from).collect();
-        behind.sort_unstable();
-        for (file, is_marked) in behind.into_iter().rev() {
-            disk.remove(&self.path.join(file_name(file, is_marked)))?;
-            disk.sync_dir(&self.path)?;
-        }
-        self.files.truncate(from as usize);
-        self.tail = None;
-        Ok(())
-    }
 }
 
 impl FileDrive {
@@ -167,7 +79,11 @@ impl FileDrive {
         };
         if let Some(name) = drive.note.loaded.clone() {
             match Loaded::scan(drive.disk.as_ref(), &drive.directory, &name) {
-                Ok(loaded) => drive.loaded = Some(loaded),
+                Ok(loaded) => {
+                    let renewed = loaded.renew(drive.disk.as_ref());
+                    renewed.map_err(|error| drive.of(&name, "open", DriveErrorKind::Io, Some(error)))?;
+                    drive.loaded = Some(loaded);
+                }
                 // Somebody took it away: the drive is empty.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(drive.failed("open", DriveErrorKind::Io, Some(error))),
@@ -270,21 +186,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn start_of(disk: &dyn Disk, loaded: &Loaded, limit: usize) -> io::Result<Vec<u8>> {
-    let Some(bytes) = loaded.files.first() else { return Ok(Vec::new()) };
-    let file = disk.open(&loaded.path.join(file_name(0, true)))?;
-    let mut start = vec![0; limit.min(usize::try_from(*bytes).unwrap_or(limit))];
-    let count = file.read_at(&mut start, 0)?;
-    start.truncate(count);
-    Ok(start)
-}
-
-fn open_for_reading(loaded: &Loaded, disk: &dyn Disk, at: Position) -> io::Result<Open> {
-    let is_marked = at.file < loaded.marks();
-    let bytes = if is_marked { loaded.files.get(at.file as usize).copied() } else { loaded.tail };
-    let Some(bytes) = bytes else { return Ok(Open::Nothing) };
-    let file = disk.open(&loaded.path.join(file_name(at.file, is_marked)))?;
-    Ok(Open::Reading { file, bytes, is_marked })
+/// Removes what a failed write or filemark left. A name that a failed sync left is seen now, may be gone after a power cut,
+/// and with it what would be written behind it.
+fn settle(loaded: &mut Loaded, disk: &dyn Disk) -> io::Result<()> {
+    if let Open::Failed { file } = loaded.open {
+        loaded.cut(disk, file)?;
+        disk.sync_dir(&loaded.path)?;
+        loaded.open = Open::Nothing;
+    }
+    Ok(())
 }
 
 impl Drive for FileDrive {
@@ -408,11 +318,7 @@ impl Drive for FileDrive {
 
     fn locate(&mut self, file: u32) -> Result<(), DriveError> {
         self.with("locate", DriveErrorKind::Io, |loaded, disk, at, _| {
-            if let Open::Failed { file } = loaded.open {
-                // A name that a failed sync left is seen now and may be gone after a power cut, and with it what would
-                // be written behind it.
-                loaded.cut(disk, file)?;
-            }
+            settle(loaded, disk)?;
             loaded.open = Open::Nothing;
             if file > loaded.marks() {
                 return Err(Failure::Kind(DriveErrorKind::NoPlace));
@@ -452,6 +358,10 @@ impl Drive for FileDrive {
         if !label::is_name(&name) {
             return Err(self.of(&name, "load", DriveErrorKind::NoVolume, None));
         }
+        if let Some(loaded) = &mut self.loaded {
+            let settled = settle(loaded, self.disk.as_ref());
+            settled.map_err(|source| self.failed("load", DriveErrorKind::Io, Some(source)))?;
+        }
         self.at = Position::default();
         let result = Loaded::scan(self.disk.as_ref(), &self.directory, &name).and_then(|loaded| {
             let mut note = self.note.clone();
@@ -472,6 +382,10 @@ impl Drive for FileDrive {
     }
 
     fn eject(&mut self) -> Result<(), DriveError> {
+        if let Some(loaded) = &mut self.loaded {
+            let settled = settle(loaded, self.disk.as_ref());
+            settled.map_err(|source| self.failed("eject", DriveErrorKind::Io, Some(source)))?;
+        }
         let note = DriveNote { loaded: None, ..self.note.clone() };
         note.write(self.disk.as_ref(), &self.directory)
             .map_err(|source| self.failed("eject", DriveErrorKind::Io, Some(source)))?;

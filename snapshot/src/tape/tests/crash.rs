@@ -39,14 +39,27 @@ fn a_failing_call_of_the_disk_loses_nothing() {
         drop(drive);
         disk.calls()
     };
-    for call in start + 1.. {
+    for call in (start + 1..).flat_map(|call| [call; 4]) {
         let (disk, mut drive) = prepared();
         disk.set_fault(Fault::Only(call));
         let (mut kept, is_whole) = small_run(&mut drive, &archives);
         if is_whole {
             break;
         }
-        // The same process goes on: what it acknowledges then must not stand on what was never durable.
+        // The same process, or the next, goes on: what it acknowledges then must not stand on what was never durable.
+        let how = rng.below(3);
+        let mut drive = match how {
+            0 => drive,
+            1 => {
+                let loaded = drive.medium().ok().and_then(|medium| medium.name);
+                drive.load(Wanted::Named(loaded.as_deref().unwrap_or("TAPE-1"))).unwrap();
+                drive
+            }
+            _ => {
+                drop(drive);
+                open(&disk)
+            }
+        };
         let session = session_id(8);
         let last = archive(&session, 3, 500, &mut rng);
         if super::write(&mut drive, &session, &last).is_ok() {
@@ -60,7 +73,7 @@ fn a_failing_call_of_the_disk_loses_nothing() {
                 &disk.cut(cut, &mut rng),
                 &kept,
                 &all,
-                &format!("{cut:?} after a failure at call {call}"),
+                &format!("{cut:?} after a failure at call {call}, {how}"),
             );
         }
     }

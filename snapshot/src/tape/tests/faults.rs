@@ -450,9 +450,9 @@ fn a_drive_of_files_works_on_a_real_file_system() {
     let directory = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(journal::OsDisk);
     let mut drive = FileDrive::open(disk.clone(), directory.path()).unwrap();
-    labelled(&mut drive, &[2, 9], BLOCK_BYTES, 0);
+    labelled(&mut drive, &[2, 60], BLOCK_BYTES, 0);
     let session = session_id(1);
-    let archive = archive(&session, 12, 200_000, &mut Rng::new(seed()));
+    let archive = archive(&session, 20, 200_000, &mut Rng::new(7));
     let parts = super::write(&mut drive, &session, &archive).unwrap().parts;
     assert_eq!(parts.len(), 2);
     drop(drive);
