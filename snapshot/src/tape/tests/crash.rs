@@ -114,3 +114,29 @@ fn labelling_happens_or_does_not() {
         }
     }
 }
+
+#[test]
+fn a_power_cut_while_a_drive_is_opened_loses_nothing() {
+    let mut rng = Rng::new(seed());
+    let archives = [archive(&session_id(1), 4, 3000, &mut rng)];
+    let setup = || {
+        let (disk, mut drive) = prepared();
+        let (kept, _) = small_run(&mut drive, &archives);
+        assert_eq!(kept.len(), 1);
+        drop(drive);
+        (disk, kept)
+    };
+    let start = setup().0.calls();
+    for call in start + 1.. {
+        let (disk, kept) = setup();
+        disk.set_fault(Fault::From(call));
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let is_open = FileDrive::open(shared, Path::new(DIRECTORY)).is_ok();
+        for cut in Cut::ALL {
+            check_after(&disk.cut(cut, &mut rng), &kept, &archives, &format!("{cut:?} at call {call}"));
+        }
+        if is_open {
+            break;
+        }
+    }
+}

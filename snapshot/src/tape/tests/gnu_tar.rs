@@ -103,12 +103,12 @@ impl Tree {
         }
     }
 
-    fn check(&self, sizes: &[u64], block: usize, early_warning: u64) -> usize {
+    fn check(&self, sizes: &[u64], block: usize, early_warning: u64) -> Vec<PathBuf> {
         let files = self.volumes(sizes, block, early_warning);
         let what = format!("volumes of {sizes:?} blocks of {block}: ");
         self.run("-xM", &files, block).map_err(|error| format!("{what}{error}")).unwrap();
         self.compare().map_err(|error| format!("{what}{error}")).unwrap();
-        files.len()
+        files
     }
 }
 
@@ -121,11 +121,11 @@ fn tar_restores_a_session_from_three_volumes() {
         for _ in 0..10 {
             let (first, second) = (2 + rng.below(blocks as usize / 2), 2 + rng.below(blocks as usize / 3));
             let sizes = [first as u64, second as u64, blocks + 8];
-            assert_eq!(tree.check(&sizes, 4096, early_warning), 3, "{sizes:?}");
+            assert_eq!(tree.check(&sizes, 4096, early_warning).len(), 3, "{sizes:?}");
         }
     }
     // One volume, blocks as real ones.
-    assert_eq!(tree.check(&[100], 256 << 10, 0), 1);
+    assert_eq!(tree.check(&[100], 256 << 10, 0).len(), 1);
 }
 
 #[test]
@@ -138,12 +138,30 @@ fn tar_restores_whatever_the_cut_went_through() {
     let step = |at: u64| if tree.is_plain(at) { 7 } else { 1 };
     let mut at = 1;
     while at < blocks {
-        tree.check(&[at, blocks + 20, blocks + 20], UNIT, 0);
+        let files = tree.check(&[at, blocks + 20, blocks + 20], UNIT, 0);
+        // A reader that has nothing but what follows comes to the next member.
+        if let Some(last) = files.get(1..).filter(|last| !last.is_empty()) {
+            match tree.run("-t", last, UNIT) {
+                // The cut went between the two that end the archive.
+                Err(error) if error.contains("A lone zero block") => {
+                    assert_eq!(fs::metadata(&files[0]).unwrap().len() + UNIT as u64, tree.end());
+                }
+                result => {
+                    result.map_err(|error| format!("part 2 alone, cut at block {at}: {error}")).unwrap()
+                }
+            }
+        }
         at += step(at);
     }
 }
 
 impl Tree {
+    /// Bytes of the archive up to and with the two zero blocks.
+    fn end(&self) -> u64 {
+        let last = self.archive.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        (last.next_multiple_of(UNIT) + 2 * UNIT) as u64
+    }
+
     /// Whether a block of the archive lies well inside the content of the sparse file, which is most of it.
     fn is_plain(&self, at: u64) -> bool {
         let at = at as usize * UNIT;
