@@ -359,4 +359,4 @@ fn remove_leftovers(disk: &dyn Disk, directory: &Path, manifest: &mut Manifest) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,19 +14,19 @@ use std::sync::Arc;
 
 /// What of the unsynced survives a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::catalog) enum Cut {
+pub(crate) enum Cut {
     Nothing,
     Everything,
     Part,
 }
 
 impl Cut {
-    pub(super) const ALL: [Cut; 3] = [Cut::Nothing, Cut::Everything, Cut::Part];
+    pub(crate) const ALL: [Cut; 3] = [Cut::Nothing, Cut::Everything, Cut::Part];
 }
 
 /// When calls fail. Calls are counted from 1, reads included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::catalog) enum Fault {
+pub(crate) enum Fault {
     /// This call and all later ones: the machine has stopped.
     From(u64),
     /// This call alone. A write leaves half of its bytes.
@@ -118,43 +118,43 @@ impl State {
 }
 
 #[derive(Clone, Default)]
-pub(in crate::catalog) struct SimDisk(Arc<Mutex<State>>);
+pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
-    pub(in crate::catalog) fn set_fault(&self, fault: Fault) {
+    pub(crate) fn set_fault(&self, fault: Fault) {
         self.0.lock().fault = Some(fault);
     }
 
-    pub(in crate::catalog) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.0.lock().calls
     }
 
-    pub(in crate::catalog) fn on_create(&self, suffix: &'static str, hook: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_create(&self, suffix: &'static str, hook: impl FnOnce() + Send + 'static) {
         self.0.lock().hook = Some((suffix, Box::new(hook)));
     }
 
-    pub(in crate::catalog) fn hook_is_set(&self) -> bool {
+    pub(crate) fn hook_is_set(&self) -> bool {
         self.0.lock().hook.is_some()
     }
 
-    pub(in crate::catalog) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let state = self.0.lock();
         state.names.keys().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
-    pub(in crate::catalog) fn bytes(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
         let state = self.0.lock();
         state.inodes[&state.names[path]].now.clone()
     }
 
-    pub(in crate::catalog) fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
+    pub(crate) fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.0.lock();
         let inode = state.names[path];
         state.inodes.insert(inode, Inode { durable: bytes.clone(), now: bytes, pending: Vec::new() });
     }
 
     /// What the next start finds after the power was cut now.
-    pub(in crate::catalog) fn cut(&self, cut: Cut, rng: &mut Rng) -> SimDisk {
+    pub(crate) fn cut(&self, cut: Cut, rng: &mut Rng) -> SimDisk {
         let state = self.0.lock();
         let mut names = state.durable_names.clone();
         for change in &state.pending_names {

@@ -1,0 +1,227 @@
+//! Keeps a drive streaming: one owned thread writes what a [`super::spool`] holds.
+//!
+//! A drive that has to wait for data stops, winds back and starts again, which costs time and tape. So it starts when the
+//! spool is filled to a mark, or the archive is complete; if the spool runs empty before, that is a *stall*: counted, and
+//! the mark is waited for again. At the spool's limit who makes the archive waits.
+//!
+//! **Errors reach both sides.** If the drive fails, the next write to the feeder fails, and [`Feeder::finish`] says how. If the
+//! feeder is dropped or cancelled, the drive stops between two blocks, without a filemark: nothing counts as written.
+//! **It is durable when `finish` has returned that it is**, not before.
+//!
+//! **If the disk has no room for the spool**, the caller has said what to do: fail at once, before the drive was touched,
+//! or stream from a small ring in memory, with the stalls that brings; the report says which it was.
+
+use super::changer::Changer;
+use super::drive::Drive;
+use super::error::TapeError;
+use super::span_writer::{SpanOptions, SpanWriter, Written};
+use super::spool::{Spool, Taken};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Bytes of the ring in memory, where the disk has no room.
+pub const MEMORY_BYTES: usize = 16 << 20;
+/// Bytes that are taken from the spool at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What to do if the disk has no room for the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Fail with `SpoolFull` before the drive is touched.
+    Fail,
+    /// Go on with [`MEMORY_BYTES`] of memory.
+    Stream,
+}
+
+/// How to keep the drive fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeederOptions {
+    /// Where the spool lies.
+    pub directory: PathBuf,
+    /// Bytes of the spool.
+    pub limit: u64,
+    /// Bytes that must be in it before the drive starts; the limit at most.
+    pub mark: u64,
+    /// If there is no room for it.
+    pub when_full: WhenFull,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// What was written where.
+    pub written: Written,
+    /// Times the spool ran empty while the archive was not complete.
+    pub stalls: u64,
+    /// Most bytes that lay in the spool.
+    pub most_spooled: u64,
+    /// Whether the spool was on disk.
+    pub was_on_disk: bool,
+}
+
+/// The end of a feeder: the drive comes back, whatever happened.
+pub struct Finished {
+    /// The drive; `None` if its thread was lost.
+    pub drive: Option<Box<dyn Drive>>,
+    /// What came of the session.
+    pub result: Result<Fed, TapeError>,
+}
+
+type Outcome = (Box<dyn Drive>, Result<Written, TapeError>);
+
+/// Takes the archive of one session.
+pub struct Feeder {
+    spool: Arc<Spool>,
+    was_on_disk: bool,
+    thread: Option<JoinHandle<Outcome>>,
+    /// A failure of the spool, which is this side's.
+    failure: Option<TapeError>,
+}
+
+/// Cancels a feeder from elsewhere.
+#[derive(Clone)]
+pub struct Canceller(Arc<Spool>);
+
+impl Canceller {
+    /// Stops the session, unless all of its archive has come already.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+impl Feeder {
+    /// Makes the spool and starts the thread of the drive.
+    ///
+    /// # Errors
+    /// `BadRequest` if the limit is zero; `SpoolFull`, `Spool`; `Gone` if no thread can be started. The drive is gone then.
+    pub fn start(
+        drive: Box<dyn Drive>,
+        changer: Box<dyn Changer>,
+        session: SpanOptions,
+        options: &FeederOptions,
+    ) -> Result<Feeder, TapeError> {
+        if options.limit == 0 {
+            return Err(TapeError::BadRequest { what: "spool limit", given: "0".to_owned() });
+        }
+        let (spool, was_on_disk) = match Spool::on_disk(&options.directory, options.limit) {
+            Ok(spool) => (spool, true),
+            Err(TapeError::SpoolFull { .. }) if options.when_full == WhenFull::Stream => {
+                (Spool::in_memory(MEMORY_BYTES), false)
+            }
+            Err(error) => return Err(error),
+        };
+        let (theirs, mark) = (spool.clone(), options.mark);
+        let thread = std::thread::Builder::new()
+            .name("tape drive".to_owned())
+            .spawn(move || run(drive, changer, session, &theirs, mark))
+            .map_err(|_| TapeError::Gone)?;
+        Ok(Feeder { spool, was_on_disk, thread: Some(thread), failure: None })
+    }
+
+    /// What stops it from elsewhere.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.spool.clone())
+    }
+
+    /// All of the archive has come: waits until it is on tape and durable, or is known not to be.
+    #[must_use]
+    pub fn finish(mut self) -> Finished {
+        if self.failure.is_some() {
+            self.spool.cancel();
+        }
+        self.spool.complete();
+        let Some(Ok((drive, result))) = self.thread.take().map(JoinHandle::join) else {
+            return Finished { drive: None, result: Err(TapeError::Gone) };
+        };
+        let (stalls, most_spooled) = self.spool.counts();
+        let was_on_disk = self.was_on_disk;
+        let result = match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => result.map(|written| Fed { written, stalls, most_spooled, was_on_disk }),
+        };
+        Finished { drive: Some(drive), result }
+    }
+}
+
+impl Write for Feeder {
+    /// Waits while the spool is full. Fails if the drive has failed or it was cancelled; [`Feeder::finish`] says how.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return Err(TapeError::FailedBefore.into());
+        }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        match self.spool.put(bytes) {
+            Ok(0) if self.spool.is_cancelled() => Err(TapeError::Cancelled.into()),
+            Ok(0) => Err(TapeError::FailedBefore.into()),
+            Ok(count) => Ok(count),
+            Err(error) => {
+                self.failure = Some(error);
+                self.spool.cancel();
+                Err(TapeError::FailedBefore.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.spool.cancel();
+            // The drive is between two blocks soon; a thread that panicked has nothing to say here.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Lets the other side go when the thread ends, in whatever way.
+struct Abandon<'s>(&'s Spool);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+fn run(
+    mut drive: Box<dyn Drive>,
+    mut changer: Box<dyn Changer>,
+    session: SpanOptions,
+    spool: &Spool,
+    mark: u64,
+) -> Outcome {
+    let abandon = Abandon(spool);
+    let result = feed(drive.as_mut(), changer.as_mut(), session, spool, mark);
+    drop(abandon);
+    (drive, result)
+}
+
+fn feed(
+    drive: &mut dyn Drive,
+    changer: &mut dyn Changer,
+    session: SpanOptions,
+    spool: &Spool,
+    mark: u64,
+) -> Result<Written, TapeError> {
+    // The volume is found while the spool fills: a wrong one is known before the work is done.
+    let mut writer = SpanWriter::begin(drive, changer, session)?;
+    if !spool.wait_for(mark) {
+        return Err(TapeError::Cancelled);
+    }
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match spool.take(&mut piece, mark)? {
+            Taken::Bytes(count) => writer.write(piece.get(..count).unwrap_or_default())?,
+            Taken::End => return writer.finish(),
+            Taken::Cancelled => return Err(TapeError::Cancelled),
+        }
+    }
+}
