@@ -17,6 +17,7 @@ use crate::server_journal::ServerJournal;
 use crate::services::{
     BurstsService, CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService,
     RepositoriesService, RestoreService, ScenariosService, SessionsService, Shared, SnapshotsService,
+    TapesService,
 };
 use crate::store::Layout;
 use crate::vault::Vault;
@@ -44,6 +45,7 @@ use wire::v1::restore_server::RestoreServer;
 use wire::v1::scenarios_server::ScenariosServer;
 use wire::v1::sessions_server::SessionsServer;
 use wire::v1::snapshots_server::SnapshotsServer;
+use wire::v1::tapes_server::TapesServer;
 use wire::{Endpoint, codes};
 
 /// Shares of the 30 seconds within which a stop must be over.
@@ -291,6 +293,7 @@ async fn router(
         CatalogServer::new(CatalogService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let bursts =
         BurstsServer::new(BurstsService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let tapes = TapesServer::new(TapesService(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let jobs = JobsServer::new(JobsService(shared)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     health.set_serving::<ScenariosServer<ScenariosService>>().await;
     health.set_serving::<JournalServer<JournalService>>().await;
@@ -302,6 +305,7 @@ async fn router(
     health.set_serving::<RestoreServer<RestoreService>>().await;
     health.set_serving::<CatalogServer<CatalogService>>().await;
     health.set_serving::<BurstsServer<BurstsService>>().await;
+    health.set_serving::<TapesServer<TapesService>>().await;
     let routes = extra
         .unwrap_or_default()
         .add_service(health_service)
@@ -315,7 +319,8 @@ async fn router(
         .add_service(snapshots)
         .add_service(restore)
         .add_service(catalog)
-        .add_service(bursts);
+        .add_service(bursts)
+        .add_service(tapes);
     // Masters need larger windows than clients, and more often a sign of life.
     Ok(tune(Server::builder()).layer(GuardLayer(policy)).add_routes(routes))
 }

@@ -214,6 +214,11 @@ pub trait Engine: Send + Sync + 'static {
         Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon has no catalog: it is no replica"))
     }
 
+    /// Whether this daemon looks after tapes (`NOT_AVAILABLE` where it makes no sessions).
+    fn permits_tapes(&self) -> EngineResult<()> {
+        Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon makes no sessions: it is no replica"))
+    }
+
     /// Runs again what ran before the daemon ended. Returns soon; the work goes on behind.
     fn start(&self) -> EngineResult<()>;
     /// Ends all work so that the next start finds a clean state; at most `limit`. Later calls fail.

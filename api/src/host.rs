@@ -247,6 +247,10 @@ impl Engine for Host {
         self.scene(&query.scenario)?.points(query, each)
     }
 
+    fn permits_tapes(&self) -> EngineResult<()> {
+        Ok(())
+    }
+
     fn bursts(&self, query: &BurstsQuery, progress: &dyn Progress) -> EngineResult<Vec<Burst>> {
         self.scene(&query.scenario)?.bursts(query, progress)
     }

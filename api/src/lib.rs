@@ -32,6 +32,7 @@ pub mod segment_journal;
 pub mod server_journal;
 mod services;
 pub mod store;
+pub mod tapes;
 pub mod vault;
 pub mod wiring;
 

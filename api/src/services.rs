@@ -15,6 +15,7 @@ mod runner;
 mod scenarios;
 mod sessions;
 mod snapshots;
+mod tapes;
 
 pub use bursts::BurstsService;
 pub use catalog::CatalogService;
@@ -27,6 +28,7 @@ pub use runner::EngineRunner;
 pub use scenarios::ScenariosService;
 pub use sessions::SessionsService;
 pub use snapshots::SnapshotsService;
+pub use tapes::TapesService;
 
 use crate::activity::Activity;
 use crate::auth::Peer;

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     backup, bookmark, catalog, completions, diff, explain, flush, job, journal, log, man, points, repository,
-    rescue, restore, rewind, scenario, session, snapshot, tour,
+    rescue, restore, rewind, scenario, session, snapshot, tape, tour,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -122,6 +122,9 @@ pub enum Command {
     /// Places where backups are kept
     #[command(subcommand)]
     Repository(repository::Command),
+    /// Volumes of tape: what they are called and what is on them
+    #[command(subcommand)]
+    Tape(tape::Command),
     /// Store a point of a scenario in a repository, a session for each root
     Backup(backup::Args),
     /// What backups made

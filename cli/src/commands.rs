@@ -19,6 +19,7 @@ pub mod rewind;
 pub mod scenario;
 pub mod session;
 pub mod snapshot;
+pub mod tape;
 pub mod tour;
 
 use crate::Outcome;
@@ -46,6 +47,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Backup(args) => backup::run(args, context).await,
         Command::Session(command) => session::run(command, context).await,
         Command::Snapshot(command) => snapshot::run(command, context).await,
+        Command::Tape(command) => tape::run(command, context).await,
         Command::Restore(command) => restore::run(command, context).await,
         Command::Rescue(args) => rescue::run(args, context).await,
         Command::Catalog(command) => catalog::run(command, context).await,

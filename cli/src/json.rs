@@ -5,6 +5,7 @@ pub mod bursts;
 pub mod catalog;
 pub mod dump;
 pub mod restores;
+pub mod tape;
 pub mod upkeep;
 
 use crate::output::{lsn_text, utc_time};

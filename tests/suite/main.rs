@@ -60,6 +60,7 @@ mod sessions;
 mod snapshots;
 mod sparse;
 mod table_check;
+mod tapes;
 mod thinning;
 mod tidy;
 mod two_processes;

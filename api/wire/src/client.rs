@@ -18,6 +18,7 @@ use crate::v1::restore_client::RestoreClient;
 use crate::v1::scenarios_client::ScenariosClient;
 use crate::v1::sessions_client::SessionsClient;
 use crate::v1::snapshots_client::SnapshotsClient;
+use crate::v1::tapes_client::TapesClient;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Client {
     pub catalog: CatalogClient<Channel>,
     /// Finding damage.
     pub bursts: BurstsClient<Channel>,
+    /// Volumes of tape.
+    pub tapes: TapesClient<Channel>,
 }
 
 impl Client {
@@ -108,6 +111,7 @@ impl Client {
             bursts: BurstsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             restore: RestoreClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             sessions: SessionsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            tapes: TapesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }

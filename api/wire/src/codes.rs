@@ -463,6 +463,16 @@ catalogue! {
         "the job has ended"
         reason "A job that has ended is neither held nor released."
         action "`restorectl job show ID` shows what it came to; give the command again for another attempt.";
+    /// Drive.
+    TAPE_DRIVE_FAILED = "RW1124" "tape" Failed Unavailable
+        "the tape drive failed"
+        reason "The drive, or the directory that is used as one, is not there, is used by somebody else, or does not do what it must."
+        action "Look at the message for what the system says; end whoever has the drive, or correct the address, then try again.";
+    /// What is written stays.
+    TAPE_WOULD_OVERWRITE = "RW1125" "tape" Refused FailedPrecondition
+        "the medium holds data and is not written over"
+        reason "It is a volume with sessions, holds data of another program, or is write protected."
+        action "`restorectl tape inventory` shows what is on it. Take another medium, or force the label: then all on it is lost.";
     /// TLS.
     UNENCRYPTED = "RW1126" "repository" Refused FailedPrecondition
         "the endpoint of the store is not encrypted"
@@ -473,6 +483,16 @@ catalogue! {
         "the bucket is missing"
         reason "The store answers, but it has no bucket or container of this name, or does not show it to these credentials."
         action "Correct the address, or make the bucket: Rewind makes none, for its settings are yours to choose (docs/stores.md).";
+    /// Another one.
+    TAPE_VOLUME_WANTED = "RW1128" "tape" NotFound NotFound
+        "the volume that is wanted is not in the drive"
+        reason "The drive is empty, or holds another volume, one of another pool, or one without a label."
+        action "Put the volume that the message names into the drive, or label a new one with `restorectl tape label`.";
+    /// Bytes.
+    TAPE_DAMAGED = "RW1129" "tape" Differs DataLoss
+        "the volume is damaged"
+        reason "What was read is not what was written; the message says where."
+        action "Keep the medium and take a copy of the session from another place; nothing on it was changed.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.

@@ -30,8 +30,8 @@ pub enum UrlError {
         /// The scheme typed.
         scheme: String,
     },
-    /// Tape is not built yet.
-    #[error("tape:// is not built yet")]
+    /// A tape is no store of objects.
+    #[error("sessions are not written to tape yet; `restorectl tape` looks after volumes only")]
     TapeNotBuilt,
     /// A user, a password, a query or a fragment. Not repeated: it may be a secret.
     #[error(
