@@ -191,7 +191,6 @@ impl From<io::Error> for Failure {
 fn settle(loaded: &mut Loaded, disk: &dyn Disk) -> io::Result<()> {
     if let Open::Failed { file } = loaded.open {
         loaded.cut(disk, file)?;
-        disk.sync_dir(&loaded.path)?;
         loaded.open = Open::Nothing;
     }
     Ok(())

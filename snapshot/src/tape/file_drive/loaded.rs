@@ -110,8 +110,7 @@ impl Loaded {
         finish_renewing(disk, &self.path)
     }
 
-    /// Removes a tape file and all behind it. The filemark behind what is written there makes it durable: until then what
-    /// was there may come back, which is no loss.
+    /// Removes a tape file and all behind it, for good: or they could stand behind what is written next, after a power cut.
     pub fn cut(&mut self, disk: &dyn Disk, from: u32) -> io::Result<()> {
         let names = disk.list(&self.path)?;
         let mut behind: Vec<_> =
@@ -120,6 +119,7 @@ impl Loaded {
         for (file, is_marked) in behind.into_iter().rev() {
             disk.remove(&self.path.join(file_name(file, is_marked)))?;
         }
+        disk.sync_dir(&self.path)?;
         self.files.truncate(from as usize);
         self.tail = None;
         Ok(())
