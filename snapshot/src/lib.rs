@@ -17,3 +17,4 @@ pub mod mount;
 pub mod repository;
 pub mod session;
 pub mod store;
+pub mod tape;
