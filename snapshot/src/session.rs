@@ -27,6 +27,7 @@ pub mod totals;
 
 pub use error::SessionError;
 pub use finish::RecordOptions;
+pub(crate) use finish::directories;
 pub use totals::Totals;
 
 use crate::repository::writer::{Commit, Stage, Stages};

@@ -18,8 +18,9 @@
 //! and, for tests, [`faulty`] are drives; [`label`] and [`volume`] say which volume it is and keep it from being written
 //! over; [`span_writer`] and [`span_reader`] cut and join; [`changer`] puts volumes in; [`feeder`] keeps the drive
 //! streaming out of a spool; [`inventory`] says what is there. All of it is blocking code. What an archive is made of
-//! is none of its business.
+//! is none of its business: that is [`archive`]'s, which knows nothing of volumes.
 
+pub mod archive;
 pub mod changer;
 pub mod drive;
 pub mod error;

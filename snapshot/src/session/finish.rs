@@ -30,20 +30,32 @@ pub(super) fn recorded(repository: &Repository, session: &Id) -> Option<SessionR
     repository.load_session(session).ok()
 }
 
+/// The directories from the file system's root down to the entity's, the outermost first: name, node, metadata.
+pub(crate) fn directories<'e>(
+    entity: &'e Entity,
+    root: NodeId,
+    meta: &Meta,
+) -> Vec<(&'e [u8], NodeId, Meta)> {
+    let attributes = Attributes { mode: ABOVE_MODE, uid: 0, gid: 0, ..meta.attributes };
+    let above = Meta { kind: Kind::Directory, size: 0, attributes, xattrs: Vec::new() };
+    let names = entity.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    let mut found: Vec<_> = names.map(|name| (name, NodeId(0), above.clone())).collect();
+    if let Some((_, id, own)) = found.last_mut() {
+        (*id, *own) = (root, meta.clone());
+    }
+    found
+}
+
 /// The tree of the file system's root, with the directories down to the entity's.
 pub(super) fn above<T: TreeIo>(work: &Work<'_, T>, root: Id) -> Result<Id, SessionError> {
     let id = NodeId::root(work.entity.root);
     let meta = work.view.meta(id).map_err(SessionError::journal("read metadata"))?;
-    let mut meta = meta.ok_or(SessionError::NoRoot { root: work.entity.root.0 })?;
+    let meta = meta.ok_or(SessionError::NoRoot { root: work.entity.root.0 })?;
     let mut below = root;
-    let mut inode = id;
-    for name in work.entity.path.split(|byte| *byte == b'/').rev().filter(|name| !name.is_empty()) {
+    for (name, inode, meta) in directories(work.entity, id, &meta).iter().rev() {
         let mut tree = TreeBuilder::new();
-        tree.add(&node(work.entity, name, inode, &meta, 0, Held::Tree(below)))?;
+        tree.add(&node(work.entity, name, *inode, meta, 0, Held::Tree(below)))?;
         below = save_tree(work, tree.finish())?;
-        let attributes = Attributes { mode: ABOVE_MODE, uid: 0, gid: 0, ..meta.attributes };
-        meta = Meta { kind: Kind::Directory, size: 0, attributes, xattrs: Vec::new() };
-        inode = NodeId(0);
     }
     Ok(below)
 }

@@ -43,7 +43,7 @@ impl Totals {
     }
 
     /// Puts them into a record's summary.
-    pub(super) fn write(self, summary: &mut serde_json::Value) {
+    pub(crate) fn write(self, summary: &mut serde_json::Value) {
         for (key, value) in [(FILES, self.files), (DIRECTORIES, self.directories), (BYTES, self.bytes)] {
             if let Some(summary) = summary.as_object_mut() {
                 summary.insert(key.to_owned(), value.into());

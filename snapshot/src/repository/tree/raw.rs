@@ -82,6 +82,14 @@ impl<'j> RawNode<'j> {
         }
     }
 
+    /// The node of a text that came out of the tree `id` at `index`.
+    ///
+    /// # Errors
+    /// As [`RawTree::new`] and [`RawNode::read`].
+    pub fn read_text(id: Id, index: usize, text: &'j str) -> Result<Node, RepositoryError> {
+        Self::new(id, index, text)?.read()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &[u8] {
