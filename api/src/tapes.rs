@@ -5,16 +5,12 @@
 //! where the label is written ([`snapshot::tape::volume`]) and nowhere else.
 
 use crate::engine::{EngineError, EngineResult};
-use journal::disk::OsDisk;
 use snapshot::tape::drive::BLOCK_BYTES;
 use snapshot::tape::{
-    Drive, DriveError, DriveErrorKind, FileDrive, LabelRequest, MediumOptions, Overwrite, RealDrive,
-    TapeError, TapeErrorKind, VolumeInventory, VolumeLabel, Wanted, inventory, volume,
+    AnyDrive, BadTapeUrl, Drive, DriveError, DriveErrorKind, FileDrive, LabelRequest, MediumOptions,
+    Overwrite, TapeError, TapeErrorKind, VolumeInventory, VolumeLabel, Wanted, drive_path, inventory, volume,
 };
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use wire::codes::{self, Code};
 
 /// Pool of volumes that are given none.
@@ -50,61 +46,15 @@ pub struct Volume {
     pub content: Result<VolumeInventory, String>,
 }
 
-/// A directory used as a drive with a changer, or a device.
-enum AnyDrive {
-    Files(Box<FileDrive>),
-    Device(RealDrive),
-}
-
-impl AnyDrive {
-    fn open(url: &str) -> EngineResult<AnyDrive> {
-        let path = path_of(url)?;
-        let is_device = std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_char_device());
-        let opened = if is_device || path.starts_with("/dev") {
-            RealDrive::open(&path).map(AnyDrive::Device)
-        } else {
-            FileDrive::open(Arc::new(OsDisk), &path).map(|drive| AnyDrive::Files(Box::new(drive)))
-        };
-        opened.map_err(|error| tape_failure(url, TapeError::from(error)))
-    }
-
-    fn drive(&mut self) -> &mut dyn Drive {
-        match self {
-            AnyDrive::Files(drive) => drive.as_mut(),
-            AnyDrive::Device(drive) => drive,
-        }
-    }
-
-    /// What is in the drive, by the changer's name; of a device that has one, by none.
-    fn loaded(&mut self) -> Result<Option<String>, DriveError> {
-        match self.drive().medium() {
-            Ok(medium) => Ok(Some(medium.name.unwrap_or_default())),
-            Err(error) if error.kind == DriveErrorKind::NoMedium => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Puts back what was in the drive before.
-    fn put_back(&mut self, loaded: Option<&str>) -> Result<(), DriveError> {
-        match (self, loaded) {
-            (AnyDrive::Files(drive), Some(name)) => drive.load(Wanted::Named(name)),
-            (AnyDrive::Files(drive), None) => drive.eject(),
-            (AnyDrive::Device(_), _) => Ok(()),
-        }
-    }
-}
-
-fn path_of(url: &str) -> EngineResult<PathBuf> {
-    let bad = || {
-        EngineError::new(&codes::BAD_URL, format!("{url:?} is no tape drive")).advise(
+/// Opens the drive at an address.
+fn open(url: &str) -> EngineResult<AnyDrive> {
+    let bad = |error: BadTapeUrl| {
+        EngineError::new(&codes::BAD_URL, error.to_string()).advise(
             "Write tape:///dev/nst0 for a device, or tape:///DIRECTORY for a directory that is used as one.",
         )
     };
-    let path = Path::new(url.strip_prefix("tape://").ok_or_else(bad)?);
-    let is_plain = path
-        .components()
-        .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
-    if path.is_absolute() && path.parent().is_some() && is_plain { Ok(path.to_owned()) } else { Err(bad()) }
+    let path = drive_path(url).map_err(bad)?;
+    AnyDrive::open(&path).map_err(|error| tape_failure(url, error.into()))
 }
 
 fn code_of(error: &TapeError) -> &'static Code {
@@ -132,7 +82,7 @@ fn tape_failure(url: &str, error: TapeError) -> EngineError {
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`; `TAPE_VOLUME_WANTED` if a device is empty. A volume that cannot be read is told of.
 pub fn volumes(url: &str, each: &mut dyn FnMut(Volume) -> ControlFlow<()>) -> EngineResult<()> {
     let failed = |error: DriveError| tape_failure(url, error.into());
-    let mut any = AnyDrive::open(url)?;
+    let mut any = open(url)?;
     let loaded = any.loaded().map_err(failed)?;
     let names = match &any {
         AnyDrive::Files(drive) => drive.volumes().to_vec(),
@@ -181,7 +131,7 @@ fn told(error: &TapeError) -> String {
 /// `BAD_URL`, `BAD_PARAMETERS`, `TAPE_WOULD_OVERWRITE` without force, `TAPE_VOLUME_WANTED`, `TAPE_DRIVE_FAILED`.
 pub fn label(url: &str, wanted: &LabelWanted) -> EngineResult<VolumeLabel> {
     let failed = |error: TapeError| tape_failure(url, error);
-    let mut any = AnyDrive::open(url)?;
+    let mut any = open(url)?;
     let pool = if wanted.pool.is_empty() { POOL } else { &wanted.pool };
     let sequence = match wanted.sequence {
         0 => next_of(&mut any, pool, &wanted.media).map_err(failed)?,
@@ -238,7 +188,7 @@ fn next_of(any: &mut AnyDrive, pool: &str, media: &str) -> Result<u32, TapeError
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`.
 pub fn eject(url: &str) -> EngineResult<Option<String>> {
     let failed = |error: DriveError| tape_failure(url, error.into());
-    let mut any = AnyDrive::open(url)?;
+    let mut any = open(url)?;
     if any.loaded().map_err(failed)?.is_none() {
         return Ok(None);
     }

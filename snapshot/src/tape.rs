@@ -15,11 +15,12 @@
 //!   what begins the next part fits whatever the cut went through.
 //!
 //! In reading order: [`drive`] is the contract of a drive and what may go wrong with one; [`file_drive`], [`real_drive`]
-//! and, for tests, [`faulty`] are drives; [`label`] and [`volume`] say which volume it is and keep it from being written
+//! and, for tests, [`faulty`] are drives, and [`any_drive`] is the one at an address; [`label`] and [`volume`] say which volume it is and keep it from being written
 //! over; [`span_writer`] and [`span_reader`] cut and join; [`changer`] puts volumes in; [`feeder`] keeps the drive
 //! streaming out of a spool; [`inventory`] says what is there. All of it is blocking code. What an archive is made of
 //! is none of its business: that is [`archive`]'s, which knows nothing of volumes.
 
+pub mod any_drive;
 pub mod archive;
 pub mod changer;
 pub mod drive;
@@ -38,6 +39,7 @@ mod spool;
 pub mod volume;
 mod walk;
 
+pub use self::any_drive::{AnyDrive, BadTapeUrl, drive_path};
 pub use self::changer::{Asking, Automatic, Changer};
 pub use self::drive::{Drive, DriveError, DriveErrorKind, Medium, Met, Position, Wanted, Wrote};
 pub use self::error::{TapeError, TapeErrorKind, tape_error};

@@ -18,7 +18,7 @@ fn all(url: &str) -> Vec<Volume> {
 
 /// Writes a tape file behind the label of what is in the drive.
 fn write_something(url: &str) {
-    let mut any = AnyDrive::open(url).unwrap();
+    let mut any = open(url).unwrap();
     let drive = any.drive();
     let label = volume::read_label(drive).unwrap();
     volume::append(drive).unwrap();
@@ -99,6 +99,6 @@ fn bad_requests_have_codes() {
     std::fs::write(place.path().join("file"), b"").unwrap();
     assert_eq!(code(&format!("{url}/file"), &named("one")), "RW1124");
     // Somebody has it.
-    let _held = AnyDrive::open(&url).unwrap();
+    let _held = open(&url).unwrap();
     assert_eq!(code(&url, &named("three")), "RW1124");
 }
