@@ -25,8 +25,8 @@ pub use catalog::{
 pub use error::EngineError;
 pub use restore_query::{LeftOut, QueryFound, QueryRestores, RestoreSet, RestoredSession, SetPart};
 pub use restores::{
-    FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores,
-    SessionEntry, SessionName, SessionVerifyReport,
+    CopyReport, CopyRequest, FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest,
+    RestoreSource, Restores, SessionEntry, SessionName, SessionVerifyReport,
 };
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use snapshots::{MountReport, MountWhat, PinnedBy, Snapshot, SnapshotId, SnapshotRequest};

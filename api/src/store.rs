@@ -49,6 +49,16 @@ impl Layout {
         self.data.join("journal").join(scenario)
     }
 
+    /// A directory for files that nobody looks for after a restart.
+    ///
+    /// # Errors
+    /// `IO`.
+    pub fn scratch(&self) -> Result<PathBuf, EngineError> {
+        let scratch = self.data.join("projections").join("scratch");
+        make_private(&scratch)?;
+        Ok(scratch)
+    }
+
     /// Tables of a scenario.
     #[must_use]
     pub fn tables(&self, scenario: &str) -> PathBuf {

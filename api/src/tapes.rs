@@ -4,13 +4,18 @@
 //! waits for it here. A volume that holds anything is never written over unless the caller says so, which is checked
 //! where the label is written ([`snapshot::tape::volume`]) and nowhere else.
 
+mod copy;
+
+pub use copy::{Copied, copy};
+
 use crate::engine::{EngineError, EngineResult};
 use snapshot::tape::drive::BLOCK_BYTES;
 use snapshot::tape::{
-    AnyDrive, BadTapeUrl, Drive, DriveError, DriveErrorKind, FileDrive, LabelRequest, MediumOptions,
-    Overwrite, TapeError, TapeErrorKind, VolumeInventory, VolumeLabel, Wanted, drive_path, inventory, volume,
+    AnyDrive, Drive, DriveError, DriveErrorKind, FileDrive, LabelRequest, MediumOptions, Overwrite,
+    TapeError, TapeErrorKind, VolumeInventory, VolumeLabel, Wanted, drive_path, inventory, volume,
 };
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use wire::codes::{self, Code};
 
 /// Pool of volumes that are given none.
@@ -46,15 +51,25 @@ pub struct Volume {
     pub content: Result<VolumeInventory, String>,
 }
 
+/// Refuses what is no address of a drive.
+///
+/// # Errors
+/// `BAD_URL`.
+pub fn check_url(url: &str) -> EngineResult<()> {
+    path_of(url).map(drop)
+}
+
 /// Opens the drive at an address.
 fn open(url: &str) -> EngineResult<AnyDrive> {
-    let bad = |error: BadTapeUrl| {
+    AnyDrive::open(&path_of(url)?).map_err(|error| tape_failure(url, error.into()))
+}
+
+fn path_of(url: &str) -> EngineResult<PathBuf> {
+    drive_path(url).map_err(|error| {
         EngineError::new(&codes::BAD_URL, error.to_string()).advise(
             "Write tape:///dev/nst0 for a device, or tape:///DIRECTORY for a directory that is used as one.",
         )
-    };
-    let path = drive_path(url).map_err(bad)?;
-    AnyDrive::open(&path).map_err(|error| tape_failure(url, error.into()))
+    })
 }
 
 fn code_of(error: &TapeError) -> &'static Code {

@@ -1,12 +1,15 @@
 //! Messages as JSON: the keys of the contract.
 
 mod archive;
+mod base64;
 pub mod bursts;
 pub mod catalog;
 pub mod dump;
 pub mod restores;
 pub mod tape;
 pub mod upkeep;
+
+pub use base64::base64;
 
 use crate::output::{lsn_text, utc_time};
 use serde_json::{Map, Value, json};
@@ -20,23 +23,6 @@ pub fn put_path(map: &mut Map<String, Value>, name: &str, path: &[u8]) {
     if std::str::from_utf8(path).is_err() {
         map.insert(format!("{name}_base64"), base64(path).into());
     }
-}
-
-/// Standard base64 with padding.
-#[must_use]
-pub fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let value = (group >> (18 - 6 * digit)) & 63;
-            let letter = ALPHABET.get(value as usize).copied().unwrap_or(b'=');
-            text.push(if digit <= chunk.len() { letter.into() } else { '=' });
-        }
-    }
-    text
 }
 
 fn lsn(lsn: Option<&v1::Lsn>) -> Value {
@@ -403,6 +389,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
         Some(Report::Verify(report)) => verified(report),
         Some(Report::Restore(report)) => Value::Object(restores::report(report)),
         Some(Report::SessionVerify(report)) => Value::Object(restores::verified(report)),
+        Some(Report::SessionCopy(report)) => tape::copied(report),
         Some(Report::Backup(report)) => json!({
             "snapshot": text(&report.snapshot),
             "lsn": lsn(report.lsn.as_ref()),

@@ -28,6 +28,7 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Forget(report) => upkeep::forget(out, report),
         Report::Restore(report) => restores::restore(out, name, report),
         Report::SessionVerify(report) => restores::verified(out, report),
+        Report::SessionCopy(report) => restores::copied(out, report),
         Report::CatalogRebuild(report) => {
             let (sessions, entries) = (count(report.sessions, "session"), count(report.entries, "entry"));
             let elapsed = elapsed(report.elapsed.as_ref());

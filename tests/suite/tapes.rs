@@ -1,6 +1,10 @@
-//! Are volumes of tape labelled, listed and put out as the command line promises, and is nothing written over unasked?
+//! Are volumes of tape labelled, listed and put out as the command line promises, is nothing written over unasked, and is a
+//! session that was copied to several of them what `tar` alone restores?
 
+use crate::backups::Ground;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use tests::compare::{Options, compare};
 use tests::daemon::World;
 
 #[test]
@@ -45,4 +49,78 @@ fn volumes_are_looked_after() {
     std::fs::write(&password, "correct horse\n").unwrap();
     let add = format!("repository add t {url} --password-file {}", password.display());
     world.refused(&add, 2, "RW1052");
+}
+
+/// The tape files of a session, in the order of its parts.
+fn files(place: &Path, copied: &serde_json::Value) -> Vec<PathBuf> {
+    let parts = copied["parts"].as_array().unwrap();
+    let file = |part: &serde_json::Value| {
+        let name = format!("{:06}.tar", part["file"].as_u64().unwrap());
+        place.join(part["media"].as_str().unwrap()).join(name)
+    };
+    parts.iter().map(file).collect()
+}
+
+#[test]
+fn tar_alone_restores_a_session_from_three_volumes() {
+    let ground = Ground::new();
+    let world = &ground.world;
+    let noise: Vec<u8> =
+        (0..3_000_000_u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    std::fs::write(world.master().join("noise"), &noise).unwrap();
+    let (_, session) = ground.backup();
+    let id = session["id"].as_str().unwrap();
+    let place = world.path("tapes");
+    let url = format!("tape://{}", place.display());
+    let copy = format!("session copy {id} --to {url}");
+    // No volume, or none with room.
+    world.refused(&copy, 4, "RW1128");
+    for media in ["one", "two", "three", "four"] {
+        world.ok(&format!("tape label {url} --media {media} --capacity 1500KiB --block 16KiB"));
+    }
+    world.ok(&format!("tape eject {url}"));
+    let copied = world.ok(&copy);
+    assert_eq!((copied["state"].as_str(), copied["missed"].as_u64()), (Some("done"), Some(0)), "{copied}");
+    let files = files(&place, &copied);
+    assert_eq!(files.len(), 3, "{copied}");
+
+    // It is there: asked again, nothing is written.
+    let again = world.ok(&copy);
+    assert_eq!((&again["was_there"], &again["parts"]), (&true.into(), &copied["parts"]));
+    let volumes = world.list(&format!("tape inventory {url}"));
+    let on_tape = |volume: &serde_json::Value| volume["files"].as_array().unwrap().len();
+    assert_eq!(volumes.iter().map(on_tape).collect::<Vec<_>>(), [1, 1, 1, 0]);
+
+    let onto = world.path("untarred");
+    std::fs::create_dir(&onto).unwrap();
+    let mut tar = Command::new("tar");
+    tar.args(["-xM", "-b", "32", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C"]).arg(&onto);
+    for file in &files {
+        tar.arg("-f").arg(file);
+    }
+    let ran = tar.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let restored = onto.join(world.master().strip_prefix("/").unwrap());
+    assert!(std::fs::read(restored.join("noise")).unwrap() == noise);
+    let report = compare(&world.master(), &restored, &Options::default()).unwrap();
+    assert!(report.is_equal(), "{report}");
+}
+
+#[test]
+fn a_copy_that_finds_no_room_leaves_nothing_that_counts() {
+    let ground = Ground::new();
+    let world = &ground.world;
+    std::fs::write(world.master().join("large"), vec![7; 4 << 20]).unwrap();
+    let (_, session) = ground.backup();
+    let id = session["id"].as_str().unwrap();
+    let place = world.path("tapes");
+    let url = format!("tape://{}", place.display());
+    world.ok(&format!("tape label {url} --media one --capacity 1MiB --block 16KiB"));
+    world.refused(&format!("session copy {id} --to {url}"), 4, "RW1128");
+    world.ok(&format!("tape label {url} --media two --capacity 64MiB --block 16KiB"));
+    // What was begun on the first volume is no session, also now that there is room.
+    let copied = world.ok(&format!("session copy {id} --to {url}"));
+    assert_eq!(copied["was_there"], false, "{copied}");
+    world.refused(&format!("session copy nothing --to {url}"), 4, "RW1070");
+    world.refused(&format!("session copy {id} --to file:///x"), 2, "RW1052");
 }

@@ -71,6 +71,12 @@ impl EngineError {
         EngineError::new(&codes::CANCELLED, message)
     }
 
+    /// This error, or the interruption that caused it.
+    #[must_use]
+    pub fn or_interrupted(self, interrupt: Option<Interrupt>) -> Self {
+        interrupt.filter(|_| *self.code == codes::CANCELLED).map_or(self, Self::interrupted)
+    }
+
     /// The system refused an operation on a file.
     #[must_use]
     pub fn io(operation: &str, path: &std::path::Path, source: std::io::Error) -> Self {

@@ -162,6 +162,32 @@ pub struct SessionVerifyReport {
     pub elapsed: Duration,
 }
 
+/// A session that is to be on tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// Which.
+    pub session: SessionName,
+    /// The drive.
+    pub to: String,
+    /// Pool whose volumes are written; none: that of the volume in the drive.
+    pub pool: Option<String>,
+}
+
+/// A session that is on tape.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// 64 hexadecimal digits.
+    pub session: String,
+    /// Name of the repository.
+    pub repository: String,
+    /// Where it was copied to.
+    pub to: String,
+    /// What is there.
+    pub copied: crate::tapes::Copied,
+    /// From the call to the end.
+    pub elapsed: Duration,
+}
+
 /// What the engine does with sessions beside making them.
 pub trait Restores: QueryRestores {
     /// What a request means now (`NO_SUCH_SESSION`, `NO_SUCH_PATH`, `NO_SUCH_REPOSITORY`, `OUTSIDE_WINDOW` ...).
@@ -191,4 +217,7 @@ pub trait Restores: QueryRestores {
         session: &SessionName,
         progress: &dyn Progress,
     ) -> EngineResult<SessionVerifyReport>;
+    /// Copies a session to tape; one that is whole there is not written again (`NO_SUCH_SESSION`, `BAD_URL`,
+    /// `TAPE_VOLUME_WANTED`, `TAPE_DRIVE_FAILED` ...).
+    fn copy_session(&self, request: &CopyRequest, progress: &dyn Progress) -> EngineResult<CopyReport>;
 }

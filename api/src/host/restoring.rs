@@ -4,6 +4,7 @@
 //! scene of the scenario that the session was made of, one change of it at a time, like a rewind. The repository is locked
 //! against those who remove as long as it is read.
 
+mod copying;
 mod directory;
 mod query;
 mod scene;
@@ -14,9 +15,9 @@ mod target;
 use super::Host;
 use super::scene::Scene;
 use crate::engine::{
-    Change, Each, EngineError, EngineResult, FilesQuery, Onto, Progress, RestoreMeaning, RestorePlan,
-    RestoreReport, RestoreRequest, RestoreSource, Restores, RewindRequest, Session, SessionEntry,
-    SessionName, SessionVerifyReport,
+    Change, CopyReport, CopyRequest, Each, EngineError, EngineResult, FilesQuery, Onto, Progress,
+    RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest, RestoreSource, Restores, RewindRequest,
+    Session, SessionEntry, SessionName, SessionVerifyReport,
 };
 use crate::vault::{Found, is_at_or_below, no_such_session, repository_error, restore_error};
 use journal::RootNo;
@@ -455,6 +456,10 @@ impl Restores for Host {
             found: verified,
             elapsed: began.elapsed(),
         })
+    }
+
+    fn copy_session(&self, request: &CopyRequest, progress: &dyn Progress) -> EngineResult<CopyReport> {
+        self.copy_to_tape(request, progress)
     }
 }
 

@@ -4,7 +4,7 @@ use super::journal::rewind_from_wire;
 use super::repositories::{check_from_wire, forget_from_wire, prune_from_wire};
 use super::restore_queries as queries;
 use super::restores::restore_from_wire;
-use super::sessions::backup_from_wire;
+use super::sessions::{backup_from_wire, copy_from_wire};
 use crate::convert::{check_to_wire, sync_mode_from_wire};
 use crate::engine::{Engine, EngineError, Progress, RunOptions, SessionName, TablesVerified, VerifyReport};
 use crate::jobs::{Ended, Runner};
@@ -125,6 +125,18 @@ impl EngineRunner {
     }
 }
 
+impl EngineRunner {
+    fn copy_session(
+        &self,
+        request: v1::CopySessionRequest,
+        progress: &dyn Progress,
+    ) -> Result<Ended, EngineError> {
+        let report = self.0.restores()?.copy_session(&copy_from_wire(request), progress)?;
+        let missed = report.copied.missed;
+        Ok(ended(Report::SessionCopy(report.into()), missed))
+    }
+}
+
 fn failed_verification(ended: Ended, message: impl Into<String>) -> Ended {
     let error = Some(EngineError::new(&codes::VERIFICATION_FAILED, message));
     Ended { outcome: Outcome::Failed, error, ..ended }
@@ -204,6 +216,7 @@ impl Runner for EngineRunner {
             }
             JobKind::Restore => self.restore(decode(request)?, again, progress),
             JobKind::SessionVerify => self.verify_session(decode(request)?, progress),
+            JobKind::SessionCopy => self.copy_session(decode(request)?, progress),
             JobKind::CatalogRebuild => self.catalog_rebuild(&decode(request)?, progress),
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))

@@ -3,14 +3,15 @@
 use super::{Shared, Stream, timeout};
 use crate::convert::path_from_wire;
 use crate::engine::{
-    BackupRequest, EngineError, EngineResult, FilesQuery, FlushRequest, SessionName, SessionsQuery,
-    SnapshotId, Stage,
+    BackupRequest, CopyReport, CopyRequest, EngineError, EngineResult, FilesQuery, FlushRequest, SessionName,
+    SessionsQuery, SnapshotId, Stage,
 };
 use crate::jobs::Submission;
 use crate::points::{PointSpec, TimeSpec};
 use prost::Message;
 use tonic::{Request, Response, Status};
 use wire::codes;
+use wire::convert::duration_to_wire;
 use wire::v1::sessions_server::Sessions;
 use wire::v1::{self, JobKind};
 
@@ -74,6 +75,26 @@ impl Sessions for SessionsService {
             (request.id, request.repository) = (session.id, session.repository);
             shared.jobs.submit(Submission {
                 kind: JobKind::SessionVerify,
+                scenario: session.scenario,
+                exclusive: false,
+                request: request.encode_to_vec(),
+                idempotency_key,
+            })
+        });
+        Ok(Response::new(job.await?))
+    }
+
+    async fn copy(&self, request: Request<v1::CopySessionRequest>) -> Result<Response<v1::Job>, Status> {
+        let mut request = request.into_inner();
+        let idempotency_key = std::mem::take(&mut request.idempotency_key);
+        let job = self.0.call(move |shared| {
+            shared.engine.permits_tapes()?;
+            crate::tapes::check_url(&request.to)?;
+            let wanted = copy_from_wire(request.clone());
+            let session = shared.engine.restores()?.show_session(&wanted.session)?;
+            (request.id, request.repository) = (session.id, session.repository);
+            shared.jobs.submit(Submission {
+                kind: JobKind::SessionCopy,
                 scenario: session.scenario,
                 exclusive: false,
                 request: request.encode_to_vec(),
@@ -159,5 +180,39 @@ impl Sessions for SessionsService {
             Ok(())
         })?;
         Ok(Response::new(stream))
+    }
+}
+
+/// A request to copy a session.
+pub(super) fn copy_from_wire(request: v1::CopySessionRequest) -> CopyRequest {
+    let v1::CopySessionRequest { id, repository, to, pool, .. } = request;
+    CopyRequest { session: SessionName { id, repository: given(repository) }, to, pool: given(pool) }
+}
+
+impl From<CopyReport> for v1::SessionCopyReport {
+    fn from(report: CopyReport) -> Self {
+        let copied = report.copied;
+        let part = |part: snapshot::tape::PartPlace| v1::SessionPart {
+            media: part.media,
+            volume: part.volume,
+            file: part.file,
+            blocks: part.blocks,
+        };
+        let missed = |(path, reason): (Vec<u8>, String)| v1::MissedObject { path: path.into(), reason };
+        v1::SessionCopyReport {
+            session: report.session,
+            repository: report.repository,
+            tape_session: copied.session,
+            to: report.to,
+            parts: copied.parts.into_iter().map(part).collect(),
+            bytes: copied.bytes,
+            files: copied.files,
+            directories: copied.directories,
+            missed: copied.missed,
+            missed_first: copied.listed.into_iter().map(missed).collect(),
+            stalls: copied.stalls,
+            was_there: copied.was_there,
+            elapsed: Some(duration_to_wire(report.elapsed)),
+        }
     }
 }

@@ -4,30 +4,13 @@
 //! its number is never given to something else. `docs/errors.md` shows this table to people and a test compares the
 //! two. A code is here only if something can raise it.
 
+mod code;
 mod exit;
 
+pub use code::Code;
 pub use exit::Exit;
 
 use tonic::Code as Grpc;
-
-/// One entry of the catalogue.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Code {
-    /// `RW` and four digits.
-    pub id: &'static str,
-    /// Part of the product that raises it: `scenario`, `journal`, `rewind`, `restore`, `job`, `api`, `daemon`, `client`.
-    pub module: &'static str,
-    /// What happened, in a few words.
-    pub title: &'static str,
-    /// Why it happens.
-    pub reason: &'static str,
-    /// What to do.
-    pub action: &'static str,
-    /// Exit status of a command that ends with it.
-    pub exit: Exit,
-    /// Status of a call that ends with it.
-    pub grpc: Grpc,
-}
 
 /// Defines the constants and the list of them in one go, so that none can be left out of the list.
 macro_rules! catalogue {

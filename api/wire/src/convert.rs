@@ -113,7 +113,7 @@ words! {
         Run = "run", Resume = "resume", Rewind = "rewind", JournalVerify = "journal-verify",
         JournalRebuild = "journal-rebuild", Backup = "backup", RepositoryCheck = "repository-check",
         RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget", Restore = "restore",
-        SessionVerify = "session-verify", CatalogRebuild = "catalog-rebuild",
+        SessionVerify = "session-verify", SessionCopy = "session-copy", CatalogRebuild = "catalog-rebuild",
     }
     PinnedBy { Hand = "hand", Backup = "backup" }
     IfExists { Overwrite = "overwrite", Newer = "newer", Skip = "skip", Rename = "rename", Fail = "fail" }

@@ -50,6 +50,7 @@ fn lines_of_the_contract() {
         "restorectl journal verify docs",
         "restorectl journal rebuild docs",
         "restorectl job list --state active",
+        "restorectl session copy ab12 --to tape:///dev/nst0",
         "restorectl tape inventory tape:///dev/nst0",
         "restorectl tape label tape:///dev/nst0 --media weekly-7",
         "restorectl tape eject tape:///dev/nst0",

@@ -1,5 +1,6 @@
 //! Verbs of sessions.
 
+pub mod copy;
 pub mod files;
 pub mod list;
 pub mod show;
@@ -18,6 +19,8 @@ pub enum Command {
     Show(show::Args),
     /// List what a session holds
     Files(files::Args),
+    /// Copy a session to tape
+    Copy(copy::Args),
     /// Read all that a session needs and compare it
     Verify(verify::Args),
 }
@@ -31,6 +34,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::List(args) => list::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::Files(args) => files::run(args, context).await,
+        Command::Copy(args) => copy::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
     }
 }

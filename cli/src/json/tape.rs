@@ -1,6 +1,6 @@
 //! Volumes of tape as JSON.
 
-use super::text;
+use super::{object, put_path, seconds, text};
 use crate::output::utc_time;
 use serde_json::{Value, json};
 use wire::v1;
@@ -35,5 +35,33 @@ pub fn volume(volume: &v1::TapeVolume) -> Value {
         "cut_off": volume.cut_off,
         "files": files.collect::<Vec<_>>(),
         "problem": text(&volume.problem),
+    })
+}
+
+/// A session that was copied.
+#[must_use]
+pub fn copied(report: &v1::SessionCopyReport) -> Value {
+    let parts = report.parts.iter().map(|part| {
+        json!({ "media": part.media, "volume": part.volume, "file": part.file, "blocks": part.blocks })
+    });
+    let missed = report.missed_first.iter().map(|missed| {
+        let mut map = object(json!({ "reason": missed.reason }));
+        put_path(&mut map, "path", &missed.path);
+        Value::from(map)
+    });
+    json!({
+        "session": report.session,
+        "repository": report.repository,
+        "tape_session": report.tape_session,
+        "to": report.to,
+        "parts": parts.collect::<Vec<_>>(),
+        "bytes": report.bytes,
+        "files": report.files,
+        "directories": report.directories,
+        "missed": report.missed,
+        "missed_first": missed.collect::<Vec<_>>(),
+        "stalls": report.stalls,
+        "was_there": report.was_there,
+        "elapsed_seconds": seconds(report.elapsed.as_ref()),
     })
 }

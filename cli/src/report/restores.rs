@@ -65,6 +65,27 @@ pub fn verified(out: &Output, report: &v1::SessionVerifyReport) {
     listed(out, report.damaged, &report.failures, "damaged");
 }
 
+/// Where a session was copied to.
+pub fn copied(out: &Output, report: &v1::SessionCopyReport) {
+    let short = report.session.get(..8).unwrap_or(&report.session);
+    let media: Vec<&str> = report.parts.iter().map(|part| part.media.as_str()).collect();
+    let (media, bytes) = (media.join(", "), format_size(report.bytes));
+    if report.was_there {
+        out.data(&format!("session {short} is on {media} already, {bytes}: nothing was written"));
+        return;
+    }
+    let elapsed = elapsed(report.elapsed.as_ref());
+    let stalls = count(report.stalls, "stall");
+    out.data(&format!("session {short} was copied to {media}: {bytes} in {elapsed}, {stalls} of the drive"));
+    let missed = report.missed_first.iter().map(|missed| v1::RestoreListed {
+        path: missed.path.clone(),
+        what: "copy".to_owned(),
+        reason: missed.reason.clone(),
+        ..v1::RestoreListed::default()
+    });
+    listed(out, report.missed, &missed.collect::<Vec<_>>(), "not copied as it was");
+}
+
 /// What was left out is never left unsaid, not even with `-q`.
 fn listed(out: &Output, total: u64, list: &[v1::RestoreListed], what: &str) {
     if total == 0 || out.json {

@@ -60,6 +60,15 @@ impl AnyDrive {
         }
     }
 
+    /// The drive, for a thread of its own.
+    #[must_use]
+    pub fn into_drive(self) -> Box<dyn Drive> {
+        match self {
+            AnyDrive::Files(drive) => drive,
+            AnyDrive::Device(drive) => Box::new(drive),
+        }
+    }
+
     /// What is in the drive, by the changer's name; of a device, which has none, the empty one.
     ///
     /// # Errors

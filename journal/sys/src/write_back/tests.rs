@@ -1,3 +1,5 @@
+//! Asking for it changes no byte that is read.
+
 use super::begin_write_back;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
