@@ -1,3 +1,5 @@
+//! Asking for it changes nothing that is read, whatever the range.
+
 use super::begin_write_back;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
