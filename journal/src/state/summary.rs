@@ -22,6 +22,9 @@ use std::collections::HashSet;
 pub const BLOCK_POINTS: usize = 4096;
 /// A block with more different tokens than this is closed however few points it has.
 const TOKENS_MAX: usize = 32_768;
+/// Of a longer path no tokens are told: each directory on the way is hashed with all above it, so the work grows with the
+/// square of the length, and whoever sends changes may send paths of a megabyte.
+const PATH_BYTES_MAX: usize = 4096;
 /// Bits of the filter for each token, and how many of them a token sets: of absent ones 1 in 300 seems to be there.
 const BITS_PER_TOKEN: usize = 12;
 const BITS_SET: u64 = 8;
@@ -101,9 +104,11 @@ impl Token {
     }
 }
 
-/// Whether tokens are told of a path: not of one that is written in no usual way, which may match in unusual ways.
+/// Whether tokens are told of a path: not of one that is very long, nor of one that is written in no usual way, which may
+/// match in unusual ways.
 fn is_plain(path: &[u8]) -> bool {
-    path.is_empty() || path.split(|byte| *byte == b'/').all(|name| !name.is_empty())
+    let is_usual = || path.is_empty() || path.split(|byte| *byte == b'/').all(|name| !name.is_empty());
+    path.len() <= PATH_BYTES_MAX && is_usual()
 }
 
 /// Everything blocks know of a path, from the whole of it upwards; `found` says whether to go on to the directory above.
@@ -121,15 +126,18 @@ fn tokens(mut path: &[u8], found: &mut dyn FnMut(Token) -> bool) {
     }
 }
 
-/// All tokens of a path; `None` of one that is not written as usual.
+/// All tokens of a path; `None` of one that is longer than 4096 bytes or not written as usual.
 #[must_use]
 pub fn tokens_of(path: &[u8]) -> Option<Vec<Token>> {
+    if !is_plain(path) {
+        return None;
+    }
     let mut all = Vec::new();
     tokens(path, &mut |token| {
         all.push(token);
         true
     });
-    is_plain(path).then_some(all)
+    Some(all)
 }
 
 /// A block, as its row says.
@@ -270,7 +278,11 @@ impl Open {
         // The path of a marker is what it says.
         let paths = [Some(&row.path), row.from.as_ref()];
         for path in paths.into_iter().flatten().filter(|_| row.kind != PointKind::Marker) {
-            self.plain &= is_plain(path);
+            if !is_plain(path) {
+                // The block will have no filter.
+                self.plain = false;
+                continue;
+            }
             // What is known of a directory that was met before is known of all above it.
             tokens(path, &mut |token| self.tokens.insert(token.0));
         }

@@ -72,11 +72,15 @@ fn paths() {
 
 #[test]
 fn unusual_paths_are_not_summarized() {
-    for path in ["/a", "a//b", "a/"] {
+    let longest = "a/".repeat(PATH_BYTES_MAX / 2 - 1) + "ab";
+    assert!(tokens_of(longest.as_bytes()).is_some());
+    // One byte too long, and as long as a path can come from the wire.
+    let (long, endless) = (longest.clone() + "c", "a/".repeat((1 << 19) - 1) + "ab");
+    for path in ["/a", "a//b", "a/", &long, &endless] {
         let tables = MemoryTables::default();
         put(&tables, Lsn::captured(1), &row(PointKind::Created, path, None));
         assert!(Summarizer::default().step(&tables, (Lsn::ZERO, Lsn::captured(1)), 1).unwrap());
-        assert!(blocks(&tables)[0].paths(&tables).unwrap().is_none(), "{path}");
+        assert!(blocks(&tables)[0].paths(&tables).unwrap().is_none(), "{} bytes", path.len());
         assert_eq!(tokens_of(path.as_bytes()), None);
     }
 }

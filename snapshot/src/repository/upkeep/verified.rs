@@ -20,10 +20,28 @@ const BYTES_MAX: u64 = 4 << 30;
 static SAVING: Mutex<()> = Mutex::new(());
 
 /// Dates of packs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Verified {
     dates: HashMap<Id, i64>,
+    /// What was found since the file was read.
+    found: HashMap<Id, Found>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// The file had a date.
+    had_date: bool,
+    /// When it was found whole; `None`: damaged, or no more there.
+    date: Option<i64>,
+}
+
+impl PartialEq for Verified {
+    fn eq(&self, other: &Self) -> bool {
+        self.dates == other.dates
+    }
+}
+
+impl Eq for Verified {}
 
 impl Verified {
     /// Nothing was verified.
@@ -57,30 +75,33 @@ impl Verified {
             let (id, seconds) = record.split_first_chunk::<32>()?;
             dates.insert(Id(*id), i64::from_le_bytes(seconds.try_into().ok()?));
         }
-        Some(Self { dates })
+        Some(Self { dates, found: HashMap::new() })
     }
 
-    /// Writes the file, whole or not at all. Of checks that run at once the last one's dates are kept: what another found
-    /// is read again sooner than need be.
+    /// Writes the file, whole or not at all. What checks that ran at once have written since this one began stays: of a
+    /// pack that two of them read the later date, and none if either found it damaged.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be read or written.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let mut records: Vec<(&Id, &i64)> = self.dates.iter().collect();
-        records.sort_unstable();
-        let mut bytes = Vec::with_capacity(records.len() * RECORD_BYTES + 12);
-        bytes.extend_from_slice(MAGIC);
-        for (id, seconds) in records {
-            bytes.extend_from_slice(&id.0);
-            bytes.extend_from_slice(&seconds.to_le_bytes());
-        }
-        let sum = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        // One at a time: the unfinished file has the same name for all, so that a crash leaves one at most.
+        // One at a time: each adds to what the others wrote. The unfinished file has the same name for all, so that a crash
+        // leaves one at most.
         let _alone = SAVING.lock();
+        let mut dates = Self::load(path)?.dates;
+        for (pack, found) in &self.found {
+            match found.date {
+                None => drop(dates.remove(pack)),
+                // Somebody took the date away meanwhile.
+                Some(_) if found.had_date && !dates.contains_key(pack) => {}
+                Some(date) => {
+                    let known = dates.entry(*pack).or_insert(date);
+                    *known = date.max(*known);
+                }
+            }
+        }
         let unfinished = path.with_extension("new");
         let mut file = File::create(&unfinished)?;
-        file.write_all(&bytes)?;
+        file.write_all(&encode(&dates))?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)
     }
@@ -93,18 +114,42 @@ impl Verified {
 
     /// A pack was found whole.
     pub fn found_whole(&mut self, pack: Id, now: Timestamp) {
-        self.dates.insert(pack, now.seconds);
+        self.note(pack, Some(now.seconds));
     }
 
     /// A pack was found damaged: what was said of it before does not hold.
     pub fn found_damaged(&mut self, pack: &Id) {
-        self.dates.remove(pack);
+        self.note(*pack, None);
     }
 
     /// Forgets packs that are no more.
     pub fn retain(&mut self, is_there: impl Fn(&Id) -> bool) {
-        self.dates.retain(|id, _| is_there(id));
+        let gone: Vec<Id> = self.dates.keys().filter(|id| !is_there(id)).copied().collect();
+        gone.into_iter().for_each(|pack| self.note(pack, None));
     }
+
+    fn note(&mut self, pack: Id, date: Option<i64>) {
+        let before = match date {
+            Some(date) => self.dates.insert(pack, date),
+            None => self.dates.remove(&pack),
+        };
+        let found = self.found.entry(pack).or_insert(Found { had_date: before.is_some(), date });
+        found.date = date;
+    }
+}
+
+fn encode(dates: &HashMap<Id, i64>) -> Vec<u8> {
+    let mut records: Vec<(&Id, &i64)> = dates.iter().collect();
+    records.sort_unstable();
+    let mut bytes = Vec::with_capacity(records.len() * RECORD_BYTES + 12);
+    bytes.extend_from_slice(MAGIC);
+    for (id, seconds) in records {
+        bytes.extend_from_slice(&id.0);
+        bytes.extend_from_slice(&seconds.to_le_bytes());
+    }
+    let sum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]

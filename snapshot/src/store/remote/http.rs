@@ -32,6 +32,8 @@ const REFUSAL_BYTES_MAX: usize = 64 << 10;
 const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Where Azure has the code of a refusal.
 const CODE_HEADER: &str = "x-ms-error-code";
+/// Code of a refusal of an upload in parts that was completed or given up before.
+const NO_UPLOAD: &str = "NoSuchUpload";
 /// Characters of the server's own words that are kept.
 const MESSAGE_MAX: usize = 300;
 
@@ -73,6 +75,12 @@ impl Answer {
             self.code = cleaned(&String::from_utf8_lossy(header.unwrap_or_default()));
         }
         self
+    }
+
+    /// Whether what is not found is an upload in parts, neither an object nor a bucket: a completion whose answer was lost
+    /// has been sent again, or somebody gave the upload up.
+    pub(crate) fn is_no_upload(&self) -> bool {
+        (self.status, self.code.as_str()) == (404, NO_UPLOAD)
     }
 
     /// What kind of failure it is.
@@ -191,8 +199,9 @@ fn refused_part(body: &[u8]) -> Option<Answer> {
 /// Which refusals `object_store` has to see itself (they have a meaning for some of its calls), and which it is told.
 fn refuse(response: HttpResponse, answer: Answer, is_listing: bool) -> Result<HttpResponse, HttpError> {
     let kind = answer.kind();
+    let is_told_here = is_listing || answer.is_no_upload() || kind != StoreErrorKind::Other;
     match answer.status {
-        404 | 409 | 412 if !is_listing && kind == StoreErrorKind::Other => Ok(response),
+        404 | 409 | 412 if !is_told_here => Ok(response),
         // `Request` is tried again, `Unknown` is not.
         _ if kind == StoreErrorKind::Unavailable => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),

@@ -315,7 +315,8 @@ fn no_bucket(error: StoreError) -> StoreError {
             failed(error.operation, &error.name, StoreErrorKind::NoBucket, Cause::NoBucket)
         }
         StoreErrorKind::Other
-            if find::<Answer>(&*error.source).is_some_and(|answer| answer.status == 404) =>
+            if find::<Answer>(&*error.source)
+                .is_some_and(|answer| answer.status == 404 && !answer.is_no_upload()) =>
         {
             StoreError { kind: StoreErrorKind::NoBucket, ..error }
         }

@@ -226,6 +226,25 @@ fn a_part_that_fails_gives_the_upload_up() {
     assert!(log.iter().all(|line| line.contains("upload")), "{log:?}");
 }
 
+/// A completion whose answer was lost is sent again, and the upload is no more: the bucket is there.
+#[test]
+fn an_upload_that_is_gone_is_no_missing_bucket() {
+    let server = Scripted::start(|request: &Request| match request.method.as_str() {
+        "POST" if request.target.contains("uploadId") => refusal("404 Not Found", "NoSuchUpload"),
+        "POST" => {
+            let body = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>U1</UploadId>\
+                        </InitiateMultipartUploadResult>";
+            answer("200 OK", "", body.as_bytes())
+        }
+        "DELETE" => refusal("404 Not Found", "NoSuchUpload"),
+        _ => answer("200 OK", "", b""),
+    });
+    let (_runtime, store) = store_at(server.address, &[]);
+    let refused = store.put("data/a", bytes_of(40 << 20, 1)).unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Other, "{}", causes(&refused));
+    assert!(causes(&refused).contains("NoSuchUpload"), "{}", causes(&refused));
+}
+
 #[test]
 fn no_more_requests_are_under_way_than_allowed() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
