@@ -70,6 +70,9 @@ struct Chosen {
     parts: Vec<PartPlace>,
 }
 
+/// A session and the time on its label, in seconds and nanoseconds.
+type Dated = ((i64, u32), TapeSession);
+
 /// Reads what is wanted.
 ///
 /// # Errors
@@ -155,7 +158,7 @@ fn latest(
     volumes: &[VolumeInventory],
     rescued: &mut Rescued,
 ) -> Result<Vec<Chosen>, Failure> {
-    let mut roots: BTreeMap<(String, Vec<String>), Vec<((i64, u32), TapeSession)>> = BTreeMap::new();
+    let mut roots: BTreeMap<(String, Vec<String>), Vec<Dated>> = BTreeMap::new();
     let mut unknown = Vec::new();
     for one in found {
         let fields = one.label.clone().and_then(|label| serde_json::from_value::<LabelFields>(label).ok());
@@ -177,26 +180,8 @@ fn latest(
         pass_over(rescued, &one.session, "what is restored of its root may be older", &why);
     }
     let mut chosen = Vec::new();
-    for mut of_root in roots.into_values() {
-        of_root.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-        let mut failure = None;
-        let newest = of_root.iter().find_map(|(_, one)| match whole(one, volumes) {
-            Ok(whole) => Some(whole),
-            Err(error) => {
-                failure.get_or_insert((&one.session, error));
-                None
-            }
-        });
-        match (newest, failure) {
-            (Some(newest), failure) => {
-                if let Some((session, error)) = failure {
-                    pass_over(rescued, session, "what is restored of its root is older", &error.message);
-                }
-                chosen.push(newest);
-            }
-            (None, Some((_, error))) => return Err(error),
-            (None, None) => {}
-        }
+    for of_root in roots.into_values() {
+        chosen.extend(newest(of_root, volumes, rescued)?);
     }
     if chosen.is_empty() {
         return Err(
@@ -204,6 +189,31 @@ fn latest(
         );
     }
     Ok(chosen)
+}
+
+/// Of the sessions of one root the newest that is whole; none of none.
+fn newest(
+    mut of_root: Vec<Dated>,
+    volumes: &[VolumeInventory],
+    rescued: &mut Rescued,
+) -> Result<Option<Chosen>, Failure> {
+    of_root.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    let mut failure = None;
+    let found = of_root.iter().find_map(|(_, one)| match whole(one, volumes) {
+        Ok(whole) => Some(whole),
+        Err(error) => {
+            failure.get_or_insert((&one.session, error));
+            None
+        }
+    });
+    match (&found, failure) {
+        (Some(_), Some((session, error))) => {
+            pass_over(rescued, session, "what is restored of its root is older", &error.message);
+        }
+        (None, Some((_, error))) => return Err(error),
+        _ => {}
+    }
+    Ok(found)
 }
 
 fn pass_over(rescued: &mut Rescued, session: &str, what: &str, why: &str) {
