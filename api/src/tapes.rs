@@ -1,4 +1,5 @@
-//! Looking after volumes of tape: labels, inventory, putting out.
+//! Looking after volumes of tape: labels, inventory, putting out. What goes wrong with a tape gets its code here, also
+//! for the rescue of sessions on it.
 //!
 //! A drive is opened for one call and closed behind it. Its lock, or the kernel's, says that somebody else has it; nobody
 //! waits for it here. A volume that holds anything is never written over unless the caller says so, which is checked
@@ -60,7 +61,10 @@ pub fn check_url(url: &str) -> EngineResult<()> {
 }
 
 /// Opens the drive at an address.
-fn open(url: &str) -> EngineResult<AnyDrive> {
+///
+/// # Errors
+/// `BAD_URL`, `TAPE_DRIVE_FAILED`.
+pub fn open(url: &str) -> EngineResult<AnyDrive> {
     AnyDrive::open(&path_of(url)?).map_err(|error| tape_failure(url, error.into()))
 }
 
@@ -72,7 +76,23 @@ fn path_of(url: &str) -> EngineResult<PathBuf> {
     })
 }
 
-fn code_of(error: &TapeError) -> &'static Code {
+/// As [`open`], but nothing is made: a directory has to be a drive already.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_existing(url: &str) -> EngineResult<AnyDrive> {
+    match drive_path(url) {
+        Ok(path) if !AnyDrive::is_at(&path) => {
+            let text = format!("{url}: there is neither a tape drive nor a directory that is used as one");
+            Err(EngineError::new(&codes::TAPE_DRIVE_FAILED, text))
+        }
+        _ => open(url),
+    }
+}
+
+/// The code of a failure.
+#[must_use]
+pub fn code_of(error: &TapeError) -> &'static Code {
     match (error.kind(), error.drive()) {
         (TapeErrorKind::WouldOverwrite, _) | (_, Some(DriveErrorKind::WriteProtected)) => {
             &codes::TAPE_WOULD_OVERWRITE
@@ -96,21 +116,35 @@ fn tape_failure(url: &str, error: TapeError) -> EngineError {
 /// # Errors
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`; `TAPE_VOLUME_WANTED` if a device is empty. A volume that cannot be read is told of.
 pub fn volumes(url: &str, each: &mut dyn FnMut(Volume) -> ControlFlow<()>) -> EngineResult<()> {
+    volumes_in(&mut open(url)?, url, each)
+}
+
+/// As [`volumes`], of a drive that is open. One that the directory should have and has not is told of, too.
+///
+/// # Errors
+/// As [`volumes`].
+pub fn volumes_in(
+    any: &mut AnyDrive,
+    url: &str,
+    each: &mut dyn FnMut(Volume) -> ControlFlow<()>,
+) -> EngineResult<()> {
     let failed = |error: DriveError| tape_failure(url, error.into());
-    let mut any = open(url)?;
     let loaded = any.loaded().map_err(failed)?;
-    let names = match &any {
+    let names = match &*any {
         AnyDrive::Files(drive) => drive.volumes().to_vec(),
         AnyDrive::Device(_) => Vec::new(),
     };
-    if let AnyDrive::Device(drive) = &mut any {
+    if let AnyDrive::Device(drive) = &mut *any {
         let content = content_of(drive).map_err(|error| tape_failure(url, error))?;
         let _ = each(Volume { name: String::new(), loaded: true, content });
         return Ok(());
     }
     let outcome = names.iter().try_for_each(|name| {
-        any.drive().load(Wanted::Named(name)).map_err(TapeError::from)?;
-        let content = content_of(any.drive())?;
+        let content = match any.drive().load(Wanted::Named(name)) {
+            Ok(()) => content_of(any.drive())?,
+            Err(error) if error.kind == DriveErrorKind::NoVolume => Err("it is not there".to_owned()),
+            Err(error) => return Err(error.into()),
+        };
         let is_loaded = loaded.as_deref() == Some(name);
         match each(Volume { name: name.clone(), loaded: is_loaded, content }) {
             ControlFlow::Continue(()) => Ok(()),

@@ -61,6 +61,7 @@ mod sessions;
 mod snapshots;
 mod sparse;
 mod table_check;
+mod tape_rescues;
 mod tapes;
 mod thinning;
 mod tidy;

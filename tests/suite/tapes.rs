@@ -100,9 +100,18 @@ fn tar_alone_restores_a_session_from_three_volumes() {
     }
     let ran = tar.output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let restored = onto.join(world.master().strip_prefix("/").unwrap());
+    let below = |onto: &Path| onto.join(world.master().strip_prefix("/").unwrap());
+    let restored = below(&onto);
     assert!(std::fs::read(restored.join("noise")).unwrap() == noise);
     let report = compare(&world.master(), &restored, &Options::default()).unwrap();
+    assert!(report.is_equal(), "{report}");
+
+    // And so does the rescue, without a daemon's help.
+    let onto = world.path("rescued");
+    let tape_session = copied["tape_session"].as_str().unwrap();
+    let rescued = world.ok(&format!("rescue {url} {tape_session} --onto {}", onto.display()));
+    assert_eq!(rescued["state"], "done", "{rescued}");
+    let report = compare(&world.master(), &below(&onto), &Options::default()).unwrap();
     assert!(report.is_equal(), "{report}");
 }
 

@@ -1,10 +1,11 @@
 //! `rescue`: a session from its repository alone, for the day on which there is neither daemon nor catalog.
 //!
-//! The only part of the command line that reads repositories by itself. It needs the address, the password and a place to
-//! write; the lock it takes, so that nobody removes meanwhile what it reads, it does without where the repository cannot
+//! The only part of the command line that reads repositories and tapes by itself. It needs the address, the password (of a
+//! tape: none) and a place to write; the lock it takes, so that nobody removes meanwhile what it reads, it does without where the repository cannot
 //! be written.
 
 mod archived;
+mod tape;
 mod work;
 
 use super::restore::{Manner, Owner, Rule, Sparse};
@@ -27,7 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The repository: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX
+    /// The repository: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX; or volumes of tape:
+    /// tape:///DIR for all in a directory, tape:///dev/nst0 for the one in a drive
     url: String,
     /// Id of the session or an unambiguous beginning, or `latest`; with --at: the first PATH
     #[arg(required_unless_present = "at")]
@@ -36,13 +38,13 @@ pub struct Args {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
     /// The moment to go to, RFC 3339 or lsn:N. Where the journal is archived, exactly this moment; else of each root the
-    /// newest session that is not younger
+    /// newest session that is not younger. Not from tape
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// Directory to restore into: it gets DIR/<the full path on the master>
     #[arg(long, value_name = "DIR")]
     onto: OsString,
-    /// File whose first line is the password; without it the password is asked for on a terminal
+    /// File whose first line is the password; without it the password is asked for on a terminal. A tape has none
     #[arg(long, value_name = "FILE", env = "REWIND_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
     /// Do not lock the repository
@@ -110,11 +112,12 @@ fn options(manner: &Manner) -> restore::session::Options {
 /// # Errors
 /// Those of the store, the repository and the target.
 pub async fn run(args: Args, context: &Context) -> Outcome {
+    let (which, paths) = wanted(&args)?;
     let password = match &args.password_file {
+        _ if tape::is_tape(&args.url) => String::new(),
         Some(file) => repository::add::read_password(file)?,
         None => repository::add::ask(false).await?,
     };
-    let (which, paths) = wanted(&args)?;
     let rescue = Rescue {
         url: args.url,
         password: password.into(),

@@ -30,6 +30,11 @@ pub fn drive_path(url: &str) -> Result<PathBuf, BadTapeUrl> {
     if path.is_absolute() && path.parent().is_some() && is_plain { Ok(path.to_owned()) } else { Err(bad()) }
 }
 
+/// Whether it is a device, or should be one.
+fn is_device(path: &Path) -> bool {
+    path.starts_with("/dev") || std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device())
+}
+
 /// A drive of either sort.
 pub enum AnyDrive {
     /// A directory.
@@ -44,12 +49,17 @@ impl AnyDrive {
     /// # Errors
     /// As [`FileDrive::open`] and [`RealDrive::open`].
     pub fn open(path: &Path) -> Result<AnyDrive, DriveError> {
-        let is_device = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device());
-        if is_device || path.starts_with("/dev") {
+        if is_device(path) {
             RealDrive::open(path).map(AnyDrive::Device)
         } else {
             FileDrive::open(Arc::new(OsDisk), path).map(|drive| AnyDrive::Files(Box::new(drive)))
         }
+    }
+
+    /// Whether [`AnyDrive::open`] would find a drive there, or something in the place of a device, and make none.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        is_device(path) || FileDrive::is_at(path)
     }
 
     /// The drive.

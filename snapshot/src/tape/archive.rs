@@ -93,4 +93,4 @@ fn path_refusal(path: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 #[allow(clippy::single_range_in_vec_init)] // Lists of extents are often of one.
-mod tests;
+pub(super) mod tests;

@@ -47,6 +47,12 @@ pub struct FileDrive {
 }
 
 impl FileDrive {
+    /// Whether a directory of this system is used as a drive.
+    #[must_use]
+    pub fn is_at(directory: &Path) -> bool {
+        directory.join(notes::DRIVE).is_file()
+    }
+
     /// Opens a directory, making an empty drive of it if it is not one.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod gnu_tar;
 mod model;
 mod spans;
 mod volumes;
+mod whole;
 
 use super::header::{UNIT, push_member, push_record};
 use super::*;

@@ -1,6 +1,6 @@
 //! The blocking part of a rescue: from an address and a password to files.
 
-use super::archived;
+use super::{archived, tape};
 use parking_lot::Mutex;
 use restore::session::SessionRestoreErrorKind as Kind;
 use restore::session::{self, Listed, Monitor, Options, Part, Planned, Receipt, SessionRestoreError};
@@ -137,7 +137,7 @@ fn repository_code(kind: RepositoryErrorKind) -> &'static Code {
     }
 }
 
-fn repository_failure(operation: &str, error: &RepositoryError) -> Failure {
+pub(super) fn repository_failure(operation: &str, error: &RepositoryError) -> Failure {
     Failure::new(repository_code(error.kind()), format!("{operation}: {}", chain(error)))
 }
 
@@ -221,10 +221,15 @@ impl Rescued {
             "the record of session {short} is damaged and was passed over; what is restored of its root may be older: {}",
             chain(error)
         );
+        self.passed_over(reason, "session record");
+    }
+
+    /// A session that cannot be had: what is restored may not be all that was asked for.
+    pub(super) fn passed_over(&mut self, reason: String, what: &str) {
         self.warnings.push(reason.clone());
         self.report.warned += 1;
         if self.report.warnings.len() < LISTED_MAX {
-            let (path, what) = (b"/".to_vec().into(), "session record".to_owned());
+            let (path, what) = (b"/".to_vec().into(), what.to_owned());
             self.report.warnings.push(v1::RestoreListed { path, what, reason, errno: 0 });
         }
     }
@@ -233,6 +238,25 @@ impl Rescued {
 impl Rescue {
     pub fn run(mut self, watch: &Watch) -> Result<Rescued, Failure> {
         let began = Instant::now();
+        let mut rescued = Rescued::default();
+        if tape::is_tape(&self.url) {
+            let taken = tape::take(&self, watch, &mut rescued)?;
+            self.restore(&taken.repository, taken.sessions, watch, &mut rescued)?;
+            if let Err(error) = taken.directory.close() {
+                rescued.warnings.push(format!("what was read from tape is not removed: {error}"));
+            }
+        } else {
+            let repository = self.open()?;
+            let _lock = self.lock(&repository, &mut rescued)?;
+            let sessions = self.sessions(&repository, watch, &mut rescued)?;
+            self.restore(&repository, sessions, watch, &mut rescued)?;
+        }
+        rescued.report.target = self.onto.clone().into();
+        rescued.report.elapsed = Some(wire::convert::duration_to_wire(began.elapsed()));
+        Ok(rescued)
+    }
+
+    fn open(&self) -> Result<Arc<Repository>, Failure> {
         let url: StoreUrl = self
             .url
             .parse()
@@ -243,12 +267,18 @@ impl Rescue {
         })?;
         let repository = Repository::open(opened.into_shared(), &self.password)
             .map_err(|error| repository_failure("open the repository", &error))?;
-        let repository = Arc::new(repository);
-        let mut rescued = Rescued::default();
-        let _lock = self.lock(&repository, &mut rescued)?;
-        let mut held = 0;
-        let sessions = self.sessions(&repository, watch, &mut rescued)?;
-        held += rescued.archived.len();
+        Ok(Arc::new(repository))
+    }
+
+    /// Restores sessions as they are.
+    fn restore(
+        &mut self,
+        repository: &Repository,
+        sessions: Records,
+        watch: &Watch,
+        rescued: &mut Rescued,
+    ) -> Result<(), Failure> {
+        let mut held = rescued.archived.len();
         // One part that is marked speaks for all: marks are taken away one by one.
         let trees = sessions.iter().map(|(_, record)| (&record.tree, self.paths.as_slice()));
         let target = PathBuf::from(OsString::from_vec(self.onto.clone()));
@@ -260,7 +290,7 @@ impl Rescue {
             if !trees.insert(record.tree) {
                 continue;
             }
-            match self.one(&repository, (&id, &record), watch, &mut rescued, &mut parts) {
+            match self.one(repository, (&id, &record), watch, rescued, &mut parts) {
                 // Of several roots only some hold the paths.
                 Err(SessionRestoreError::NoSuchPath { .. }) if several => continue,
                 Err(error) => return Err(restore_failure(&error)),
@@ -276,9 +306,7 @@ impl Rescue {
             rescued.report.session.clone_from(only);
             rescued.plan.session.clone_from(only);
         }
-        rescued.report.target = self.onto.clone().into();
-        rescued.report.elapsed = Some(wire::convert::duration_to_wire(began.elapsed()));
-        Ok(rescued)
+        Ok(())
     }
 
     /// The sessions that are to be restored as they are. What is archived is done here.

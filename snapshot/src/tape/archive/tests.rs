@@ -2,9 +2,9 @@
 
 mod codec;
 mod damage;
-mod gnu_tar;
+pub mod gnu_tar;
 mod random;
-mod repository;
+pub mod repository;
 mod unread;
 
 use super::writer::{SessionWriter, Source, SourceFailure, Wrote};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 
-const DRIVE: &str = "drive.json";
+pub(super) const DRIVE: &str = "drive.json";
 const MEDIUM: &str = "medium.json";
 const VERSION: u32 = 1;
 /// Longest note that is read, in bytes: a hundred thousand volumes.

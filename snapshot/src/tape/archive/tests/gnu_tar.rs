@@ -52,7 +52,8 @@ pub fn restore_and_compare(archive: &[u8], from: &Path, to: &Path) -> String {
     said
 }
 
-fn equal(from: &Path, to: &Path) {
+/// Compares what was restored with what was archived.
+pub fn equal(from: &Path, to: &Path) {
     let sockets = |path: &Vec<u8>| node_at(&from.join(OsStr::from_bytes(path))).kind != NodeKind::Socket;
     let wanted: Vec<Vec<u8>> = listed(from).into_iter().filter(sockets).collect();
     let shown = |paths: &[Vec<u8>]| -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::tape::archive::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn locked(repository: &Arc<Repository>) -> Lock {
+pub fn locked(repository: &Arc<Repository>) -> Lock {
     lock::acquire(repository, Purpose::Backup, LockOptions::default()).unwrap()
 }
 
@@ -140,14 +140,15 @@ fn save(writer: &BlobWriter, chunker: &mut Chunker, dir: &Dir) -> Id {
     writer.save_tree(&mut tree).unwrap().id
 }
 
-struct Stored {
+/// A session of a random tree.
+pub struct Stored {
     store: Arc<MemoryStore>,
     repository: Arc<Repository>,
-    record: SessionRecord,
+    pub record: SessionRecord,
     id: Id,
 }
 
-fn stored(random: Random, large: bool) -> Stored {
+pub fn stored(random: Random, large: bool) -> Stored {
     let (store, repository) = fresh();
     let writer = BlobWriter::new(Arc::clone(&repository), WriterOptions::default()).unwrap();
     let mut maker = Maker { random, inode: 10, large };
@@ -173,7 +174,7 @@ fn stored(random: Random, large: bool) -> Stored {
     Stored { store, repository, record, id }
 }
 
-fn archive(stored: &Stored) -> Wrote<Vec<u8>> {
+pub fn archive(stored: &Stored) -> Wrote<Vec<u8>> {
     let label = SessionLabel::new(LabelFields::of_record(&stored.id, &stored.record)).unwrap();
     let session = (&label, &stored.record.tree);
     from_repository(&stored.repository, session, Vec::new(), &scratch(), &NoMonitor).unwrap()
