@@ -116,7 +116,7 @@ fn tape_failure(url: &str, error: TapeError) -> EngineError {
 /// # Errors
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`; `TAPE_VOLUME_WANTED` if a device is empty. A volume that cannot be read is told of.
 pub fn volumes(url: &str, each: &mut dyn FnMut(Volume) -> ControlFlow<()>) -> EngineResult<()> {
-    volumes_in(&mut open(url)?, url, each)
+    volumes_in(&mut open_existing(url)?, url, each)
 }
 
 /// As [`volumes`], of a drive that is open. One that the directory should have and has not is told of, too.
@@ -237,7 +237,7 @@ fn next_of(any: &mut AnyDrive, pool: &str, media: &str) -> Result<u32, TapeError
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`.
 pub fn eject(url: &str) -> EngineResult<Option<String>> {
     let failed = |error: DriveError| tape_failure(url, error.into());
-    let mut any = open(url)?;
+    let mut any = open_existing(url)?;
     if any.loaded().map_err(failed)?.is_none() {
         return Ok(None);
     }

@@ -13,7 +13,8 @@ fn volumes_are_looked_after() {
     world.start();
     let place = world.path("tapes");
     let url = format!("tape://{}", place.display());
-    assert!(world.list(&format!("tape inventory {url}")).is_empty());
+    world.refused(&format!("tape inventory {url}"), 1, "RW1124");
+    assert!(!place.exists());
     let one = world.ok(&format!("tape label {url} --media one --capacity 64MiB"));
     assert_eq!((one["media"].as_str(), one["sequence"].as_u64()), (Some("one"), Some(1)), "{one}");
     let two = world.ok(&format!("tape label {url} --media two"));
@@ -73,8 +74,8 @@ fn tar_alone_restores_a_session_from_three_volumes() {
     let place = world.path("tapes");
     let url = format!("tape://{}", place.display());
     let copy = format!("session copy {id} --to {url}");
-    // No volume, or none with room.
-    world.refused(&copy, 4, "RW1128");
+    // Neither drive nor volume.
+    world.refused(&copy, 1, "RW1124");
     for media in ["one", "two", "three", "four"] {
         world.ok(&format!("tape label {url} --media {media} --capacity 1500KiB --block 16KiB"));
     }

@@ -4,7 +4,7 @@
 //! It counts when the feeder says that it is durable, and not before; whatever failed until then has left nothing that
 //! counts. A session that is whole on the volumes at hand is not written again.
 
-use super::{AnyDrive, POOL, open, tape_failure, volumes};
+use super::{AnyDrive, POOL, open_existing, tape_failure, volumes};
 use crate::engine::{EngineError, EngineResult};
 use crate::points::wall_clock;
 use snapshot::repository::{Id, Repository, SessionRecord};
@@ -71,7 +71,7 @@ pub fn copy(
         return Ok(found);
     }
     let failed = |error: TapeError| tape_failure(url, error);
-    let mut any = open(url)?;
+    let mut any = open_existing(url)?;
     let session =
         SessionLabel::new(LabelFields::of_record(id, record)).map_err(|error| archive_failure(url, error))?;
     let options = SpanOptions {

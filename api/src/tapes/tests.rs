@@ -30,7 +30,10 @@ fn write_something(url: &str) {
 fn volumes_are_labelled_listed_and_put_out() {
     let place = tempfile::tempdir().unwrap();
     let url = format!("tape://{}", place.path().join("drive").display());
-    assert!(all(&url).is_empty());
+    // Nothing is made of a directory that was mistyped.
+    assert_eq!(volumes(&url, &mut |_| ControlFlow::Continue(())).unwrap_err().code().id, "RW1124");
+    assert_eq!(eject(&url).unwrap_err().code().id, "RW1124");
+    assert!(!place.path().join("drive").exists());
     let first = label(&url, &named("one")).unwrap();
     let wanted = LabelWanted { pool: "weekly".to_owned(), capacity: 64 << 20, ..named("two") };
     let second = label(&url, &wanted).unwrap();

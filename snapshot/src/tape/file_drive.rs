@@ -9,7 +9,8 @@
 //!
 //! It is written as a tape is: in one go, at the end, and writing a tape file removes all behind it. A filemark is the
 //! name: the bytes are synced, then the file loses its `.part`, then the directory is synced. So a file of the final
-//! name is whole, and one that is not stands behind all that are. A hole ends the volume.
+//! name is whole, and one that is not stands behind all that are. A hole, which only somebody else can make, ends the
+//! volume, and makes it write protected: what would be written would take the place of the tape files behind it.
 //!
 //! **What is seen is made durable before anything is written behind it**, or a name that was not could be gone later, and
 //! what follows it with it. When a volume is loaded its directory is synced. A failed sync proves nothing, so what it left
@@ -167,7 +168,7 @@ impl FileDrive {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(self.of(&name, "load", DriveErrorKind::Io, Some(error))),
             };
-            if loaded.marks() != 1 || loaded.note.write_protected {
+            if loaded.marks() != 1 || loaded.is_write_protected() {
                 continue;
             }
             let start = start_of(self.disk.as_ref(), &loaded, label::LABEL_BYTES_MAX);
@@ -214,7 +215,7 @@ impl Drive for FileDrive {
                 serial: Some(loaded.note.serial.clone()),
                 capacity: Some(loaded.note.capacity),
                 used: Some(loaded.used()),
-                is_write_protected: loaded.note.write_protected,
+                is_write_protected: loaded.is_write_protected(),
             })
         })
     }
@@ -270,7 +271,7 @@ impl Drive for FileDrive {
 
     fn write(&mut self, bytes: &[u8]) -> Result<Wrote, DriveError> {
         self.with("write", DriveErrorKind::Io, |loaded, disk, at, block| {
-            if loaded.note.write_protected {
+            if loaded.is_write_protected() {
                 return Err(Failure::Kind(DriveErrorKind::WriteProtected));
             }
             let is_going_on = matches!(loaded.open, Open::Writing { .. });

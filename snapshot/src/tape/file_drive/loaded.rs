@@ -34,6 +34,8 @@ pub(super) struct Loaded {
     pub files: Vec<u64>,
     /// Bytes of the tape file without one.
     pub tail: Option<u64>,
+    /// Tape files with filemarks stand behind one that is missing: whatever was written would take their place.
+    pub is_torn: bool,
     /// The tape file that is open, and its number.
     pub open: Open,
 }
@@ -73,6 +75,11 @@ impl Loaded {
         self.files.iter().sum::<u64>() + self.tail.unwrap_or(0)
     }
 
+    /// Nothing may be written to it.
+    pub fn is_write_protected(&self) -> bool {
+        self.note.write_protected || self.is_torn
+    }
+
     pub fn marks(&self) -> u32 {
         u32::try_from(self.files.len()).unwrap_or(u32::MAX)
     }
@@ -95,7 +102,9 @@ impl Loaded {
         {
             files.push(bytes);
         }
-        let mut loaded = Loaded { name: name.to_owned(), path, note, files, tail: None, open: Open::Nothing };
+        let is_torn = found.keys().filter(|(_, is_marked)| *is_marked).count() > files.len();
+        let name = name.to_owned();
+        let mut loaded = Loaded { name, path, note, files, tail: None, is_torn, open: Open::Nothing };
         loaded.tail = found.get(&(loaded.marks(), false)).copied();
         Ok(loaded)
     }
@@ -111,6 +120,7 @@ impl Loaded {
     }
 
     /// Removes a tape file and all behind it, for good: or they could stand behind what is written next, after a power cut.
+    /// The last one first, each for good before the next: a power cut leaves none behind a missing one.
     pub fn cut(&mut self, disk: &dyn Disk, from: u32) -> io::Result<()> {
         let names = disk.list(&self.path)?;
         let mut behind: Vec<_> =
@@ -118,8 +128,8 @@ impl Loaded {
         behind.sort_unstable();
         for (file, is_marked) in behind.into_iter().rev() {
             disk.remove(&self.path.join(file_name(file, is_marked)))?;
+            disk.sync_dir(&self.path)?;
         }
-        disk.sync_dir(&self.path)?;
         self.files.truncate(from as usize);
         self.tail = None;
         Ok(())

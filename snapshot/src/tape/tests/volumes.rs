@@ -163,6 +163,34 @@ fn a_volume_that_must_not_be_written_is_not() {
     assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-1");
 }
 
+/// Somebody took a tape file away: what stands behind it must not be taken for free room.
+#[test]
+fn what_stands_behind_a_hole_is_not_written_over() {
+    for missing in ["000000.tar", "000001.tar", "000002.tar"] {
+        let disk = SimDisk::default();
+        let mut drive = super::open(&disk);
+        labelled(&mut drive, &[400], 1024, 0);
+        let rng = &mut Rng::new(5);
+        drive.load(Wanted::Named("TAPE-1")).unwrap();
+        for number in 1..=3 {
+            let session = session_id(number);
+            write(&mut drive, &session, &archive(&session, 3, 2000, rng)).unwrap();
+        }
+        let volume = Path::new(DIRECTORY).join("TAPE-1");
+        disk.remove(&volume.join(missing)).unwrap();
+        let left = disk.names();
+        drive.load(Wanted::Named("TAPE-1")).unwrap();
+        let session = session_id(4);
+        write(&mut drive, &session, &archive(&session, 3, 2000, rng)).unwrap_err();
+        for overwrite in [Overwrite::Refuse, Overwrite::Force] {
+            volume::label(&mut drive, request("TAPE-1", 1, 1024), overwrite).unwrap_err();
+        }
+        drive.eject().unwrap();
+        drive.load(Wanted::Blank { pool: POOL, except: &[] }).unwrap_err();
+        assert_eq!(disk.names(), left, "{missing}");
+    }
+}
+
 #[test]
 fn a_drive_is_used_by_one_and_remembers_its_volume() {
     let (disk, drive) = with_volume(1 << 20);
