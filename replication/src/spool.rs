@@ -42,7 +42,7 @@ use queue::Queue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::stream::{ConvertError, JournalId, MeetingId, SpoolState, encode_part};
+use wire::stream::{ConvertError, Dial, JournalId, MeetingId, SpoolState, encode_part};
 
 /// Captures of markers up to this size pass a full spool ...
 const MARKER_BYTES_MAX: u64 = 64 << 10;
@@ -186,6 +186,8 @@ pub struct Spool {
     moved: Condvar,
     /// Held while the state file is written.
     persisting: Mutex<Option<state::State>>,
+    /// Connections that were begun with it, in this life.
+    dials: Mutex<Dial>,
 }
 
 impl Spool {
@@ -234,6 +236,13 @@ impl Spool {
     /// The replica was met; written down with [`Spool::begin`].
     pub(crate) fn meet(&self, meeting: MeetingId) {
         self.queue.lock().meeting = Some(meeting);
+    }
+
+    /// The next connection: which one it is.
+    pub(crate) fn dial(&self) -> Dial {
+        let mut dials = self.dials.lock();
+        dials.number += 1;
+        *dials
     }
 
     /// Changes whenever what was captured before is no longer to be followed up: see [`Spool::emit_in`].

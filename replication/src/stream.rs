@@ -332,6 +332,7 @@ pub(crate) fn hello(
         captured: status.captured.filter(|_| !spool.is_unused()),
         index_clean_at: agent.index_clean_at(),
         meeting: spool.meeting(),
+        dial: spool.dial(),
     }
 }
 

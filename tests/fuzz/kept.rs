@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tests::lab::{SameTables, StillClock};
 use tests::sim_disk::SimDisk;
 use wire::stream::{
-    Answer, AutoResync, BlockHashes, Command, Definition, FromMaster, FromReplica, Hello, JournalId,
+    Answer, AutoResync, BlockHashes, Command, Definition, Dial, FromMaster, FromReplica, Hello, JournalId,
     MeetingId, Progress, Reason, Refused, RootDefinition, Synchronization, Welcome, encode_part, proto,
 };
 
@@ -133,6 +133,7 @@ fn hello() -> FromMaster {
         captured: Some(Lsn::captured(6)),
         index_clean_at: None,
         meeting: Some(MeetingId([4; 16])),
+        dial: Dial::default(),
     })
 }
 

@@ -17,7 +17,7 @@ mod tests;
 
 pub use ask::{Answer, BLOCK_HASH_BYTES, BLOCKS_BYTES_MAX, BLOCKS_MAX, BlockHashes, BlocksWanted, Request};
 pub use control::{
-    AgentState, Assignment, Command, Consistent, Definition, Failed, Finding, Hello, MasterStatus,
+    AgentState, Assignment, Command, Consistent, Definition, Dial, Failed, Finding, Hello, MasterStatus,
     NamespaceEntry, NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition, SkippedName,
     SpoolState, Synchronization, Welcome,
 };

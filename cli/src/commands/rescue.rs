@@ -1,8 +1,8 @@
 //! `rescue`: a session from its repository alone, for the day on which there is neither daemon nor catalog.
 //!
-//! The only part of the command line that reads repositories and tapes by itself. It needs the address, the password (of a
-//! tape: none) and a place to write; the lock it takes, so that nobody removes meanwhile what it reads, it does without where the repository cannot
-//! be written.
+//! The only part of the command line that reads repositories and tapes by itself. It needs the address, the password (of
+//! a tape: none) and a place to write; the lock it takes, so that nobody removes meanwhile what it reads, it does without
+//! where the repository cannot be written.
 
 mod archived;
 mod tape;

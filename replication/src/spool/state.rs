@@ -8,9 +8,10 @@ use super::{Spool, SpoolError, SpoolOpened, SpoolOptions};
 use bytes::{Buf, BufMut};
 use journal::{Disk, Lsn, Timestamp};
 use parking_lot::{Condvar, Mutex};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use wire::stream::{JournalId, MeetingId};
+use wire::stream::{Dial, JournalId, MeetingId};
 
 const FILE: &str = "state";
 const TEMPORARY: &str = "state.new";
@@ -235,8 +236,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Spool,
         queue: Mutex::new(queue),
         moved: Condvar::new(),
         persisting: Mutex::new(Some(state)),
+        dials: Mutex::new(Dial { life: some_number(), number: 0 }),
     };
     Ok((spool, opened))
+}
+
+/// Another one for each life of the process, and never 0.
+fn some_number() -> u64 {
+    RandomState::new().build_hasher().finish() | 1
 }
 
 /// As [`Spool::inspect`].

@@ -13,7 +13,7 @@ use local::{LocalOptions, LocalStream};
 use net::{Proxy, Setup};
 use std::time::Instant;
 use support::{Agent, Emitted, Link, SOON, draft, spool_in};
-use wire::stream::Reason;
+use wire::stream::{FromReplica, Reason};
 
 #[test]
 fn captures_arrive_once_and_in_order_over_a_line_that_is_cut_at_random() {
@@ -250,6 +250,29 @@ fn another_host_is_refused_and_a_newer_connection_of_the_same_takes_over() {
     setup.link.ingest.wait_for(Lsn::captured(1), SOON);
     second.stop().unwrap();
     stream.stop().unwrap();
+}
+
+#[test]
+fn a_connection_given_up_that_comes_late_costs_no_history() {
+    let setup = Setup::new();
+    deliver(&setup, &setup.spool, 3);
+    // Both were begun with what was known then; they come in the other order.
+    let hello = || super::hello(&setup.spool, &*setup.agent, 1, "docs", "here");
+    let (given_up, newer) = (hello(), hello());
+    assert!(given_up.meeting.is_some() && given_up.dial.is_older_than(&newer.dial));
+
+    let (answer, stands) = setup.greet(newer);
+    let FromReplica::Welcome(welcome) = answer else { panic!("{answer:?}") };
+    meet(&setup.spool, &welcome).unwrap();
+    let (answer, _) = setup.greet(given_up);
+    assert!(matches!(&answer, FromReplica::Refused(why) if why.reason == Reason::Superseded), "{answer:?}");
+    drop(stands);
+    // The master comes again, with the meeting it knows of, and goes on.
+    setup.spool.emit(draft(5, 10)).unwrap();
+    let stream = setup.connect(&setup.uri());
+    setup.link.ingest.wait_for(Lsn::captured(4), SOON);
+    stream.stop().unwrap();
+    assert!(setup.link.refusals().is_empty(), "{:?}", setup.link.refusals());
 }
 
 #[test]

@@ -58,6 +58,25 @@ pub struct Hello {
     pub index_clean_at: Option<Lsn>,
     /// Its last meeting with this journal.
     pub meeting: Option<MeetingId>,
+    /// Which of its connections this is.
+    pub dial: Dial,
+}
+
+/// Which of a master's connections one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dial {
+    /// The life of the master's process; 0 if it does not say.
+    pub life: u64,
+    /// Counts its connections.
+    pub number: u64,
+}
+
+impl Dial {
+    /// Whether the master began this connection before the other one. Of two lives that cannot be told.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Dial) -> bool {
+        self.life != 0 && self.life == other.life && self.number < other.number
+    }
 }
 
 /// How far the replica is, and what it wants protected.

@@ -4,9 +4,9 @@
 use super::ask::{CURSOR_BYTES_MAX, answer_from};
 use super::command::{command_from, outcome_from};
 use super::control::{
-    AgentState, Assignment, AutoResync, Definition, Failed, FromMaster, FromReplica, Hello, MasterStatus,
-    NamespaceEntry, NamespacePage, Progress, Reason, Refused, RootDefinition, SkippedName, SpoolState,
-    SyncMode, Synchronization, Welcome,
+    AgentState, Assignment, AutoResync, Definition, Dial, Failed, FromMaster, FromReplica, Hello,
+    MasterStatus, NamespaceEntry, NamespacePage, Progress, Reason, Refused, RootDefinition, SkippedName,
+    SpoolState, SyncMode, Synchronization, Welcome,
 };
 use super::event::{
     meta_from, meta_into, meta_ok, name_from, node_ok, origin_from, root, what_from, what_into,
@@ -87,6 +87,8 @@ impl From<Hello> for proto::Hello {
             captured: hello.captured.map(|lsn| lsn.captured),
             index_clean_at: hello.index_clean_at.map(|lsn| lsn.captured),
             meeting: hello.meeting.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0)),
+            life: hello.dial.life,
+            dial: hello.dial.number,
         }
     }
 }
@@ -105,6 +107,7 @@ impl TryFrom<proto::Hello> for Hello {
             captured: hello.captured.map(Lsn::captured),
             index_clean_at: hello.index_clean_at.map(Lsn::captured),
             meeting: if hello.meeting.is_empty() { None } else { Some(meeting(&hello.meeting)?) },
+            dial: Dial { life: hello.life, number: hello.dial },
         })
     }
 }

@@ -413,22 +413,27 @@ fn what_was_not_written_is_bounded() {
     assert!(FromReplica::try_from(proto::ReplicaMessage { message: Some(message) }).is_err());
 }
 
+fn hello(random: &mut Random) -> Hello {
+    Hello {
+        protocol: random.next() as u32,
+        scenario: random.next(),
+        name: random.text(),
+        host: random.text(),
+        journal: random.maybe(|random| JournalId([random.next() as u8; 16])),
+        acknowledged: Lsn::captured(random.next()),
+        captured: random.maybe(|random| Lsn::captured(random.next())),
+        index_clean_at: random.maybe(|random| Lsn::captured(random.next())),
+        meeting: random.maybe(|random| MeetingId([random.next() as u8; 16])),
+        dial: Dial { life: random.next(), number: random.next() },
+    }
+}
+
 #[test]
 fn control_messages_survive_the_journey() {
     let mut random = Random(seed(0x5eed_0003));
     for _ in 0..300 {
         let random = &mut random;
-        check_master(FromMaster::Hello(Hello {
-            protocol: random.next() as u32,
-            scenario: random.next(),
-            name: random.text(),
-            host: random.text(),
-            journal: random.maybe(|random| JournalId([random.next() as u8; 16])),
-            acknowledged: Lsn::captured(random.next()),
-            captured: random.maybe(|random| Lsn::captured(random.next())),
-            index_clean_at: random.maybe(|random| Lsn::captured(random.next())),
-            meeting: random.maybe(|random| MeetingId([random.next() as u8; 16])),
-        }));
+        check_master(FromMaster::Hello(hello(random)));
         check_master(FromMaster::Batch(vec![random.bytes(20).into(), random.bytes(20).into()]));
         check_master(FromMaster::Status(MasterStatus {
             captured: Lsn::captured(random.next()),

@@ -65,7 +65,8 @@ async fn serve(
     let hello = first_message(inner, &mut incoming).await?;
     let (registry, asked) = (Arc::clone(inner), hello.clone());
     let link = blocking(move || registry.registry.scenario(&asked, &peer)).await??;
-    let place = inner.slots.take(hello.scenario, &hello.host, inner.options.takeover_max).await?;
+    let place =
+        inner.slots.take(hello.scenario, (&hello.host, hello.dial), inner.options.takeover_max).await?;
 
     let (told, progress) = watch::channel(Ok(Progress::default()));
     let (door, asked, limit) = (Arc::clone(&link), hello.clone(), inner.options.in_flight_bytes_max);
@@ -166,9 +167,7 @@ async fn attached(
     let ended = tokio::select! {
         ended = listen(inner, &**link, &master, incoming, batches, requests) => ended,
         ended = acknowledge(inner, &**link, progress, outgoing) => ended,
-        _ = superseded.wait_for(|superseded| *superseded) => {
-            Err(refused(Reason::Superseded, "a newer connection of this master has taken over"))
-        }
+        _ = superseded.wait_for(|superseded| *superseded) => Err(super::slots::superseded()),
         _ = stop.wait_for(|stop| *stop) => Err(refused(Reason::Unavailable, "the replica is stopping")),
         () = is_revoked(&mut revoked) => Err(refused(Reason::Unavailable, "the scenario is being closed")),
     };

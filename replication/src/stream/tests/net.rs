@@ -10,9 +10,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{ClientTlsConfig, Server, ServerTlsConfig};
-use wire::stream::{Assignment, Reason};
+use wire::stream::proto::replication_client::ReplicationClient;
+use wire::stream::{Assignment, FromMaster, FromReplica, Reason, proto};
 
 struct OneScenario {
     link: Arc<Link>,
@@ -156,6 +157,21 @@ impl Setup {
         Stream { runtime: Arc::clone(&self.runtime), stop, task }
     }
 
+    /// A connection that says this and no more, and what it is answered. It stands as long as the stream is kept.
+    pub fn greet(&self, hello: Hello) -> (FromReplica, Greeted) {
+        let endpoint = master::endpoint(&self.uri(), None).unwrap();
+        self.runtime.block_on(async {
+            let (outgoing, messages) = tokio::sync::mpsc::channel(1);
+            outgoing.send(FromMaster::Hello(hello).into()).await.unwrap();
+            let mut client = ReplicationClient::new(endpoint.connect().await.unwrap())
+                .accept_compressed(tonic::codec::CompressionEncoding::Zstd);
+            let response = client.attach(ReceiverStream::new(messages)).await.unwrap();
+            let mut incoming = response.into_inner();
+            let answer = FromReplica::try_from(incoming.message().await.unwrap().unwrap()).unwrap();
+            (answer, (outgoing, incoming))
+        })
+    }
+
     pub fn watch_assignments(&self, uri: &str) -> (watch::Receiver<Vec<Assignment>>, watch::Sender<bool>) {
         let (send, lists) = watch::channel(Vec::new());
         let (stop, stopped) = watch::channel(false);
@@ -168,6 +184,9 @@ impl Setup {
         self.assign.send_modify(|list| list.push(assignment(scenario)));
     }
 }
+
+/// Both ends of a raw connection.
+pub type Greeted = (tokio::sync::mpsc::Sender<proto::MasterMessage>, tonic::Streaming<proto::ReplicaMessage>);
 
 /// A running stream of a master.
 pub struct Stream {
