@@ -1,10 +1,9 @@
 //! The emulator of Azure Blob Storage, Azurite: a process of its own that speaks the real protocol over HTTP.
 
 use super::super::*;
-use super::servers::runtime;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use super::servers::{answers, put, runtime};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 pub(super) const ACCOUNT: &str = "rewindtest";
@@ -58,7 +57,7 @@ impl Azurite {
                 .spawn()
                 .unwrap_or_else(|error| panic!("REWIND_AZURITE is set, but node does not start: {error}"));
             let mut server = Self { address, runtime: runtime(), process, _directory: directory };
-            if server.answers() {
+            if answers(server.address, &mut server.process) {
                 server.make_container();
                 return Some(server);
             }
@@ -66,29 +65,8 @@ impl Azurite {
         panic!("{program:?} was started five times and never answered");
     }
 
-    fn answers(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < until && self.process.try_wait().unwrap().is_none() {
-            if TcpStream::connect(self.address).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        false
-    }
-
     fn make_container(&self) {
-        use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let request = format!(
-            "PUT /{ACCOUNT}/{CONTAINER}?restype=container&{SAS} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\
-             Connection: close\r\n\r\n",
-            self.address
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.lines().next().unwrap().contains(" 201 "), "{answer}");
+        put(self.address, &format!("/{ACCOUNT}/{CONTAINER}?restype=container&{SAS}"), 201);
     }
 
     pub(super) fn store(&self, prefix: &str, more: &[(&str, &str)]) -> RemoteStore {

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -35,6 +36,29 @@ pub(super) fn options(address: SocketAddr, more: &[(&str, &str)]) -> StoreOption
     let endpoint = format!("http://{address}");
     let pairs = [("endpoint", endpoint.as_str()), ("allow_http", "true"), ("retry", "5")];
     StoreOptions::from_pairs(pairs.into_iter().chain(more.iter().copied())).unwrap()
+}
+
+/// Whether a server that was started takes connections, before it ends and within a minute.
+pub(super) fn answers(address: SocketAddr, process: &mut Child) -> bool {
+    let until = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < until && process.try_wait().unwrap().is_none() {
+        if TcpStream::connect(address).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+/// Puts nothing under a path, which must be answered with this status.
+pub(super) fn put(address: SocketAddr, path: &str, status: u16) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request =
+        format!("PUT {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.lines().next().unwrap().contains(&format!(" {status} ")), "{answer}");
 }
 
 /// A server within this process; a bucket is a directory. Signatures are checked.
@@ -113,7 +137,7 @@ impl Moto {
                 }
             };
             let mut server = Self { address, runtime: runtime(), process };
-            if server.answers() {
+            if answers(server.address, &mut server.process) {
                 server.make_bucket();
                 return Some(server);
             }
@@ -121,28 +145,8 @@ impl Moto {
         panic!("{} was started five times and never answered", program.display());
     }
 
-    fn answers(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < until && self.process.try_wait().unwrap().is_none() {
-            if TcpStream::connect(self.address).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        false
-    }
-
     fn make_bucket(&self) {
-        use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let request = format!(
-            "PUT /{BUCKET} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            self.address
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.lines().next().unwrap().contains(" 200 "), "{answer}");
+        put(self.address, &format!("/{BUCKET}"), 200);
     }
 
     pub(super) fn store(&self, prefix: &str, more: &[(&str, &str)]) -> RemoteStore {
