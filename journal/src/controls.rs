@@ -207,6 +207,18 @@ impl Controls {
         }
     }
 
+    /// The record of a meeting with a master that was at `known` before and may, or may not, go on with a history of its
+    /// own. `None`: it goes on and has not seen all that is journaled.
+    ///
+    /// Who has seen all may come once more from where it was, if the answer gets lost and nothing is journaled; also who
+    /// goes on with nothing yet, for by then it may have made something.
+    #[must_use]
+    pub fn meet(&self, known: Option<[u8; 16]>, goes_on: bool, meeting: [u8; 16]) -> Option<Control> {
+        let has_seen_all = self.has_seen_all(known);
+        let before = known.filter(|_| has_seen_all).unwrap_or(meeting);
+        (has_seen_all || !goes_on).then_some(Control::Met { meeting, before })
+    }
+
     /// Takes a control record from its place.
     pub fn control(&mut self, control: &Control, at: RecordAt) {
         self.upto = at;

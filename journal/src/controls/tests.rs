@@ -53,6 +53,27 @@ fn a_younger_gap_stays_open() {
 }
 
 #[test]
+fn who_goes_on_with_nothing_may_have_made_something_by_the_next_time() {
+    let mut controls = Controls::default();
+    let meet = |controls: &mut Controls, known: Option<u8>, goes_on, meeting: u8| {
+        let met = controls.meet(known.map(|known| [known; 16]), goes_on, [meeting; 16]);
+        met.inspect(|met| controls.control(met, RecordAt::default())).is_some()
+    };
+    assert!(meet(&mut controls, None, false, 1));
+    // It heard of the first meeting, not of the second, and has made something since.
+    assert!(meet(&mut controls, Some(1), false, 2));
+    assert!(meet(&mut controls, Some(1), true, 3));
+    // Who was never there, or has missed something, does not get in by having asked with nothing.
+    assert!(meet(&mut controls, Some(9), false, 4));
+    assert!(!meet(&mut controls, Some(9), true, 5));
+    assert!(!meet(&mut controls, Some(1), true, 5) && !meet(&mut controls, None, true, 5));
+    let cause = GapCause::AgentDown;
+    assert!(meet(&mut controls, Some(4), false, 5));
+    told(&mut controls, 1, Marker::GapOpened { gap: 1, root: RootNo(0), path: Vec::new(), cause });
+    assert!(!meet(&mut controls, Some(4), true, 6) && meet(&mut controls, Some(5), true, 6));
+}
+
+#[test]
 fn who_was_at_the_last_meeting_has_seen_everything() {
     let meet = |controls: &mut Controls, meeting: u8, before: u8| {
         let met = Control::Met { meeting: [meeting; 16], before: [before; 16] };

@@ -4,7 +4,6 @@ use super::*;
 use bytes::Bytes;
 use journal::controls::Controls;
 use journal::log::RecordAt;
-use journal::record::Control;
 use journal::{Capture, Event, Lsn, Marker, Part, Provenance, RootNo, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -46,11 +45,30 @@ impl Memory {
         self.captures.last().map_or(Lsn::ZERO, |capture| capture.lsn)
     }
 
+    pub fn state(&self) -> IngestState {
+        IngestState {
+            journal: JOURNAL,
+            journaled: self.journaled(),
+            parts: self.parts(),
+            time: self.captures.last().map_or(Timestamp(0), |capture| capture.time),
+            next_node: NodeId::FIRST_FREE,
+            incarnation: 1,
+        }
+    }
+
+    pub fn meet(&mut self, known: Option<MeetingId>, goes_on: bool) -> Option<MeetingId> {
+        let meeting = (self.meetings + 1).to_be_bytes();
+        let met = self.controls.meet(known.map(|known| known.0), goes_on, meeting)?;
+        self.meetings += 1;
+        self.controls.control(&met, RecordAt::default());
+        Some(MeetingId(meeting))
+    }
+
     fn parts(&self) -> u32 {
         if self.hides_parts { 0 } else { self.unfinished.len() as u32 }
     }
 
-    fn commit(&mut self, parts: Vec<Part>) -> Result<Journaled, IngestError> {
+    pub fn commit(&mut self, parts: Vec<Part>) -> Result<Journaled, IngestError> {
         if self.failures > 0 {
             self.failures -= 1;
             return Err(IngestError::Unavailable("no room".into()));
@@ -133,27 +151,11 @@ impl Drop for MemoryIngest {
 
 impl Ingest for MemoryIngest {
     fn state(&self) -> IngestState {
-        self.with(|memory| IngestState {
-            journal: JOURNAL,
-            journaled: memory.journaled(),
-            parts: memory.parts(),
-            time: memory.captures.last().map_or(Timestamp(0), |capture| capture.time),
-            next_node: NodeId::FIRST_FREE,
-            incarnation: 1,
-        })
+        self.with(|memory| memory.state())
     }
 
     fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError> {
-        Ok(self.with(|memory| {
-            if goes_on && !memory.controls.has_seen_all(known.map(|known| known.0)) {
-                return None;
-            }
-            memory.meetings += 1;
-            let meeting = memory.meetings.to_be_bytes();
-            let before = known.filter(|_| goes_on).map_or(meeting, |known| known.0);
-            memory.controls.control(&Control::Met { meeting, before }, RecordAt::default());
-            Some(MeetingId(meeting))
-        }))
+        Ok(self.with(|memory| memory.meet(known, goes_on)))
     }
 
     fn ingest(&self, parts: Vec<Part>, done: Done) {

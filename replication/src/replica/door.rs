@@ -6,7 +6,6 @@
 
 use super::Replica;
 use crate::ingest::{Done, Ingest, IngestError, IngestState, Journaled};
-use journal::record::Control;
 use journal::{JournalError, Part, TreeIo};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,15 +34,12 @@ impl<T: TreeIo> Ingest for Replica<T> {
 
     fn meet(&self, known: Option<MeetingId>, goes_on: bool) -> Result<Option<MeetingId>, IngestError> {
         let journal = self.journal();
-        let seen = journal.with_controls(|controls| controls.has_seen_all(known.map(|known| known.0)));
-        if goes_on && !seen {
+        let (known, meeting) = (known.map(|known| known.0), mint());
+        let Some(met) = journal.with_controls(|controls| controls.meet(known, goes_on, meeting)) else {
             return Ok(None);
-        }
-        let meeting = MeetingId(mint());
-        // Only who goes on from an earlier meeting may come from it once more.
-        let before = known.filter(|_| goes_on).unwrap_or(meeting).0;
-        journal.control(Control::Met { meeting: meeting.0, before })?;
-        Ok(Some(meeting))
+        };
+        journal.control(met)?;
+        Ok(Some(MeetingId(meeting)))
     }
 
     fn ingest(&self, parts: Vec<Part>, done: Done) {

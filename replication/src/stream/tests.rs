@@ -1,5 +1,6 @@
 //! Streams over loopback through a proxy that cuts and stalls, and within one process.
 
+mod line;
 mod net;
 mod security;
 mod support;

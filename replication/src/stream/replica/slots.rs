@@ -14,7 +14,7 @@ use wire::stream::{Dial, Reason, Refused};
 
 /// One place a scenario.
 #[derive(Default)]
-pub(super) struct Slots {
+pub(in crate::stream) struct Slots {
     /// A scenario that somebody came for once stays.
     scenarios: Mutex<HashMap<u64, Scenario>>,
 }
@@ -37,7 +37,7 @@ struct Slot {
 }
 
 /// The place of one connection; free again when this is dropped.
-pub(super) struct Place {
+pub(in crate::stream) struct Place {
     slots: Arc<Slots>,
     scenario: u64,
     /// Turns true when the connection is to end.
@@ -73,7 +73,7 @@ impl Slots {
     }
 
     /// Makes a connection the newest one; its number among those that came.
-    fn arrive(&self, scenario: u64, host: &str, dial: Dial) -> Result<u64, Refused> {
+    pub(in crate::stream) fn arrive(&self, scenario: u64, host: &str, dial: Dial) -> Result<u64, Refused> {
         let mut scenarios = self.scenarios.lock();
         let scenario = scenarios.entry(scenario).or_default();
         if let Some(slot) = scenario.slot.as_ref().filter(|slot| slot.host != host) {
@@ -89,7 +89,7 @@ impl Slots {
     }
 
     /// The place, or what closes when it is free.
-    fn try_take(
+    pub(in crate::stream) fn try_take(
         self: &Arc<Self>,
         number: u64,
         host: &str,

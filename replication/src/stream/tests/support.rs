@@ -216,22 +216,25 @@ pub struct Link {
     applied: Mutex<Lsn>,
 }
 
+/// A scenario that runs and was never synchronized.
+pub fn terms() -> Terms {
+    let definition = Definition {
+        scenario: 1,
+        name: "docs".to_owned(),
+        roots: vec![RootDefinition { root: RootNo(0), path: b"/srv/docs".to_vec() }],
+        excludes: vec!["*.tmp".to_owned()],
+        auto_resync: AutoResync::Always,
+        spool_bytes_max: None,
+        settings: Vec::new(),
+    };
+    Terms { synchronization: Synchronization::Never, suspended: false, running: true, definition }
+}
+
 impl Link {
     pub fn new() -> Arc<Self> {
-        let definition = Definition {
-            scenario: 1,
-            name: "docs".to_owned(),
-            roots: vec![RootDefinition { root: RootNo(0), path: b"/srv/docs".to_vec() }],
-            excludes: vec!["*.tmp".to_owned()],
-            auto_resync: AutoResync::Always,
-            spool_bytes_max: None,
-            settings: Vec::new(),
-        };
-        let synchronization = Synchronization::Never;
-        let terms = Terms { synchronization, suspended: false, running: true, definition };
         Arc::new(Link {
             ingest: MemoryIngest::new(),
-            terms: Mutex::new(terms),
+            terms: Mutex::new(terms()),
             master: Mutex::default(),
             attached: AtomicU64::new(0),
             detached: AtomicU64::new(0),
