@@ -133,6 +133,7 @@ fn hello() -> FromMaster {
         captured: Some(Lsn::captured(6)),
         index_clean_at: None,
         meeting: Some(MeetingId([4; 16])),
+        features: 1,
     })
 }
 

@@ -87,6 +87,7 @@ impl From<Hello> for proto::Hello {
             captured: hello.captured.map(|lsn| lsn.captured),
             index_clean_at: hello.index_clean_at.map(|lsn| lsn.captured),
             meeting: hello.meeting.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0)),
+            features: hello.features,
         }
     }
 }
@@ -105,6 +106,7 @@ impl TryFrom<proto::Hello> for Hello {
             captured: hello.captured.map(Lsn::captured),
             index_clean_at: hello.index_clean_at.map(Lsn::captured),
             meeting: if hello.meeting.is_empty() { None } else { Some(meeting(&hello.meeting)?) },
+            features: hello.features,
         })
     }
 }

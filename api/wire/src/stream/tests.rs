@@ -428,6 +428,7 @@ fn control_messages_survive_the_journey() {
             captured: random.maybe(|random| Lsn::captured(random.next())),
             index_clean_at: random.maybe(|random| Lsn::captured(random.next())),
             meeting: random.maybe(|random| MeetingId([random.next() as u8; 16])),
+            features: random.next(),
         }));
         check_master(FromMaster::Batch(vec![random.bytes(20).into(), random.bytes(20).into()]));
         check_master(FromMaster::Status(MasterStatus {
@@ -460,8 +461,7 @@ fn control_messages_survive_the_journey() {
         ] {
             check_master(FromMaster::Reply(random.next(), outcome));
         }
-        let after = Request::Namespace(random.bytes(30).into());
-        check_master(FromMaster::Request(random.next(), after));
+        check_master(FromMaster::Request(7, Request::Namespace(random.bytes(30).into())));
         let wanted = BlocksWanted {
             node: random.node(),
             at: Lsn::captured(random.next()),
