@@ -4,10 +4,12 @@ mod archive;
 mod backups;
 mod bursts;
 mod catalog;
+mod scrubs;
 mod snapshots;
 mod upkeep;
 mod window;
 
+pub(crate) use scrubs::{scrub_from_wire, scrub_to_wire};
 pub use window::item_to_wire;
 
 pub use upkeep::{check_to_wire, forget_items, prune_plan_to_wire};
@@ -212,6 +214,8 @@ impl From<Status> for v1::Status {
                 equal: proof.equal,
                 at: time(proof.at),
             }),
+            last_scrub: status.last_scrub.as_ref().map(scrubs::last_to_wire),
+            scrub_every: status.scrub_every.map(duration_to_wire),
             skipped: status.skipped,
             window: status.window.as_ref().map(window::held_to_wire),
             archive: None,

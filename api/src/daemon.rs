@@ -13,6 +13,7 @@ use crate::engine::{Engine, EngineError};
 use crate::jobs::{JobStore, Jobs, Limits, Runner};
 use crate::listen::{CurrentTls, Socket, accept, bind_tcp, server_config};
 use crate::registry::Registry;
+use crate::schedules::{self, Schedules};
 use crate::server_journal::ServerJournal;
 use crate::services::{
     BurstsService, CatalogService, EngineRunner, JobsService, JournalService, JournalToolsService,
@@ -79,6 +80,8 @@ pub struct EngineContext {
     pub vault: Arc<Vault>,
     /// Where journals are archived.
     pub archives: Arc<Archives>,
+    /// How often scenarios are scrubbed.
+    pub schedules: Arc<Schedules>,
     /// The activity log, for what happens outside of calls.
     pub activity: Activity,
     /// For the parts that need one, such as the stream.
@@ -143,7 +146,7 @@ impl Daemon {
         let router = router(shared, parts.routes, Arc::clone(&policy)).await?;
         let tls: CurrentTls = Arc::new(RwLock::new(tls));
         let incoming = accept(socket, tcp, Arc::clone(&tls));
-        let mut ends = stopped;
+        let mut ends = stopped.clone();
         let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async move {
             // An error: the daemon was dropped, which is an end as well.
             drop(ends.wait_for(|stop| *stop).await);
@@ -151,6 +154,7 @@ impl Daemon {
         let runner: Arc<dyn Runner> = Arc::new(EngineRunner(Arc::clone(&parts.engine)));
         parts.jobs.start(&runner)?;
         let (jobs, engine) = (parts.jobs, parts.engine);
+        schedules::start(parts.schedules, Arc::clone(&engine), Arc::clone(&jobs), stopped);
         Ok(Daemon { options, address, tls, policy, jobs, engine, stop, server, _lock: lock })
     }
 
@@ -235,6 +239,7 @@ struct Parts {
     engine: Arc<dyn Engine>,
     activity: Activity,
     routes: Option<Routes>,
+    schedules: Arc<Schedules>,
 }
 
 async fn open_parts(options: Arc<Options>, wiring: Arc<dyn Wiring>) -> Result<Parts, EngineError> {
@@ -249,14 +254,17 @@ async fn open_parts(options: Arc<Options>, wiring: Arc<dyn Wiring>) -> Result<Pa
         let secrets = Layout::new(options.data.clone()).secrets();
         let vault = Arc::new(Vault::open(Arc::clone(&journal), secrets, runtime.clone())?);
         let archives = Arc::new(Archives::open(Arc::clone(&journal))?);
+        let schedules = Arc::new(Schedules::open(Arc::clone(&journal))?);
         let activity = Activity::new(Arc::clone(&journal));
         let store = JobStore::open(&options.data.join("projections").join("jobs"), journal.as_ref())?;
         let jobs = Jobs::open(journal, store, activity.clone(), Limits::default())?;
         let log = activity.clone();
-        let wired =
-            wiring.engine(EngineContext { options, registry, vault, archives, activity: log, runtime })?;
+        let set = Arc::clone(&schedules);
+        let context =
+            EngineContext { options, registry, vault, archives, schedules: set, activity: log, runtime };
+        let wired = wiring.engine(context)?;
         wired.engine.start()?;
-        Ok(Parts { jobs, engine: wired.engine, activity, routes: wired.routes })
+        Ok(Parts { jobs, engine: wired.engine, activity, routes: wired.routes, schedules })
     });
     opened
         .await

@@ -12,6 +12,7 @@ mod error;
 mod restore_query;
 mod restores;
 mod rewinds;
+mod scrubs;
 mod snapshots;
 mod types;
 mod upkeep;
@@ -29,6 +30,7 @@ pub use restores::{
     RestoreSource, Restores, SessionEntry, SessionName, SessionVerifyReport,
 };
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
+pub use scrubs::{ScrubDifference, ScrubReport, ScrubRequest};
 pub use snapshots::{MountReport, MountWhat, PinnedBy, Snapshot, SnapshotId, SnapshotRequest};
 pub use types::{
     Bookmark, BookmarkRequest, Change, Counts, Damage, DeleteReport, DiffSums, Finding, FlushRequest,
@@ -109,6 +111,11 @@ pub trait Engine: Send + Sync + 'static {
     fn archive_status(&self, scenario: &str) -> EngineResult<Option<crate::archive::ArchiveStatus>> {
         let _ = scenario;
         Ok(None)
+    }
+    /// Reads both sides again and compares them. Differences are a result, not a failure (`NOT_REPLICATING`, `BUSY`,
+    /// `NO_SUCH_PATH`, `SCRUB_NOT_SUPPORTED`, `SCRUB_FAILED`).
+    fn scrub(&self, _: &ScrubRequest, _: &dyn Progress) -> EngineResult<ScrubReport> {
+        Err(EngineError::new(&wire::codes::NOT_AVAILABLE, "this daemon keeps no journal: it is no replica"))
     }
     /// Barrier: returns when what was done on the master before the call has reached `stage` (`NOT_REPLICATING`,
     /// `TIMED_OUT`; consistent: `NOT_CONFIGURED` without a quiesce hook, `CANNOT_SUSPEND` if the application was not

@@ -24,6 +24,7 @@ mod restoring;
 mod rewinding;
 mod running;
 mod scene;
+mod scrubbing;
 mod sizes;
 mod snapshots;
 mod states;
@@ -45,8 +46,8 @@ use crate::engine::{
     FlushRequest, Flushed, ForgetReport, ForgetRequest, Group, JournalStats, Level, MountReport, MountWhat,
     NewRepository, Point, PointsQuery, Progress, PrunePlan, PruneRequest, Pruned, RebuildReport, Repository,
     RepositoryStats, ResolvedPoint, Restores, ResumeReport, RewindPlan, RewindReport, RewindRequest,
-    RunOptions, RunReport, Scenario, Session, SessionsQuery, Snapshot, SnapshotId, SnapshotRequest, State,
-    Status, UnlockReport, VerifyReport,
+    RunOptions, RunReport, Scenario, ScrubReport, ScrubRequest, Session, SessionsQuery, Snapshot, SnapshotId,
+    SnapshotRequest, State, Status, UnlockReport, VerifyReport,
 };
 use crate::points::PointSpec;
 use crate::records::Wanted;
@@ -178,7 +179,8 @@ impl Engine for Host {
 
     fn set(&self, scenario: &str, settings: &[Setting]) -> EngineResult<Scenario> {
         let rest = self.set_archive(scenario, settings)?;
-        // Archiving is switched while everything runs.
+        let rest = self.set_scrubs(scenario, rest)?;
+        // Archiving and scrubs are switched while everything runs.
         if rest.is_empty() && !settings.is_empty() {
             return self.shown(scenario);
         }
@@ -221,6 +223,10 @@ impl Engine for Host {
 
     fn archive_status(&self, scenario: &str) -> EngineResult<Option<ArchiveStatus>> {
         self.scene(scenario)?.archive_status()
+    }
+
+    fn scrub(&self, request: &ScrubRequest, progress: &dyn Progress) -> EngineResult<ScrubReport> {
+        self.scene(&request.scenario)?.scrub(request, progress)
     }
 
     fn flush(&self, scenario: &str, request: &FlushRequest) -> EngineResult<Flushed> {

@@ -28,6 +28,7 @@ pub mod point_filter;
 pub mod points;
 pub mod records;
 pub mod registry;
+pub mod schedules;
 pub mod segment_journal;
 pub mod server_journal;
 mod services;

@@ -269,6 +269,19 @@ pub struct ArchiveSet {
     pub every_milliseconds: u64,
 }
 
+/// How often a scenario is scrubbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScrubSet {
+    /// Id of the scenario.
+    pub id: u64,
+    /// When it was set.
+    pub time: Timestamp,
+    /// From the end of one to the beginning of the next, in seconds; 0: never by itself.
+    pub every_seconds: u64,
+    /// Bytes of files a second; 0: as fast as it goes.
+    pub rate: u64,
+}
+
 /// One record of the server journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -305,6 +318,8 @@ pub enum Record {
     SessionsVerified(SessionsVerified),
     /// The archive of a scenario is another one.
     ArchiveSet(ArchiveSet),
+    /// The schedule of scrubs is another one.
+    ScrubSet(ScrubSet),
 }
 
 /// Ties each variant to its number, in both directions.
@@ -367,6 +382,7 @@ kinds! {
     SessionsForgotten = 0x4201,
     SessionsVerified = 0x4301,
     ArchiveSet = 0x5101,
+    ScrubSet = 0x5201,
 }
 
 /// Hands all records of a journal to `each`, in order.

@@ -6,6 +6,7 @@ pub mod bursts;
 pub mod catalog;
 pub mod dump;
 pub mod restores;
+mod scrub;
 pub mod tape;
 pub mod upkeep;
 
@@ -106,6 +107,8 @@ pub fn status(status: &v1::Status) -> Value {
         "gaps_open": status.gaps_open,
         "skipped": status.skipped,
         "last_proof": proof,
+        "last_scrub": status.last_scrub.as_ref().map(scrub::last),
+        "scrub_every_seconds": seconds(status.scrub_every.as_ref()),
         "window": dump::window(status.window.as_ref()),
         "archive": archive::status(status.archive.as_ref()),
     })
@@ -404,6 +407,7 @@ pub fn result(result: &v1::Result) -> Map<String, Value> {
         Some(Report::Check(report)) => upkeep::check(report),
         Some(Report::Prune(report)) => upkeep::prune(report),
         Some(Report::Forget(report)) => upkeep::forget(report),
+        Some(Report::Scrub(report)) => scrub::report(report),
         Some(Report::CatalogRebuild(report)) => catalog::rebuilt(report),
         Some(Report::Rebuild(report)) => json!({
             "captures": report.captures,

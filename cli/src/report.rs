@@ -1,6 +1,7 @@
 //! What a job came to, for people.
 
 pub mod restores;
+pub mod scrub;
 pub mod upkeep;
 
 use crate::output::{Output, count, local_time, lsn_text, path_text};
@@ -29,6 +30,7 @@ pub fn show(out: &Output, job: &v1::Job) {
         Report::Restore(report) => restores::restore(out, name, report),
         Report::SessionVerify(report) => restores::verified(out, report),
         Report::SessionCopy(report) => restores::copied(out, report),
+        Report::Scrub(report) => scrub::show(out, name, report),
         Report::CatalogRebuild(report) => {
             let (sessions, entries) = (count(report.sessions, "session"), count(report.entries, "entry"));
             let elapsed = elapsed(report.elapsed.as_ref());

@@ -14,6 +14,7 @@
 //! part of a round), `round` (the telling part), `obstacles` (what
 //! cannot be looked at), `content` (bytes of files), `draft`, `core`, `agent` (the thread).
 
+mod actual;
 mod agent;
 mod blocks;
 mod content;
@@ -38,6 +39,8 @@ mod span;
 mod watch;
 mod write;
 
+pub(crate) use actual::block_hash;
+pub use actual::{Actual, Known, KnownBlocks};
 pub use agent::{Agent, Hold, Start, State, Status};
 pub use blocks::{BlockSource, Comparing, HeldBlocks};
 pub use index::{Index, IndexState, NamespaceEntry};

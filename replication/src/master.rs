@@ -12,6 +12,7 @@
 mod blocks;
 mod consistent;
 mod pages;
+mod scrubbing;
 mod sink;
 mod start;
 mod writing;
@@ -64,6 +65,8 @@ pub struct Master {
     turning: Mutex<()>,
     /// Held while an application is held still.
     holding: Mutex<()>,
+    /// One question of a scrub after the other.
+    scrubbing: Mutex<()>,
     /// This daemon stops: no application is held any longer.
     stopping: AtomicBool,
     /// Greater than every id handed over since this was opened.
@@ -158,6 +161,7 @@ impl Master {
             inner: Mutex::new(inner),
             turning: Mutex::new(()),
             holding: Mutex::new(()),
+            scrubbing: Mutex::new(()),
             stopping: AtomicBool::new(false),
             next_node: Arc::default(),
         }))
@@ -329,9 +333,14 @@ impl MasterCommands for Arc<Master> {
             Command::Write { session, number, part, last } => {
                 self.write((session, number), part, last, reply);
             }
+            Command::Scrub(ask) => self.scrub(ask, reply),
             // The stream itself carries these out.
             Command::Suspend | Command::Resume => reply.reply(Outcome::Done),
         }
+    }
+
+    fn features(&self) -> u64 {
+        wire::stream::FEATURE_SCRUB
     }
 
     fn applied(&self, _lsn: Lsn) {}

@@ -25,12 +25,14 @@ mod namespace;
 mod patrol;
 mod proof;
 mod queue;
+mod scrub;
 mod worker;
 
 pub use blocks::block_hashes;
 pub use leased::LeasedView;
 pub use namespace::Namespace;
 pub use patrol::Patrolled;
+pub use scrub::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
 
 use crate::apply::{self, Applier};
 use journal::journal::{Durable, Journal, Opened, Placed};

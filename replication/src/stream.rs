@@ -61,6 +61,11 @@ pub trait MasterCommands: Send + Sync {
     /// Carry out a command and answer, on another thread if it takes time. `Suspend` and `Resume` never come here.
     fn command(&self, command: Command, reply: Replier);
 
+    /// Bits of what it understands beyond the version of the protocol.
+    fn features(&self) -> u64 {
+        0
+    }
+
     /// The replica's tree shows everything up to here.
     fn applied(&self, lsn: Lsn);
 
@@ -333,6 +338,7 @@ pub(crate) fn hello(
         index_clean_at: agent.index_clean_at(),
         meeting: spool.meeting(),
         dial: spool.dial(),
+        features: agent.features(),
     }
 }
 

@@ -134,6 +134,7 @@ fn hello() -> FromMaster {
         index_clean_at: None,
         meeting: Some(MeetingId([4; 16])),
         dial: Dial::default(),
+        features: 1,
     })
 }
 

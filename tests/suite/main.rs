@@ -55,6 +55,7 @@ mod restart;
 mod restore_queries;
 mod restores;
 mod rewinds;
+mod scrubs;
 mod session_archives;
 mod session_crash;
 mod sessions;

@@ -198,6 +198,10 @@ pub struct Status {
     pub gaps_open: u64,
     /// The last comparison.
     pub last_proof: Option<Proof>,
+    /// The last scrub of everything that came to its end.
+    pub last_scrub: Option<journal::proofs::Scrubbed>,
+    /// How often it is scrubbed by itself.
+    pub scrub_every: Option<Duration>,
     /// Objects of the master not kept now.
     pub skipped: u64,
     /// How much of the promised history is held, once there is a point.

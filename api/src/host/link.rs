@@ -69,6 +69,7 @@ impl ReplicaLink for Link {
                 format!("the master of scenario \"{}\" is {master}, not {}", definition.name, hello.host);
             return Err(Refused { reason: Reason::NotAuthorized, text });
         }
+        self.scene.features.store(hello.features, std::sync::atomic::Ordering::SeqCst);
         let wanted = self.scene.wanted();
         Ok(Terms {
             synchronization: match self.replica.journal().synchronized() {

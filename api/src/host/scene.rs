@@ -47,6 +47,10 @@ pub(crate) struct Scene {
     pub(super) turning: Mutex<()>,
     /// One comparison of tables after the other: they share a place for scratch tables.
     pub(super) verifying: Mutex<()>,
+    /// One scrub at a time.
+    pub(super) scrubbing: Mutex<()>,
+    /// What the master understands beyond the version of the protocol, as its last hello says.
+    pub(super) features: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default)]
@@ -74,6 +78,8 @@ impl Scene {
             archiving: Default::default(),
             turning: Mutex::new(()),
             verifying: Mutex::new(()),
+            scrubbing: Mutex::new(()),
+            features: Default::default(),
         })
     }
 
@@ -281,9 +287,14 @@ impl Scene {
         if let (Some((object, what, _)), None) = (drift, &cause) {
             cause = Some(format!("the replica tree was changed by somebody else: {object}: {what}"));
         }
-        let proven = opened.as_ref().ok().and_then(|replica| replica.journal().proofs().compared);
+        let proofs =
+            opened.as_ref().map_or_else(|_| Default::default(), |replica| replica.journal().proofs());
+        let (proven, scrubbed) = (proofs.compared, proofs.scrubbed);
         if let (Some(compared), None) = (&proven, &cause) {
             cause = super::proving::cause(compared);
+        }
+        if let (Some(scrubbed), None) = (&scrubbed, &cause) {
+            cause = super::scrubbing::cause(scrubbed);
         }
         let lag = opened.as_ref().map_or(Duration::ZERO, |replica| lag(replica, captured, applied));
         Status {
@@ -304,6 +315,8 @@ impl Scene {
                 equal: compared.is_equal(),
                 at: compared.time,
             }),
+            last_scrub: scrubbed,
+            scrub_every: self.context.schedules.get(self.id()).map(|schedule| schedule.every),
             skipped: controls.as_ref().map_or(0, |controls| controls.skipped.len() as u64),
             window: opened.as_ref().ok().and_then(|replica| self.held(replica.journal())),
         }

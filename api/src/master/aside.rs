@@ -64,6 +64,8 @@ impl Aside {
             spool_bytes: bytes_below(&self.path),
             gaps_open: 0,
             last_proof: None,
+            last_scrub: None,
+            scrub_every: None,
             skipped: 0,
             window: None,
         }

@@ -196,6 +196,8 @@ impl Served {
             spool_bytes: spool.map_or(0, |spool| spool.memory_bytes + spool.disk_bytes),
             gaps_open: agent.as_ref().map_or(0, |agent| agent.gaps_open),
             last_proof: None,
+            last_scrub: None,
+            scrub_every: None,
             skipped: 0,
             window: None,
         }
@@ -342,6 +344,10 @@ impl MasterCommands for Tap {
             self.served.context.activity.write(Level::Warning, self.served.name(), None, &text);
         }
         self.agent.disconnected(why);
+    }
+
+    fn features(&self) -> u64 {
+        self.agent.features()
     }
 
     fn command(&self, command: Command, reply: Replier) {

@@ -94,6 +94,10 @@ fn golden_bytes() {
         "07fc0094357701fb60ea",
     );
     check(
+        Record::ScrubSet(ScrubSet { id: 7, time, every_seconds: 604_800, rate: 5 }),
+        "07fc00943577fc803a090005",
+    );
+    check(
         Record::RepositoryChecked(RepositoryChecked {
             time,
             repository: 1,

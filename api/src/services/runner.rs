@@ -5,7 +5,7 @@ use super::repositories::{check_from_wire, forget_from_wire, prune_from_wire};
 use super::restore_queries as queries;
 use super::restores::restore_from_wire;
 use super::sessions::{backup_from_wire, copy_from_wire};
-use crate::convert::{check_to_wire, sync_mode_from_wire};
+use crate::convert::{check_to_wire, scrub_from_wire, scrub_to_wire, sync_mode_from_wire};
 use crate::engine::{Engine, EngineError, Progress, RunOptions, SessionName, TablesVerified, VerifyReport};
 use crate::jobs::{Ended, Runner};
 use prost::Message;
@@ -137,6 +137,21 @@ impl EngineRunner {
     }
 }
 
+impl EngineRunner {
+    fn scrub(&self, request: v1::ScrubRequest, progress: &dyn Progress) -> Result<Ended, EngineError> {
+        let name = request.name.clone();
+        let report = self.0.scrub(&scrub_from_wire(request)?, progress)?;
+        let (found, repaired, passed) = (report.found, report.repaired, report.sums.passed);
+        let ended = ended(Report::Scrub(scrub_to_wire(report)), passed);
+        if found == 0 {
+            return Ok(ended);
+        }
+        let message = format!("{found} differences in scenario \"{name}\", {repaired} of them repaired");
+        let error = Some(EngineError::new(&codes::SCRUB_DIFFERS, message));
+        Ok(Ended { outcome: Outcome::Failed, error, ..ended })
+    }
+}
+
 fn failed_verification(ended: Ended, message: impl Into<String>) -> Ended {
     let error = Some(EngineError::new(&codes::VERIFICATION_FAILED, message));
     Ended { outcome: Outcome::Failed, error, ..ended }
@@ -218,6 +233,7 @@ impl Runner for EngineRunner {
             JobKind::SessionVerify => self.verify_session(decode(request)?, progress),
             JobKind::SessionCopy => self.copy_session(decode(request)?, progress),
             JobKind::CatalogRebuild => self.catalog_rebuild(&decode(request)?, progress),
+            JobKind::Scrub => self.scrub(decode(request)?, progress),
             JobKind::Unspecified => {
                 Err(EngineError::new(&codes::NEWER_FORMAT, "a job is of a kind this version does not know"))
             }

@@ -117,6 +117,20 @@ impl Scenarios for ScenariosService {
         self.0.submit(submission).await
     }
 
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<v1::Job>, Status> {
+        let mut request = request.into_inner();
+        let idempotency_key = std::mem::take(&mut request.idempotency_key);
+        let submission = Submission {
+            kind: JobKind::Scrub,
+            scenario: request.name.clone(),
+            // It gives way to whatever changes the scenario, and refuses a second one itself.
+            exclusive: false,
+            request: request.encode_to_vec(),
+            idempotency_key,
+        };
+        self.0.submit(submission).await
+    }
+
     async fn stop(&self, request: Request<ScenarioRef>) -> Result<Response<v1::Status>, Status> {
         let name = request.into_inner().name;
         let status = self.0.call(move |shared| {

@@ -6,9 +6,11 @@
 
 mod code;
 mod exit;
+mod find;
 
 pub use code::Code;
 pub use exit::Exit;
+pub use find::find;
 
 use tonic::Code as Grpc;
 
@@ -476,14 +478,21 @@ catalogue! {
         "the volume is damaged"
         reason "What was read is not what was written; the message says where."
         action "Keep the medium and take a copy of the session from another place; nothing on it was changed.";
-}
-
-/// The entry with this id, in any case, with or without `RW`.
-#[must_use]
-pub fn find(id: &str) -> Option<&'static Code> {
-    let upper = id.trim().to_ascii_uppercase();
-    let digits = upper.strip_prefix("RW").unwrap_or(&upper);
-    CATALOGUE.iter().copied().find(|code| code.id.strip_prefix("RW") == Some(digits))
+    /// Drift, or a change that capture missed.
+    SCRUB_DIFFERS = "RW1145" "scenario" Differs DataLoss
+        "master and replica are not the same"
+        reason "A scrub read both sides and found differences. The replica was changed or has rotted, or capture had missed a change, which is captured now."
+        action "The report names them. `restorectl scenario scrub NAME --repair` puts right what the replica has wrong; what stood there stays in the journal. Tell us of changes that capture missed.";
+    /// An older daemon.
+    SCRUB_NOT_SUPPORTED = "RW1146" "scenario" Refused Unimplemented
+        "the master cannot be scrubbed"
+        reason "The daemon of the master is of a version that answers no scrub."
+        action "Bring the daemon of the master to the version of the replica, then try again.";
+    /// Gone, silent, or unwilling.
+    SCRUB_FAILED = "RW1147" "scenario" Failed Unavailable
+        "the scrub did not come to its end"
+        reason "The master did not answer, or could not; the message says why. Nothing was concluded from that."
+        action "Look at `restorectl scenario status` and at the log of the daemon on the master, then scrub again.";
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ words! {
         JournalRebuild = "journal-rebuild", Backup = "backup", RepositoryCheck = "repository-check",
         RepositoryPrune = "repository-prune", RepositoryForget = "repository-forget", Restore = "restore",
         SessionVerify = "session-verify", SessionCopy = "session-copy", CatalogRebuild = "catalog-rebuild",
+        Scrub = "scrub",
     }
     PinnedBy { Hand = "hand", Backup = "backup" }
     IfExists { Overwrite = "overwrite", Newer = "newer", Skip = "skip", Rename = "rename", Fail = "fail" }
@@ -124,6 +125,7 @@ words! {
     BurstKind {
         MassRewrite = "mass-rewrite", MassRename = "mass-rename", EntropyJump = "entropy-jump",
     }
+    ScrubSide { Replica = "replica", Master = "master" }
     Confidence { Low = "low", Medium = "medium", High = "high" }
     CatalogSource { Catalog = "catalog", Repository = "repository", Journal = "journal" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }

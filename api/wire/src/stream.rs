@@ -12,6 +12,7 @@ mod control;
 mod convert;
 mod event;
 mod part;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,10 @@ pub use control::{
 };
 pub use control::{AutoResync, FromMaster, FromReplica, SyncMode};
 pub use part::{check_part, decode_part, encode_part};
+pub use scrub::{
+    CaptureItem, CapturedAs, ExamineItem, Examined, FEATURE_SCRUB, Found, SCRUB_BLOCK_BITS, SCRUB_BLOCKS_MAX,
+    SCRUB_ITEMS_MAX, SCRUB_NAMES_MAX, SCRUB_PATHS_BYTES_MAX, ScrubAnswer, ScrubAsk, There,
+};
 
 /// Messages and the service as generated from `proto/stream.proto`.
 pub mod proto {

@@ -31,6 +31,7 @@ fn lines_of_the_contract() {
         "restorectl scenario suspend docs",
         "restorectl scenario resume docs",
         "restorectl scenario status docs",
+        "restorectl scenario scrub docs --path /srv/docs/a --repair --rate 50MB/s --detach",
         "restorectl flush docs --stage journaled",
         "restorectl flush docs --consistent",
         "restorectl bookmark set docs before --consistent",

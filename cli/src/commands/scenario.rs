@@ -5,6 +5,7 @@ pub mod delete;
 pub mod list;
 pub mod resume;
 pub mod run;
+pub mod scrub;
 pub mod set;
 pub mod show;
 pub mod status;
@@ -44,6 +45,8 @@ pub enum Command {
     Resume(resume::Args),
     /// Show how it stands
     Status(Name),
+    /// Read both sides again and compare them; exits 8 if they differ
+    Scrub(scrub::Args),
 }
 
 /// A scenario.
@@ -76,6 +79,7 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
         Command::Suspend(name) => suspend::run(name, context).await,
         Command::Resume(args) => resume::run(args, context).await,
         Command::Status(name) => status::run(name, context).await,
+        Command::Scrub(args) => scrub::run(args, context).await,
     }
 }
 
@@ -155,6 +159,14 @@ fn render_status(status: &v1::Status) -> String {
         let verdict = if proof.equal { "equal" } else { "DIFFERENT" };
         let (lsn, at) = (lsn_text(proof.lsn.as_ref()), local_time(proof.at.as_ref()));
         pairs.push(("last proof", format!("{verdict} at LSN {lsn}, {at}")));
+    }
+    if let Some(scrub) = &status.last_scrub {
+        let verdict = if scrub.equal { "equal" } else { "DIFFERENT" };
+        let (files, at) = (scrub.files, local_time(scrub.ended.as_ref()));
+        pairs.push(("last scrub", format!("{verdict}, {files} files read, {at}")));
+    }
+    if let Some(every) = status.scrub_every.as_ref().and_then(wire::convert::duration_from_wire) {
+        pairs.push(("scrub every", format_duration(every)));
     }
     if let Some(archive) = &status.archive {
         let seconds = |duration: Option<&prost_types::Duration>| {

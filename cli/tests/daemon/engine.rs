@@ -220,6 +220,8 @@ impl Engine for TestEngine {
             spool_bytes: 0,
             gaps_open: 0,
             last_proof: None,
+            last_scrub: None,
+            scrub_every: None,
             skipped: 0,
             window: Some(WINDOW),
         })

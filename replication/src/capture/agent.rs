@@ -8,6 +8,7 @@
 mod gaps;
 mod hold;
 mod run;
+mod scrub;
 mod skip;
 mod status;
 mod write;
@@ -58,6 +59,7 @@ enum Command {
     Write { request: WriteRequest, reply: Sender<Result<Written, CaptureError>> },
     Rescan { root: Option<RootNo>, cause: GapCause },
     Synchronize { first: bool },
+    Scrub(scrub::ScrubCommand),
     Stop,
 }
 

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::index::{GROUP_BLOCKS, HASH_BYTES, Row};
 use super::look::Look;
 use bytes::Bytes;
-use journal::{BlockHash, NodeId};
+use journal::{BlockHash, Lsn, NodeId};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -38,7 +38,8 @@ pub struct HeldBlocks {
 pub trait BlockSource: Send + Sync {
     /// Hashes of at most `count` blocks of a file from block `first` on; fewer only at its end. `None`: they cannot be
     /// had now. May block for an answer from elsewhere.
-    fn blocks(&self, node: NodeId, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks>;
+    /// The answer must be of the stream as it stands at `since` or later.
+    fn blocks(&self, node: NodeId, since: Lsn, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks>;
 }
 
 /// How files without hashes are compared with the replica.
@@ -66,18 +67,25 @@ impl Core {
         file: &OwnedFd,
         look: &Look,
     ) -> Result<bool, CaptureError> {
-        let Some(comparing) = self.config.comparing.clone().filter(|_| row.block_bits == 0 && row.size > 0)
-        else {
+        let anew = self.anew.contains(&node);
+        let unknown = row.block_bits == 0 || anew;
+        let Some(comparing) = self.config.comparing.clone().filter(|_| unknown && row.size > 0) else {
             return Ok(false);
         };
         let same_size = row.size == look.size;
         let likely_same = same_size && row.attributes.mtime == look.attributes.mtime;
         let worth_it = row.size >= ASK_BYTES_MIN && (same_size || !comparing.whole_files);
-        if !likely_same && !worth_it {
+        if !likely_same && !worth_it && !anew {
             return Ok(false);
         }
         let bits = block_bits(look.size);
-        let mut known = self.take_hashes(&*comparing.source, node, row.size, bits)?;
+        if anew {
+            // They are of another block size, perhaps, and not to be trusted.
+            self.index.cut_hashes(node, 0)?;
+        }
+        // Bytes of a file that is told anew may be on their way.
+        let since = if anew { self.out.last_lsn } else { Lsn::ZERO };
+        let mut known = self.take_hashes(&*comparing.source, (node, since), row.size, bits)?;
         if known && comparing.whole_files {
             known = same_size && self.holds_same(node, file, look.size, bits)? == Ok(true);
         }
@@ -91,7 +99,7 @@ impl Core {
     fn take_hashes(
         &mut self,
         source: &dyn BlockSource,
-        node: NodeId,
+        (node, since): (NodeId, Lsn),
         size: u64,
         bits: u8,
     ) -> Result<bool, CaptureError> {
@@ -100,7 +108,7 @@ impl Core {
         let mut first = 0;
         while first < blocks {
             let count = page.min(blocks - first);
-            let Some(held) = source.blocks(node, bits, first, count as u32) else { return Ok(false) };
+            let Some(held) = source.blocks(node, since, bits, first, count as u32) else { return Ok(false) };
             if held.size != size || held.hashes.len() as u64 != count * HASH_BYTES as u64 {
                 tracing::debug!(%node, size, there = held.size, "the replica knows this file otherwise");
                 return Ok(false);

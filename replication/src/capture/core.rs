@@ -53,6 +53,9 @@ pub(super) struct Core {
     pub rests: HashMap<NodeId, Instant>,
     /// Files of which it is known that bytes were written, but which were not there when they should be read.
     pub owed: HashSet<NodeId>,
+    /// Nodes whose bytes, and whose metadata, are told again whatever the index says; see the agent's `scrub`.
+    pub anew: HashSet<NodeId>,
+    pub anew_meta: HashSet<NodeId>,
     /// Directories, removed as far as the stream goes, of which hints came to nothing: compared if they hang in the tree
     /// again.
     pub dropped: HashMap<NodeId, ListHint>,
@@ -105,6 +108,8 @@ impl Core {
             unreadable: HashSet::new(),
             rests: HashMap::new(),
             owed: HashSet::new(),
+            anew: HashSet::new(),
+            anew_meta: HashSet::new(),
             dropped: HashMap::new(),
             obstacles: BTreeSet::new(),
             unattributed: None,

@@ -129,7 +129,7 @@ impl Core {
         // Of a node that the replica had before no change time is known: size and modification time have to do.
         let touched = old.ctime != new.ctime && !row.ctime_unknown();
         let doubt = fact.compare && (touched || row.racy() || !self.config.ignore_same);
-        let told = fact.content || self.owed.contains(&node);
+        let told = fact.content || self.owed.contains(&node) || self.anew.contains(&node);
         Ok(told || times || doubt || row.content_unknown() || self.lacks(edge, SkippedWhat::Content)?)
     }
 
@@ -341,7 +341,9 @@ impl Core {
             wanted > row.block_bits && look.size > room
         };
         let asked = self.ask_hashes(node, row, file, look)?;
-        let hashes = asked || (row.block_bits > 0 && !row.content_unknown() && !outgrown);
+        // Once: a further pass compares with what this one tells, which the replica does not show yet.
+        let kept = !self.anew.remove(&node) && !row.content_unknown() && !outgrown;
+        let hashes = asked || (row.block_bits > 0 && kept);
         let fresh = row.size == 0;
         let bits = if hashes && !fresh && !asked { row.block_bits } else { wanted };
         // A file without a byte in the stream needs no hashes to be known entirely.
@@ -373,14 +375,19 @@ impl Core {
         edge: &Edge,
     ) -> Result<(), CaptureError> {
         debug_assert!(facts.epoch <= self.hints.epoch(), "{edge:?}");
+        let anew = self.anew_meta.remove(&node);
+        if anew && look.sort == Sort::File && !row.content_unknown() {
+            // Whatever the replica has behind the end.
+            self.out.push(Event::Resize { node, size: row.size })?;
+        }
         if let Some(set) = set {
             let hash = xattrs_hash(&set);
-            if hash != row.xattrs && !self.lacks(edge, SkippedWhat::Xattrs)? {
+            if (hash != row.xattrs || anew) && !self.lacks(edge, SkippedWhat::Xattrs)? {
                 row.xattrs = hash;
                 self.out.push(Event::SetXattrs { node, xattrs: set })?;
             }
         }
-        if differs(look.sort == Sort::Directory, &row.attributes, &look.attributes) {
+        if anew || differs(look.sort == Sort::Directory, &row.attributes, &look.attributes) {
             self.out.push(Event::SetAttributes { node, attributes: look.attributes })?;
         }
         row.attributes = look.attributes;
@@ -418,7 +425,9 @@ impl Core {
         }
         let edge = self.index.names_of(node)?.into_iter().next();
         let set = self.xattrs_of_directory(facts, edge.as_ref(), &directory)?;
-        let told = differs(true, &row.attributes, &look.attributes)
+        let anew = self.anew_meta.remove(&node);
+        let told = anew
+            || differs(true, &row.attributes, &look.attributes)
             || set.as_ref().is_some_and(|set| xattrs_hash(set) != row.xattrs);
         if !told {
             row.attributes = look.attributes;
@@ -431,12 +440,12 @@ impl Core {
         self.within(root, path, |core| {
             if let Some(set) = set {
                 let hash = xattrs_hash(&set);
-                if hash != row.xattrs {
+                if anew || hash != row.xattrs {
                     row.xattrs = hash;
                     core.out.push(Event::SetXattrs { node, xattrs: set })?;
                 }
             }
-            if differs(true, &row.attributes, &look.attributes) {
+            if anew || differs(true, &row.attributes, &look.attributes) {
                 core.out.push(Event::SetAttributes { node, attributes: look.attributes })?;
             }
             row.attributes = look.attributes;

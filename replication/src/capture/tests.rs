@@ -1,5 +1,6 @@
 //! Capture against real directories: what the drafts say must at every barrier be what is there.
 
+mod actual;
 mod cases;
 mod compared;
 mod divided;

@@ -24,6 +24,8 @@ mod check;
 mod names;
 mod stage;
 
+pub(super) use stage::STAGE_PREFIX;
+
 use super::CaptureError;
 use super::core::Core;
 use super::hints::Hint;

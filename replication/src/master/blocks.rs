@@ -35,9 +35,9 @@ impl Master {
 }
 
 impl BlockSource for Source {
-    fn blocks(&self, node: NodeId, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks> {
+    fn blocks(&self, node: NodeId, since: Lsn, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks> {
         let give_up = Instant::now() + LINK_WAIT;
-        let wanted = BlocksWanted { node, at: self.at, block_bits, first, count };
+        let wanted = BlocksWanted { node, at: self.at.max(since), block_bits, first, count };
         loop {
             let master = self.master.upgrade()?;
             let replica = {

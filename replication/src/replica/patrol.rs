@@ -251,7 +251,12 @@ impl<T: TreeIo> Patrol<'_, T> {
 }
 
 /// What differs. `degraded`: not everything could be kept.
-fn compare(row: &NodeRow, stat: &TreeStat, privileged: bool, degraded: bool) -> Option<&'static str> {
+pub(super) fn compare(
+    row: &NodeRow,
+    stat: &TreeStat,
+    privileged: bool,
+    degraded: bool,
+) -> Option<&'static str> {
     let (want, have) = (&row.meta.attributes, &stat.attributes);
     if row.inode != 0 && row.inode != stat.inode {
         return Some("something else is in its place");

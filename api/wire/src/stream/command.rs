@@ -36,6 +36,7 @@ impl From<(u64, Command)> for proto::Command {
                 hold_millis: millis(asked.hold),
                 thaw_millis: millis(asked.thaw_limit),
             }),
+            Command::Scrub(ask) => C::Scrub(ask.into()),
             Command::Stop => C::Stop(proto::Nothing {}),
             Command::Suspend => C::Suspend(proto::Nothing {}),
             Command::Resume => C::Resume(proto::Nothing {}),
@@ -66,6 +67,7 @@ pub(super) fn command_from(command: proto::command::Command) -> Result<Command, 
             hold: Duration::from_millis(c.hold_millis),
             thaw_limit: Duration::from_millis(c.thaw_millis),
         }),
+        C::Scrub(ask) => Command::Scrub(ask.try_into()?),
         C::Stop(_) => Command::Stop,
         C::Suspend(_) => Command::Suspend,
         C::Resume(_) => Command::Resume,
@@ -100,6 +102,7 @@ impl From<(u64, Outcome)> for proto::Reply {
                 })
             }
             Outcome::Written(written) => O::Written(written_into(written)),
+            Outcome::Scrub(answer) => O::Scrub(answer.into()),
             Outcome::Failed(failed) => O::Failed(failed.into()),
         };
         proto::Reply { id, outcome: Some(outcome) }
@@ -128,6 +131,7 @@ pub(super) fn outcome_from(outcome: proto::reply::Outcome) -> Result<Outcome, Co
             Outcome::Verified(v.findings.into_iter().map(finding).collect::<Result<_, ConvertError>>()?)
         }
         O::Written(written) => Outcome::Written(written_from(written)?),
+        O::Scrub(reply) => Outcome::Scrub(reply.try_into()?),
         O::Failed(failed) => Outcome::Failed(failed.try_into()?),
     })
 }

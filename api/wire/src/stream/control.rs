@@ -1,6 +1,6 @@
 //! What master and replica say besides captures.
 
-use super::{Answer, JournalId, MeetingId, Request};
+use super::{Answer, JournalId, MeetingId, Request, ScrubAnswer, ScrubAsk};
 use bytes::Bytes;
 use journal::{Class, Lsn, Meta, Name, NodeId, Origin, RootNo, SkippedWhat, Timestamp, Written};
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub struct Hello {
     pub meeting: Option<MeetingId>,
     /// Which of its connections this is.
     pub dial: Dial,
+    /// Bits of what it understands beyond the version, see [`super::FEATURE_SCRUB`].
+    pub features: u64,
 }
 
 /// Which of a master's connections one is.
@@ -306,6 +308,8 @@ pub enum Command {
     /// [`journal::master`]. What the master keeps between two commands of a session ends with the last one, or when
     /// another session begins; `number` counts them from 0, so that a master that has lost it notices.
     Write { session: u64, number: u32, part: Bytes, last: bool },
+    /// A question of a scrub; only for a master that says it understands it.
+    Scrub(ScrubAsk),
 }
 
 /// A barrier while the application is quiesced. Whatever becomes of it, and of the connection, the master thaws.
@@ -345,6 +349,8 @@ pub enum Outcome {
     Verified(Vec<Finding>),
     /// What came of changes of the tree.
     Written(Written),
+    /// What a scrub asked for.
+    Scrub(ScrubAnswer),
     /// It is not done.
     Failed(Failed),
 }

@@ -89,6 +89,7 @@ impl From<Hello> for proto::Hello {
             meeting: hello.meeting.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0)),
             life: hello.dial.life,
             dial: hello.dial.number,
+            features: hello.features,
         }
     }
 }
@@ -108,6 +109,7 @@ impl TryFrom<proto::Hello> for Hello {
             index_clean_at: hello.index_clean_at.map(Lsn::captured),
             meeting: if hello.meeting.is_empty() { None } else { Some(meeting(&hello.meeting)?) },
             dial: Dial { life: hello.life, number: hello.dial },
+            features: hello.features,
         })
     }
 }

@@ -152,11 +152,11 @@ pub(super) fn root(number: u32) -> Result<RootNo, ConvertError> {
     u16::try_from(number).map(RootNo).map_err(|_| invalid("root", "no such root"))
 }
 
-fn edge_into(edge: &Edge) -> Option<proto::Edge> {
+pub(super) fn edge_into(edge: &Edge) -> Option<proto::Edge> {
     Some(proto::Edge { parent: edge.parent.0, name: Bytes::copy_from_slice(edge.name.as_bytes()) })
 }
 
-fn edge_from(field: &'static str, edge: Option<proto::Edge>) -> Result<Edge, ConvertError> {
+pub(super) fn edge_from(field: &'static str, edge: Option<proto::Edge>) -> Result<Edge, ConvertError> {
     let edge = required(field, edge)?;
     Ok(Edge::new(NodeId(edge.parent), name_from(&edge.name)?))
 }

@@ -425,6 +425,7 @@ fn hello(random: &mut Random) -> Hello {
         index_clean_at: random.maybe(|random| Lsn::captured(random.next())),
         meeting: random.maybe(|random| MeetingId([random.next() as u8; 16])),
         dial: Dial { life: random.next(), number: random.next() },
+        features: random.next(),
     }
 }
 
@@ -465,8 +466,7 @@ fn control_messages_survive_the_journey() {
         ] {
             check_master(FromMaster::Reply(random.next(), outcome));
         }
-        let after = Request::Namespace(random.bytes(30).into());
-        check_master(FromMaster::Request(random.next(), after));
+        check_master(FromMaster::Request(7, Request::Namespace(random.bytes(30).into())));
         let wanted = BlocksWanted {
             node: random.node(),
             at: Lsn::captured(random.next()),

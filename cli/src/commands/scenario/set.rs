@@ -12,7 +12,8 @@ pub struct Args {
     name: String,
     /// Properties: rewind, retention, journal-max, spool-max, keep-snapshots, auto-resync, adopt, hook-timeout, exclude (repeat it for
     /// several, leave its value empty for none), hook (`hook=quiesce=CMD`; `hook=quiesce=` takes it away); also while it
-    /// runs: archive (`archive=REPOSITORY` or `archive=off`) and archive-every (`60s`)
+    /// runs: archive (`archive=REPOSITORY` or `archive=off`), archive-every (`60s`), scrub-every (`7d` or `off`) and scrub-rate
+    /// (`50MB/s`)
     #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_setting)]
     settings: Vec<(String, String)>,
 }

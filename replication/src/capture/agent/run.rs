@@ -247,6 +247,7 @@ impl Runner {
                 }
                 Ok(Command::Write { request, reply }) => self.begin_write(request, reply)?,
                 Ok(Command::Synchronize { first }) => self.synchronize(first)?,
+                Ok(Command::Scrub(command)) => self.scrub(command)?,
                 Ok(Command::Stop) => return Ok(Next::Stop),
                 Err(TryRecvError::Empty) => return Ok(Next::Go),
                 Err(TryRecvError::Disconnected) => return Ok(Next::Abandoned),

@@ -4,7 +4,7 @@ use super::Bench;
 use super::model::SharedModel;
 use super::rebuilt::namespace;
 use crate::capture::{BlockSource, Comparing, HeldBlocks, Index, Start};
-use journal::{GapCause, NodeId};
+use journal::{GapCause, Lsn, NodeId};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -31,7 +31,7 @@ enum Answer {
 }
 
 impl BlockSource for Replica {
-    fn blocks(&self, node: NodeId, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks> {
+    fn blocks(&self, node: NodeId, _: Lsn, block_bits: u8, first: u64, count: u32) -> Option<HeldBlocks> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let model = self.model.lock();
         let bytes = &model.nodes[&node].bytes;

@@ -1,0 +1,308 @@
+//! The scrub: is what was captured what is there, on both sides?
+//!
+//! It runs on a thread of whoever asks for it, walks the tables directory by directory, reads every byte of the replica
+//! through views (so apply goes on) and asks the master for the same bytes, a bounded question at a time. It rests as
+//! long as its rate demands, and while apply lags.
+//!
+//! **What is equal is equal; what differs is only a suspicion.** Either side may be on the move. A suspicion is looked
+//! at again between two barriers B1 and B2 (`confirm`): the master reads after B1 stands and before B2 is asked for; the
+//! replica reads View(B2). Everything noticed before B1 is in the stream before B1, so a change that the master saw and
+//! the stream does not have up to B1 was noticed after it and lies between B1 and B2. If no capture of that stretch
+//! touches the node, its name or a directory above it, both sides speak of the same unchanged file, and a difference is
+//! real. If one does, the file is put off and looked at again at the end; a file that never rests is counted as passed.
+//! While a gap is open nothing is called a change that capture missed: it is being compared anyway.
+//!
+//! **Whose fault it is.** The master's index remembers hashes of what was captured. If the master's bytes have them the
+//! replica's are wrong; if not, capture has missed a change. The latter is captured at once, as any change: what the
+//! replica had stays reachable. The former is repaired if that was asked for, in the same way: the master tells the file
+//! anew, compared with what the replica shows, and the journal keeps what stood there before. Names that are missing or
+//! strange in the replica tree are told, not repaired: nothing captured says what to do about them.
+
+mod confirm;
+mod look;
+mod walk;
+
+use super::Replica;
+use journal::proofs::Scrubbed;
+use journal::{Edge, JournalError, Lsn, NodeId, RootNo, TreeIo};
+use std::time::{Duration, Instant};
+use wire::stream::{CaptureItem, SCRUB_BLOCK_BITS, ScrubAnswer, ScrubAsk};
+
+/// Bytes of a block.
+pub(super) const BLOCK: u64 = 1 << SCRUB_BLOCK_BITS;
+/// Most bytes that one question makes a side read.
+const ASK_BYTES: u64 = 32 << 20;
+/// Most differences told one by one; the rest is counted.
+const DIFFERENCES_MAX: usize = 1000;
+/// Suspicions that are looked at between two barriers.
+const SUSPECTS_MAX: usize = 64;
+/// Files that moved and are looked at again at the end; more are passed.
+const LATER_MAX: usize = 10_000;
+/// How often a file that moves is looked at again at the end.
+const ROUNDS: usize = 8;
+/// Pause between two of those rounds.
+const ROUND_PAUSE: Duration = Duration::from_millis(500);
+/// How often something that is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a scrub does.
+#[derive(Clone, Debug, Default)]
+pub struct ScrubOptions {
+    /// Only this root and what lies at or below this path of it.
+    pub below: Option<(RootNo, Vec<u8>)>,
+    /// Put right what the replica has wrong.
+    pub repair: bool,
+    /// Bytes of files a second, each side; 0: as fast as it goes.
+    pub bytes_per_second: u64,
+    /// So many roots.
+    pub roots: u16,
+}
+
+/// The way to the master, and who waits.
+pub trait ScrubHost {
+    /// Asks the master.
+    ///
+    /// # Errors
+    /// If it is gone, does not answer, or cannot.
+    fn ask(&self, ask: ScrubAsk) -> Result<ScrubAnswer, ScrubError>;
+    /// A barrier in the stream.
+    ///
+    /// # Errors
+    /// As above.
+    fn barrier(&self) -> Result<Lsn, ScrubError>;
+    /// Whether to give up.
+    fn interrupted(&self) -> bool;
+    /// How far it is: names, files and bytes compared.
+    fn progress(&self, entries: u64, files: u64, bytes: u64);
+}
+
+/// Why a scrub ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScrubError {
+    /// Somebody asked for it.
+    #[error("the scrub was interrupted")]
+    Interrupted,
+    /// The replica does not follow the capture: there is nothing to compare.
+    #[error("the replica does not follow the capture: {0}")]
+    NotFollowing(String),
+    /// The replica cannot be read.
+    #[error("read the replica")]
+    Journal(#[from] JournalError),
+    /// The master did not answer as it should.
+    #[error("ask the master: {0}")]
+    Master(String),
+}
+
+/// Who has something wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The replica has not what was captured.
+    Replica,
+    /// The master has what was never captured.
+    Master,
+    /// One of both; which one nobody knows.
+    Unknown,
+}
+
+/// A difference that was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Root it lies in.
+    pub root: RootNo,
+    /// Path below the root.
+    pub path: Vec<u8>,
+    /// What differs: `bytes`, `size`, `mode`, `owner`, `mtime`, `xattrs`, `kind`, `target`, `missing`, `extra`.
+    pub what: &'static str,
+    /// Whose fault it is.
+    pub side: Side,
+    /// For bytes: where the first block begins that differs.
+    pub offset: Option<u64>,
+    /// Both sides are equal now.
+    pub repaired: bool,
+}
+
+/// What a scrub came to.
+#[derive(Clone, Debug, Default)]
+pub struct ScrubReport {
+    /// Sums; not journaled yet. `replica_differs` counts what was not repaired.
+    pub sums: Scrubbed,
+    /// The differences; at most some.
+    pub differences: Vec<Difference>,
+    /// All differences, repaired ones included.
+    pub found: u64,
+}
+
+/// Something that looked different once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Suspect {
+    root: RootNo,
+    path: Vec<u8>,
+    edge: Edge,
+    /// What the tables have there; `None`: nothing.
+    node: Option<NodeId>,
+    /// First block of the stretch that differed.
+    first: u64,
+}
+
+pub(super) struct Scrub<'s, T: TreeIo, H: ScrubHost> {
+    replica: &'s std::sync::Arc<Replica<T>>,
+    host: &'s H,
+    options: ScrubOptions,
+    report: ScrubReport,
+    suspects: Vec<Suspect>,
+    later: Vec<Suspect>,
+    privileged: bool,
+    /// When the present stretch of reading began, and bytes read since.
+    pace: (Instant, u64),
+}
+
+impl<T: TreeIo> Replica<T> {
+    /// Compares both sides; see [`ScrubReport`]. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Why it ended before its end. What it had found by then is in `report`, what was captured anew stays so.
+    pub fn scrub<H: ScrubHost>(
+        self: &std::sync::Arc<Self>,
+        options: ScrubOptions,
+        host: &H,
+        report: &mut ScrubReport,
+    ) -> Result<(), ScrubError> {
+        let mut scrub = Scrub {
+            replica: self,
+            host,
+            options,
+            report: ScrubReport::default(),
+            suspects: Vec::new(),
+            later: Vec::new(),
+            privileged: rustix::process::geteuid().is_root(),
+            pace: (Instant::now(), 0),
+        };
+        scrub.report.sums.began = self.journal.clock().now();
+        scrub.report.sums.captured = self.journal.applied().captured;
+        let outcome = scrub.run();
+        scrub.report.sums.ended = self.journal.clock().now();
+        scrub.report.sums.complete = outcome.is_ok();
+        *report = scrub.report;
+        outcome
+    }
+}
+
+impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
+    fn run(&mut self) -> Result<(), ScrubError> {
+        self.follows()?;
+        self.walk()?;
+        self.confirm()?;
+        for _ in 0..ROUNDS {
+            if self.later.is_empty() {
+                return Ok(());
+            }
+            let until = Instant::now() + ROUND_PAUSE;
+            while Instant::now() < until {
+                self.go_on()?;
+                std::thread::sleep(LOOK_EVERY);
+            }
+            for suspect in std::mem::take(&mut self.later) {
+                self.suspect(suspect)?;
+            }
+            self.confirm()?;
+        }
+        self.report.sums.passed += self.later.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the scrub if somebody asked for it.
+    fn go_on(&self) -> Result<(), ScrubError> {
+        if self.host.interrupted() || self.replica.is_stopping() {
+            return Err(ScrubError::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Refuses a replica that shows something else than what was captured.
+    fn follows(&self) -> Result<(), ScrubError> {
+        let status = self.replica.status();
+        if let Some(why) = status.detached {
+            return Err(ScrubError::NotFollowing(format!("it is detached ({why})")));
+        }
+        if let Some(super::Halt::Stopped(why)) = status.halt {
+            return Err(ScrubError::NotFollowing(why));
+        }
+        Ok(())
+    }
+
+    /// Waits until the tree shows an LSN.
+    fn wait_applied(&self, lsn: Lsn) -> Result<(), ScrubError> {
+        while !self.replica.journal.wait_applied(lsn, LOOK_EVERY) {
+            self.go_on()?;
+            self.follows()?;
+        }
+        Ok(())
+    }
+
+    /// Pauses while apply lags, and as the rate demands.
+    fn rest(&mut self, read: u64) -> Result<(), ScrubError> {
+        let journaled = self.replica.journal.journaled();
+        self.wait_applied(journaled)?;
+        self.go_on()?;
+        self.host.progress(self.report.sums.entries, self.report.sums.files, self.report.sums.bytes);
+        let rate = self.options.bytes_per_second;
+        if rate == 0 {
+            return Ok(());
+        }
+        self.pace.1 += read;
+        let due = self.pace.0 + Duration::from_secs_f64(self.pace.1 as f64 / rate as f64);
+        while Instant::now() < due {
+            self.go_on()?;
+            let left = due.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
+        // What was not used up is not saved up.
+        self.pace = (Instant::now(), 0);
+        Ok(())
+    }
+
+    /// Bytes that one question may make a side read.
+    fn bytes_at_once(&self) -> u64 {
+        match self.options.bytes_per_second {
+            0 => ASK_BYTES,
+            rate => (rate / 4).clamp(BLOCK, ASK_BYTES),
+        }
+    }
+
+    fn suspect(&mut self, suspect: Suspect) -> Result<(), ScrubError> {
+        self.suspects.push(suspect);
+        if self.suspects.len() >= SUSPECTS_MAX { self.confirm() } else { Ok(()) }
+    }
+
+    fn put_off(&mut self, suspect: Suspect) {
+        if self.later.len() < LATER_MAX {
+            self.later.push(suspect);
+        } else {
+            self.report.sums.passed += 1;
+        }
+    }
+
+    fn found(&mut self, difference: Difference) {
+        self.report.found += 1;
+        match (difference.side, difference.repaired) {
+            (Side::Master, _) | (_, true) => self.report.sums.master_differs += 1,
+            (Side::Replica | Side::Unknown, false) => self.report.sums.replica_differs += 1,
+        }
+        if self.report.differences.len() < DIFFERENCES_MAX {
+            self.report.differences.push(difference);
+        }
+    }
+
+    fn capture_anew(&self, items: Vec<CaptureItem>) -> Result<(), ScrubError> {
+        match self.host.ask(ScrubAsk::Capture { items })? {
+            ScrubAnswer::Capturing => Ok(()),
+            _ => Err(mixed_up()),
+        }
+    }
+}
+
+/// An answer to another question than was asked.
+fn mixed_up() -> ScrubError {
+    ScrubError::Master("it answered another question".to_owned())
+}

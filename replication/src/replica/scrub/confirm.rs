@@ -1,0 +1,278 @@
+//! What looked different is looked at again between two barriers, told, and put right; see the head of the module.
+
+use super::look::Differs;
+use super::{Difference, Scrub, ScrubError, ScrubHost, Side, Suspect};
+use journal::state::{State, links_of};
+use journal::{Edge, Event, Lsn, NodeId, RootNo, TreeIo};
+use std::collections::HashSet;
+use wire::stream::{CaptureItem, ExamineItem, Examined, Found};
+
+/// Nodes touched between two barriers; more and everything is put off.
+const TOUCHED_MAX: usize = 1 << 18;
+/// Directories below each other; more are a cycle.
+const DEPTH_MAX: usize = 1 << 16;
+
+/// What captures between two barriers were about.
+#[derive(Default)]
+struct Touched {
+    nodes: HashSet<NodeId>,
+    /// Names that came or went, and what had them.
+    edges: HashSet<Edge>,
+    moved: HashSet<NodeId>,
+    too_much: bool,
+}
+
+impl Touched {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Create { node, at, .. }
+            | Event::Link { node, at, .. }
+            | Event::Remove { node, at, .. } => {
+                self.nodes.extend([*node, at.parent]);
+                self.moved.insert(*node);
+                self.edges.insert(at.clone());
+            }
+            Event::Rename { node, from, to, .. } => {
+                self.nodes.extend([*node, from.parent, to.parent]);
+                self.moved.insert(*node);
+                self.edges.extend([from.clone(), to.clone()]);
+            }
+            Event::Write { node, .. }
+            | Event::Punch { node, .. }
+            | Event::Resize { node, .. }
+            | Event::SetAttributes { node, .. }
+            | Event::SetXattrs { node, .. } => {
+                self.nodes.insert(*node);
+            }
+            Event::Mark(_) => {}
+        }
+        self.too_much |= self.nodes.len() > TOUCHED_MAX || self.edges.len() > TOUCHED_MAX;
+    }
+}
+
+/// What a second look came to.
+enum Verdict {
+    Equal,
+    /// It moves: look again later.
+    Moving,
+    /// It is not compared at all.
+    Passed,
+    Differs(Differs),
+}
+
+impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
+    /// Looks again at everything suspected.
+    pub(super) fn confirm(&mut self) -> Result<(), ScrubError> {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let verdicts = self.verdicts(&mut suspects)?;
+        let (mut anew, mut wrong) = (Vec::new(), Vec::new());
+        for (suspect, verdict) in suspects.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Equal => {
+                    let file = suspect.first == 0 && suspect.node.is_some();
+                    self.report.sums.files += u64::from(file);
+                }
+                Verdict::Moving => self.put_off(suspect),
+                Verdict::Passed => self.report.sums.passed += 1,
+                Verdict::Differs(differs) => {
+                    tracing::error!(
+                        path = %String::from_utf8_lossy(&suspect.path),
+                        what = differs.what,
+                        side = ?differs.side,
+                        offset = differs.offset,
+                        "a scrub found a difference"
+                    );
+                    if self.is_to_be_captured(differs) {
+                        anew.push(CaptureItem { at: suspect.edge.clone(), node: suspect.node });
+                    }
+                    wrong.push((suspect, differs));
+                }
+            }
+        }
+        let tried = !anew.is_empty();
+        let verdicts = if tried {
+            self.capture_anew(anew)?;
+            self.verdicts(&mut wrong.iter().map(|(suspect, _)| suspect.clone()).collect::<Vec<_>>())?
+        } else {
+            Vec::new()
+        };
+        let mut verdicts = verdicts.into_iter();
+        for (suspect, differs) in wrong {
+            let (root, path) = (suspect.root, suspect.path);
+            let Differs { what, side, offset } = differs;
+            let repaired = matches!(verdicts.next(), Some(Verdict::Equal));
+            self.found(Difference { root, path, what, side, offset, repaired });
+        }
+        Ok(())
+    }
+
+    /// A change that capture has missed is captured; what the replica has wrong is put right only if that was asked for,
+    /// and if the journal has words for it.
+    fn is_to_be_captured(&self, differs: Differs) -> bool {
+        let name = matches!(differs.what, "missing" | "kind" | "extra");
+        match differs.side {
+            Side::Master => true,
+            Side::Replica | Side::Unknown => self.options.repair && !name,
+        }
+    }
+
+    /// A second look at each. Their paths are made those of now: directories may have moved since.
+    fn verdicts(&mut self, suspects: &mut [Suspect]) -> Result<Vec<Verdict>, ScrubError> {
+        let from = self.replica.journal.cursor_redo();
+        let before = self.host.barrier()?;
+        self.wait_applied(before)?;
+        let mut theirs = Vec::with_capacity(suspects.len());
+        let blocks = self.blocks_at_once();
+        let mut read = 0;
+        for suspect in &mut *suspects {
+            if let Some(path) = self.path_now(&suspect.edge)? {
+                suspect.path = path;
+            }
+            let node = suspect.node.unwrap_or(NodeId::root(suspect.root));
+            let (path, first) = (suspect.path.clone(), suspect.first);
+            let blocks = if suspect.node.is_some() { blocks } else { 0 };
+            let item = ExamineItem { path, node, first, blocks, captured: blocks > 0 };
+            theirs.push(self.examine_one(suspect.root, item)?);
+            read += u64::from(blocks) * super::BLOCK;
+            self.go_on()?;
+        }
+        let behind = self.host.barrier()?;
+        self.wait_applied(behind)?;
+        let mut touched = Touched::default();
+        for placed in self.replica.journal.captured(from, before, behind) {
+            placed?.capture.events.iter().for_each(|event| touched.take(event));
+            if touched.too_much {
+                break;
+            }
+        }
+        let gaps = self.replica.journal.with_controls(|controls| !controls.gaps.is_empty());
+        let mut verdicts = Vec::with_capacity(suspects.len());
+        for (suspect, theirs) in suspects.iter().zip(&theirs) {
+            let moving = touched.too_much || self.is_touched(suspect, &touched)?;
+            let verdict = if moving { Verdict::Moving } else { self.verdict(suspect, theirs, behind)? };
+            verdicts.push(match verdict {
+                // What was missed is being compared anyway; what the replica has wrong stays wrong.
+                Verdict::Differs(Differs { side: Side::Master | Side::Unknown, .. }) if gaps => {
+                    Verdict::Moving
+                }
+                verdict => verdict,
+            });
+        }
+        // Both sides read at most what was asked for.
+        self.rest(read.min(self.bytes_at_once()))?;
+        Ok(verdicts)
+    }
+
+    /// The path of a name below its root as the tables have it; `None`: its directory is not in the tree.
+    fn path_now(&self, edge: &Edge) -> Result<Option<Vec<u8>>, ScrubError> {
+        let mut names = vec![edge.name.clone()];
+        let mut at = edge.parent;
+        for _ in 0..DEPTH_MAX {
+            if at.as_root_or_kept().is_some() {
+                let parts: Vec<&[u8]> = names.iter().rev().map(journal::Name::as_bytes).collect();
+                return Ok((!at.is_kept_area()).then(|| parts.join(&b'/')));
+            }
+            let Some(above) = links_of(&**self.replica.journal.tables(), at)?.into_iter().next() else {
+                return Ok(None);
+            };
+            names.push(above.name);
+            at = above.parent;
+        }
+        Ok(None)
+    }
+
+    fn is_touched(&self, suspect: &Suspect, touched: &Touched) -> Result<bool, ScrubError> {
+        let node = suspect.node.is_some_and(|node| touched.nodes.contains(&node));
+        if node || touched.edges.contains(&suspect.edge) {
+            return Ok(true);
+        }
+        // A directory that moved away and back is under its old name again.
+        let mut at = suspect.edge.parent;
+        for _ in 0..DEPTH_MAX {
+            if touched.moved.contains(&at) {
+                return Ok(true);
+            }
+            if at.as_root_or_kept().is_some() {
+                return Ok(false);
+            }
+            let Some(above) = links_of(&**self.replica.journal.tables(), at)?.into_iter().next() else {
+                return Ok(true);
+            };
+            at = above.parent;
+        }
+        Ok(true)
+    }
+
+    fn verdict(&self, suspect: &Suspect, theirs: &Examined, at: Lsn) -> Result<Verdict, ScrubError> {
+        match theirs.found {
+            Found::Moving => return Ok(Verdict::Moving),
+            Found::LeftOut | Found::Unreadable(_) if suspect.node.is_some() => return Ok(Verdict::Passed),
+            _ => {}
+        }
+        let view = self.view(at)?;
+        let now = view.lookup(&suspect.edge)?;
+        if now != suspect.node && suspect.node.is_some() {
+            // It has gone its way since it was suspected.
+            return Ok(Verdict::Equal);
+        }
+        let Some(node) = suspect.node else {
+            return self.stranger(suspect, theirs, now.is_some());
+        };
+        if self.path_now(&suspect.edge)?.is_none() {
+            // It is in a directory that was removed.
+            return Ok(Verdict::Equal);
+        }
+        if self.is_skipped(suspect.root, &suspect.path) {
+            return Ok(Verdict::Passed);
+        }
+        let blocks = (suspect.first, self.blocks_at_once());
+        let Some(ours) = self.ours(&view, &suspect.edge, node, blocks)? else { return Ok(Verdict::Equal) };
+        Ok(self.compare(&ours, theirs, suspect.first).map_or(Verdict::Equal, Verdict::Differs))
+    }
+
+    /// A name that the tables did not have when it was found. `known`: they have it by now.
+    fn stranger(&self, suspect: &Suspect, theirs: &Examined, known: bool) -> Result<Verdict, ScrubError> {
+        if known || self.path_now(&suspect.edge)?.is_none() {
+            return Ok(Verdict::Equal);
+        }
+        let differs = |side| Verdict::Differs(Differs { what: "extra", side, offset: None });
+        if self.stands_in_tree(&suspect.edge)? {
+            return Ok(differs(Side::Replica));
+        }
+        match theirs.found {
+            Found::There(_) if !self.is_skipped(suspect.root, &suspect.path) => Ok(differs(Side::Master)),
+            _ => Ok(Verdict::Equal),
+        }
+    }
+
+    /// Whether something stands at a name of the replica tree that the tables do not have.
+    fn stands_in_tree(&self, edge: &Edge) -> Result<bool, ScrubError> {
+        let tables = self.replica.journal.tables();
+        let look = || -> Result<bool, ScrubError> {
+            if State::name(&**tables, edge)?.is_some() {
+                return Ok(false);
+            }
+            let locator = journal::view::Locator::new(
+                std::sync::Arc::clone(tables),
+                std::sync::Arc::clone(&self.replica.tree),
+            );
+            let locator = locator.settling(std::time::Duration::ZERO);
+            let Some(directory) = locator.directory(edge.parent)? else { return Ok(false) };
+            Ok(self.replica.tree.stat(&directory, &edge.name).is_ok_and(|stat| stat.is_some()))
+        };
+        if !look()? {
+            return Ok(false);
+        }
+        // Apply publishes rows before it moves names.
+        Ok(self.replica.while_still(|_| look()).transpose()?.unwrap_or(false))
+    }
+
+    /// Whether capture has said that something there could not be kept.
+    fn is_skipped(&self, root: RootNo, path: &[u8]) -> bool {
+        let key = (root, path.to_vec());
+        self.replica.journal.with_controls(|controls| controls.skipped.contains_key(&key))
+    }
+}
