@@ -89,7 +89,10 @@ pub fn copy(
     let mut feeder = Feeder::start(any.into_drive(), Box::new(Automatic), options, &spool).map_err(failed)?;
     let made = from_repository(repository, (&session, &record.tree), &mut feeder, scratch, monitor);
     let made = match made {
-        Ok(Wrote { totals, listed, .. }) => Ok((totals, listed)),
+        Ok(Wrote { totals, listed, out, .. }) => {
+            out.note_missed(totals.missed + totals.damaged);
+            Ok((totals, listed))
+        }
         Err(error) => {
             feeder.canceller().cancel();
             Err(error)
@@ -133,8 +136,9 @@ fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
         let label = session.label?;
         let is_it = label.get("original").and_then(|original| original.as_str()) == Some(id.as_str());
         let parts = session.parts.filter(|_| is_it)?;
-        let (session, bytes) = (session.session, session.bytes.unwrap_or_default());
-        Some(Copied { session, parts, bytes, was_there: true, ..Copied::default() })
+        let (bytes, missed) = (session.bytes.unwrap_or_default(), session.missed);
+        let session = session.session;
+        Some(Copied { session, parts, bytes, missed, was_there: true, ..Copied::default() })
     });
     Ok(found)
 }

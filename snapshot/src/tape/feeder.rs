@@ -126,6 +126,11 @@ impl Feeder {
         Canceller(self.spool.clone())
     }
 
+    /// How many objects the archive lacks or holds damaged, to be said before [`Feeder::finish`]: inventories tell it.
+    pub fn note_missed(&self, count: u64) {
+        self.spool.note_missed(count);
+    }
+
     /// All of the archive has come: waits until it is on tape and durable, or is known not to be.
     #[must_use]
     pub fn finish(mut self) -> Finished {
@@ -220,7 +225,10 @@ fn feed(
     loop {
         match spool.take(&mut piece, mark)? {
             Taken::Bytes(count) => writer.write(piece.get(..count).unwrap_or_default())?,
-            Taken::End => return writer.finish(),
+            Taken::End => {
+                writer.note_missed(spool.missed());
+                return writer.finish();
+            }
             Taken::Cancelled => return Err(TapeError::Cancelled),
         }
     }

@@ -91,8 +91,8 @@ impl FileDrive {
                     renewed.map_err(|error| drive.of(&name, "open", DriveErrorKind::Io, Some(error)))?;
                     drive.loaded = Some(loaded);
                 }
-                // Somebody took it away: the drive is empty.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Somebody took it away, or it is damaged: the drive is empty, and has its other volumes.
+                Err(error) if is_of_one(&error) => {}
                 Err(error) => return Err(drive.failed("open", DriveErrorKind::Io, Some(error))),
             }
         }
@@ -165,7 +165,7 @@ impl FileDrive {
         for name in self.note.volumes.clone() {
             let loaded = match Loaded::scan(self.disk.as_ref(), &self.directory, &name) {
                 Ok(loaded) => loaded,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_of_one(&error) => continue,
                 Err(error) => return Err(self.of(&name, "load", DriveErrorKind::Io, Some(error))),
             };
             if loaded.marks() != 1 || loaded.is_write_protected() {
@@ -179,6 +179,11 @@ impl FileDrive {
         }
         Ok(None)
     }
+}
+
+/// Whether a volume is gone, or its note is damaged: others are not touched by that.
+fn is_of_one(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }
 
 /// Why something inside a volume failed.
@@ -381,8 +386,11 @@ impl Drive for FileDrive {
             Ok(())
         });
         result.map_err(|source| {
-            let is_missing = source.kind() == io::ErrorKind::NotFound;
-            let kind = if is_missing { DriveErrorKind::NoVolume } else { DriveErrorKind::Io };
+            let kind = match source.kind() {
+                io::ErrorKind::NotFound => DriveErrorKind::NoVolume,
+                io::ErrorKind::InvalidData => DriveErrorKind::Media,
+                _ => DriveErrorKind::Io,
+            };
             self.of(&name, "load", kind, Some(source))
         })
     }

@@ -62,6 +62,8 @@ pub struct TapeFile {
     pub bytes: Option<u64>,
     /// Bytes of the session's archive, if the session ends with it.
     pub ends: Option<u64>,
+    /// Objects that the archive lacks or holds damaged, as its end says; none if it does not end here.
+    pub missed: u64,
 }
 
 /// What is on a volume.
@@ -92,6 +94,8 @@ pub struct TapeSession {
     pub media: Vec<String>,
     /// Bytes of its archive, if its end was found.
     pub bytes: Option<u64>,
+    /// Objects that its archive lacks or holds damaged, if its end was found.
+    pub missed: u64,
 }
 
 /// What the volume in the drive holds.
@@ -132,7 +136,8 @@ fn look(drive: &mut dyn Drive, file: u32) -> Result<TapeFile, TapeError> {
     let end = end.filter(|end| id.is_some_and(|id| end.session.starts_with(id.as_str())));
     let blocks = blocks.or(end.as_ref().map(|end| end.blocks));
     let bytes = blocks.and_then(|blocks| blocks.checked_mul(drive.block_bytes() as u64));
-    Ok(TapeFile { file, content, bytes, ends: end.map(|end| end.length) })
+    let (ends, missed) = end.map_or((None, 0), |end| (Some(end.length), end.missed));
+    Ok(TapeFile { file, content, bytes, ends, missed })
 }
 
 fn last_block(drive: &mut dyn Drive, file: u32) -> Result<(Option<u64>, Vec<u8>), DriveError> {
@@ -248,6 +253,7 @@ pub fn sessions(volumes: &[VolumeInventory]) -> Vec<TapeSession> {
             parts: None,
             media: Vec::new(),
             bytes: None,
+            missed: 0,
         });
     }
     for (id, session) in &mut found {
@@ -259,7 +265,9 @@ pub fn sessions(volumes: &[VolumeInventory]) -> Vec<TapeSession> {
                 if !session.media.contains(&volume.label.media) {
                     session.media.push(volume.label.media.clone());
                 }
-                session.bytes = file.ends.or(session.bytes);
+                if file.ends.is_some() {
+                    (session.bytes, session.missed) = (file.ends, file.missed);
+                }
             }
         }
         session.parts = parts_of(volumes, id).ok();

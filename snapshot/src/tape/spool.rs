@@ -37,6 +37,8 @@ struct State {
     stalls: u64,
     /// Most bytes that lay in the ring.
     most: u64,
+    /// What the writer has to say beside the bytes: objects that the archive lacks.
+    missed: u64,
 }
 
 /// A ring. Shared by its two sides.
@@ -186,6 +188,16 @@ impl Spool {
         state.went += count as u64;
         self.changed.notify_all();
         Ok(Taken::Bytes(count))
+    }
+
+    /// Objects that the archive lacks, for who reads.
+    pub fn note_missed(&self, count: u64) {
+        self.state.lock().missed = count;
+    }
+
+    /// What was noted.
+    pub fn missed(&self) -> u64 {
+        self.state.lock().missed
     }
 
     /// No more will come.

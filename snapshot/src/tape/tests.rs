@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod gnu_tar;
+mod hostile;
 mod model;
 mod spans;
 mod volumes;

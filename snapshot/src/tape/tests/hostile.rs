@@ -1,0 +1,54 @@
+//! Notes and volumes that somebody else made: what they say is checked before it leads anywhere.
+
+use super::*;
+use journal::disk::OsDisk;
+use std::fs;
+
+fn on_disk(directory: &Path) -> Result<FileDrive, DriveError> {
+    FileDrive::open(Arc::new(OsDisk), directory)
+}
+
+/// A drive with two labelled volumes; the first is in it.
+fn two_volumes(directory: &Path) {
+    let mut drive = on_disk(directory).unwrap();
+    for (media, sequence) in [("TAPE-1", 1), ("TAPE-2", 2)] {
+        drive.insert(media, MediumOptions { capacity: 1 << 20, early_warning: 0 }).unwrap();
+        drive.load(Wanted::Named(media)).unwrap();
+        volume::label(&mut drive, request(media, sequence, 4096), Overwrite::Refuse).unwrap();
+    }
+    drive.load(Wanted::Named("TAPE-1")).unwrap();
+}
+
+#[test]
+fn names_in_a_note_lead_nowhere_else() {
+    let place = tempfile::tempdir().unwrap();
+    two_volumes(&place.path().join("theirs"));
+    let mine = place.path().join("mine");
+    drop(on_disk(&mine).unwrap());
+    let good = fs::read_to_string(mine.join("drive.json")).unwrap();
+    for (from, to) in [
+        ("\"volumes\":[]", "\"volumes\":[\"../theirs/TAPE-2\"]"),
+        ("\"loaded\":null", "\"loaded\":\"../theirs/TAPE-1\""),
+        ("\"loaded\":null", "\"loaded\":\"/etc\""),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(good, bad);
+        fs::write(mine.join("drive.json"), bad).unwrap();
+        let kind = on_disk(&mine).map(|_| ()).map_err(|error| error.kind);
+        assert_eq!(kind, Err(DriveErrorKind::NotADrive), "{to}");
+    }
+}
+
+#[test]
+fn a_volume_whose_note_is_damaged_costs_only_itself() {
+    let place = tempfile::tempdir().unwrap();
+    two_volumes(place.path());
+    // The one in the drive: it is not, then.
+    fs::write(place.path().join("TAPE-1/medium.json"), b"no json").unwrap();
+    let mut drive = on_disk(place.path()).unwrap();
+    assert_eq!(drive.medium().unwrap_err().kind, DriveErrorKind::NoMedium);
+    assert_eq!(drive.load(Wanted::Named("TAPE-1")).unwrap_err().kind, DriveErrorKind::Media);
+    // And it is no blank one.
+    drive.load(Wanted::Blank { pool: POOL, except: &[] }).unwrap();
+    assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-2");
+}
