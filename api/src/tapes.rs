@@ -7,7 +7,7 @@
 
 mod copy;
 
-pub use copy::{Copied, copy};
+pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
 
 use crate::engine::{EngineError, EngineResult};
 use snapshot::tape::drive::BLOCK_BYTES;

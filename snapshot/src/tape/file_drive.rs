@@ -36,6 +36,9 @@ use std::sync::Arc;
 
 pub use self::notes::MediumOptions;
 
+/// Bytes that the disk is told to write at once.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
+
 /// A directory as a drive with a changer.
 pub struct FileDrive {
     disk: Arc<dyn Disk>,
@@ -300,7 +303,13 @@ impl Drive for FileDrive {
                 loaded.open = Open::Writing { file };
                 return Ok(Wrote::EndOfMedium);
             }
-            file.write_at(bytes, at.block * block as u64)?;
+            let from = at.block * block as u64;
+            file.write_at(bytes, from)?;
+            // The disk is at work before the filemark waits for it.
+            let begun = from - from % WRITE_BACK_BYTES;
+            if (from + block as u64) - begun >= WRITE_BACK_BYTES {
+                file.begin_write_back(begun, WRITE_BACK_BYTES);
+            }
             loaded.open = Open::Writing { file };
             loaded.tail = loaded.tail.map(|tail| tail + block as u64);
             at.block += 1;

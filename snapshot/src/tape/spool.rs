@@ -132,9 +132,10 @@ impl Spool {
                 file.write_all_at(piece, from).map_err(|source| full_or("write", self.limit, source))?;
             }
             Room::Memory(memory) => {
-                let mut memory = memory.lock();
-                let to = memory.iter_mut().skip(usize::try_from(from).unwrap_or(usize::MAX));
-                to.zip(piece).for_each(|(to, from)| *to = *from);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                if let Some(to) = memory.lock().get_mut(from..from.saturating_add(count)) {
+                    to.copy_from_slice(piece);
+                }
             }
         }
         let mut state = self.state.lock();
@@ -179,9 +180,10 @@ impl Spool {
                 .read_exact_at(piece, from)
                 .map_err(|source| TapeError::Spool { operation: "read", source })?,
             Room::Memory(memory) => {
-                let memory = memory.lock();
-                let from = memory.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
-                piece.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                if let Some(from) = memory.lock().get(from..from.saturating_add(count)) {
+                    piece.copy_from_slice(from);
+                }
             }
         }
         let mut state = self.state.lock();

@@ -52,3 +52,31 @@ fn a_volume_whose_note_is_damaged_costs_only_itself() {
     drive.load(Wanted::Blank { pool: POOL, except: &[] }).unwrap();
     assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-2");
 }
+
+#[test]
+fn labels_are_kept_within_a_bound() {
+    let disk = SimDisk::default();
+    let mut drive = open(&disk);
+    labelled(&mut drive, &[4000], 1024, 0);
+    drive.load(Wanted::Named("TAPE-1")).unwrap();
+    for number in 1..=4 {
+        let (session, mut archive) = (session_id(number), Vec::new());
+        let name = format!(".rewind/{}/session.json", part::short(&session));
+        let text = format!("{{\"id\":\"{session}\",\"text\":\"{}\"}}", "t".repeat(100_000));
+        assert!(push_member(&mut archive, &name, b'0', text.as_bytes(), 0));
+        archive.resize(archive.len() + 2 * UNIT, 0);
+        write(&mut drive, &session, &archive).unwrap();
+    }
+    let kept = |drive: &mut FileDrive, room: usize| {
+        let end = drive.end_of_data().unwrap().file;
+        let files = inventory::look_at_all(drive, end, room).unwrap();
+        let told: Vec<bool> =
+            files.iter().map(|file| matches!(file.content, FileContent::First { .. })).collect();
+        assert!(files.iter().all(|file| matches!(&file.content, FileContent::First { .. })
+            || matches!(&file.content, FileContent::Unreadable { why } if why.contains("memory"))));
+        told
+    };
+    assert_eq!(kept(&mut drive, 1 << 20), [true; 4]);
+    // What has no room is named, not left out.
+    assert_eq!(kept(&mut drive, 250_000), [true, true, false, false]);
+}
