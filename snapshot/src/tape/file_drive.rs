@@ -69,7 +69,7 @@ impl FileDrive {
             kind,
             source: Some(source),
         };
-        disk.create_dir_all(directory).map_err(|source| failed(DriveErrorKind::Io, source))?;
+        create(disk.as_ref(), directory).map_err(|source| failed(DriveErrorKind::Io, source))?;
         let lock = disk.lock(&directory.join("drive.lock")).map_err(|source| {
             let is_busy = source.kind() == io::ErrorKind::WouldBlock;
             failed(if is_busy { DriveErrorKind::Busy } else { DriveErrorKind::Io }, source)
@@ -182,6 +182,21 @@ impl FileDrive {
         }
         Ok(None)
     }
+}
+
+/// Makes a directory that is not there, with those above it, for good: its volumes are no safer than its name.
+fn create(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let is_missing = |above: &&Path| {
+        let found = disk.list(above);
+        !above.as_os_str().is_empty() && found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
+    disk.create_dir_all(directory)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        disk.sync_dir(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Whether a volume is gone, or its note is damaged: others are not touched by that.
