@@ -199,9 +199,10 @@ fn create(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a volume is gone, or its note is damaged: others are not touched by that.
+/// Whether a volume is gone, its note is damaged, or what should be a file in it is none: others are not touched by that.
 fn is_of_one(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::NotFound | Kind::InvalidData | Kind::IsADirectory | Kind::NotADirectory)
 }
 
 /// Why something inside a volume failed.
@@ -398,7 +399,12 @@ impl Drive for FileDrive {
             settled.map_err(|source| self.failed("load", DriveErrorKind::Io, Some(source)))?;
         }
         self.at = Position::default();
+        // It was in the drive when that was opened, and could not be read then.
+        let is_late = self.loaded.is_none() && self.note.loaded.as_deref() == Some(name.as_str());
         let result = Loaded::scan(self.disk.as_ref(), &self.directory, &name).and_then(|loaded| {
+            if is_late {
+                loaded.renew(self.disk.as_ref())?;
+            }
             let mut note = self.note.clone();
             if !note.volumes.contains(&name) {
                 note.volumes.push(name.clone());
@@ -412,7 +418,7 @@ impl Drive for FileDrive {
         result.map_err(|source| {
             let kind = match source.kind() {
                 io::ErrorKind::NotFound => DriveErrorKind::NoVolume,
-                io::ErrorKind::InvalidData => DriveErrorKind::Media,
+                _ if is_of_one(&source) => DriveErrorKind::Media,
                 _ => DriveErrorKind::Io,
             };
             self.of(&name, "load", kind, Some(source))

@@ -83,6 +83,20 @@ pub(super) fn open(disk: &SimDisk) -> FileDrive {
     FileDrive::open(disk, Path::new(DIRECTORY)).unwrap()
 }
 
+/// Opens a drive on a real disk. A process that another test starts may hold the lock of one that was just closed, until it
+/// runs its own program.
+pub(super) fn open_on(disk: &Arc<dyn Disk>, directory: &Path) -> Result<FileDrive, DriveError> {
+    for _ in 0..1000 {
+        match FileDrive::open(Arc::clone(disk), directory) {
+            Err(error) if error.kind == DriveErrorKind::Busy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+    FileDrive::open(Arc::clone(disk), directory)
+}
+
 pub(super) fn request(media: &str, sequence: u32, block_bytes: usize) -> LabelRequest {
     let (media, pool) = (media.to_owned(), POOL.to_owned());
     LabelRequest { media, pool, sequence, block_bytes, made_by: "test".to_owned(), made_at: 1_700_000_000 }

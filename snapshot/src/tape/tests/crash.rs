@@ -189,12 +189,12 @@ fn a_directory_that_becomes_a_drive_is_there_for_good() {
     let place = tempfile::tempdir().unwrap();
     let disk = Arc::new(Synced::default());
     let directory = place.path().join("a/b/drive");
-    drop(FileDrive::open(Arc::clone(&disk) as Arc<dyn Disk>, &directory).unwrap());
+    drop(open_on(&(Arc::clone(&disk) as Arc<dyn Disk>), &directory).unwrap());
     let synced = std::mem::take(&mut *disk.0.lock());
     // Each directory that was made has its name in the one above.
     for above in ["", "a", "a/b", "a/b/drive"] {
         assert!(synced.contains(&place.path().join(above)), "{above:?}: {synced:?}");
     }
-    drop(FileDrive::open(Arc::clone(&disk) as Arc<dyn Disk>, &directory).unwrap());
+    drop(open_on(&(Arc::clone(&disk) as Arc<dyn Disk>), &directory).unwrap());
     assert_eq!(*disk.0.lock(), [] as [std::path::PathBuf; 0], "it is there already");
 }

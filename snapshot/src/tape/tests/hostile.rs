@@ -5,7 +5,7 @@ use journal::disk::OsDisk;
 use std::fs;
 
 fn on_disk(directory: &Path) -> Result<FileDrive, DriveError> {
-    FileDrive::open(Arc::new(OsDisk), directory)
+    open_on(&(Arc::new(OsDisk) as Arc<dyn Disk>), directory)
 }
 
 /// A drive with two labelled volumes; the first is in it.
@@ -51,6 +51,24 @@ fn a_volume_whose_note_is_damaged_costs_only_itself() {
     // And it is no blank one.
     drive.load(Wanted::Blank { pool: POOL, except: &[] }).unwrap();
     assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-2");
+}
+
+#[test]
+fn what_is_no_file_in_a_volume_costs_only_that() {
+    let place = tempfile::tempdir().unwrap();
+    two_volumes(place.path());
+    fs::create_dir(place.path().join("TAPE-1/000001.tar")).unwrap();
+    let mut drive = on_disk(place.path()).unwrap();
+    assert_eq!(drive.medium().unwrap_err().kind, DriveErrorKind::NoMedium);
+    assert_eq!(drive.load(Wanted::Named("TAPE-1")).unwrap_err().kind, DriveErrorKind::Media);
+    drive.load(Wanted::Blank { pool: POOL, except: &[] }).unwrap();
+    assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-2");
+    // It can be used again when it is whole again.
+    drop(drive);
+    let mut drive = on_disk(place.path()).unwrap();
+    fs::remove_dir(place.path().join("TAPE-1/000001.tar")).unwrap();
+    drive.load(Wanted::Named("TAPE-1")).unwrap();
+    assert_eq!(volume::read_label(&mut drive).unwrap().media, "TAPE-1");
 }
 
 #[test]
