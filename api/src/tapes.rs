@@ -7,7 +7,7 @@
 
 mod copy;
 
-pub use copy::{Copied, copy};
+pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
 
 use crate::engine::{EngineError, EngineResult};
 use snapshot::tape::drive::BLOCK_BYTES;
@@ -143,6 +143,7 @@ pub fn volumes_in(
         let content = match any.drive().load(Wanted::Named(name)) {
             Ok(()) => content_of(any.drive())?,
             Err(error) if error.kind == DriveErrorKind::NoVolume => Err("it is not there".to_owned()),
+            Err(error) if error.kind == DriveErrorKind::Media => Err(told(&error.into())),
             Err(error) => return Err(error.into()),
         };
         let is_loaded = loaded.as_deref() == Some(name);
@@ -221,7 +222,11 @@ fn next_of(any: &mut AnyDrive, pool: &str, media: &str) -> Result<u32, TapeError
     let AnyDrive::Files(drive) = any else { return Ok(1) };
     let mut greatest = 0;
     for name in drive.volumes().to_vec() {
-        drive.load(Wanted::Named(&name))?;
+        match drive.load(Wanted::Named(&name)) {
+            // One that is gone or damaged has no number.
+            Err(error) if matches!(error.kind, DriveErrorKind::NoVolume | DriveErrorKind::Media) => continue,
+            loaded => loaded?,
+        }
         let Ok(label) = volume::verify(drive.as_mut(), None, Some(pool)) else { continue };
         if label.media == media {
             return Ok(label.sequence);

@@ -15,6 +15,7 @@
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
 //! | `rewind-large` | `rewind --to P --yes` of 1 GB of changed data | `cp` and `sync -f` of that data |
 //! | `space` | bytes of journal for each byte changed, updates of pages | the bound |
+//! | `tape` | a point, and a session of a repository, to a volume of a drive of files | `tar --format=posix --xattrs` and its sync |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
 //! | `points` | the points of one file among a million | reading all of them |
@@ -44,6 +45,7 @@ mod rewind;
 mod rewind_large;
 mod run;
 mod space;
+mod tape;
 mod tree;
 
 use anyhow::Context;
@@ -51,7 +53,7 @@ use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 15] = [
+const BENCHES: [(&str, Bench); 16] = [
     ("append", append::run),
     ("apply", apply::run),
     ("deep", deep::run),
@@ -61,6 +63,7 @@ const BENCHES: [(&str, Bench); 15] = [
     ("rewind", rewind::run),
     ("rewind-large", rewind_large::run),
     ("space", space::run),
+    ("tape", tape::run),
     ("memory", memory::run),
     ("catalog", catalog::run),
     ("points", points::run),

@@ -21,9 +21,11 @@ use std::path::Path;
 use wire::codes;
 
 /// Bytes of the spool.
-const SPOOL_BYTES: u64 = 1 << 30;
+pub const SPOOL_BYTES: u64 = 1 << 30;
 /// Bytes in it before the drive starts.
-const MARK_BYTES: u64 = 256 << 20;
+pub const MARK_BYTES: u64 = 256 << 20;
+/// The same of a directory, which can wait at no cost.
+pub const FILES_MARK_BYTES: u64 = 4 << 20;
 
 /// A session on tape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct Copied {
     pub missed: u64,
     /// The first of them, and why.
     pub listed: Vec<(Vec<u8>, String)>,
-    /// Times the drive had to wait.
+    /// Times the drive had to wait; of a directory, which may, none.
     pub stalls: u64,
     /// It was there before.
     pub was_there: bool,
@@ -72,6 +74,7 @@ pub fn copy(
     }
     let failed = |error: TapeError| tape_failure(url, error);
     let mut any = open_existing(url)?;
+    let is_device = matches!(any, AnyDrive::Device(_));
     let session =
         SessionLabel::new(LabelFields::of_record(id, record)).map_err(|error| archive_failure(url, error))?;
     let options = SpanOptions {
@@ -83,13 +86,16 @@ pub fn copy(
     let spool = FeederOptions {
         directory: scratch.to_owned(),
         limit: SPOOL_BYTES,
-        mark: MARK_BYTES,
+        mark: if is_device { MARK_BYTES } else { FILES_MARK_BYTES },
         when_full: WhenFull::Stream,
     };
     let mut feeder = Feeder::start(any.into_drive(), Box::new(Automatic), options, &spool).map_err(failed)?;
     let made = from_repository(repository, (&session, &record.tree), &mut feeder, scratch, monitor);
     let made = match made {
-        Ok(Wrote { totals, listed, .. }) => Ok((totals, listed)),
+        Ok(Wrote { totals, listed, out, .. }) => {
+            out.note_missed(totals.missed + totals.damaged);
+            Ok((totals, listed))
+        }
         Err(error) => {
             feeder.canceller().cancel();
             Err(error)
@@ -105,7 +111,7 @@ pub fn copy(
             directories: totals.directories,
             missed: totals.missed + totals.damaged,
             listed,
-            stalls,
+            stalls: if is_device { stalls } else { 0 },
             was_there: false,
         }),
         // The drive's failure is why no more of the archive could be made.
@@ -133,8 +139,9 @@ fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
         let label = session.label?;
         let is_it = label.get("original").and_then(|original| original.as_str()) == Some(id.as_str());
         let parts = session.parts.filter(|_| is_it)?;
-        let (session, bytes) = (session.session, session.bytes.unwrap_or_default());
-        Some(Copied { session, parts, bytes, was_there: true, ..Copied::default() })
+        let (bytes, missed) = (session.bytes.unwrap_or_default(), session.missed);
+        let session = session.session;
+        Some(Copied { session, parts, bytes, missed, was_there: true, ..Copied::default() })
     });
     Ok(found)
 }

@@ -1,6 +1,14 @@
 //! Labels, inventory and putting out, on directories used as drives.
 
 use super::*;
+use snapshot::repository::{
+    BlobWriter, Chunker, Commit, Id, KeyCost, LockOptions, Node, Purpose, Repository, RepositoryOptions,
+    SessionRecord, Timestamp, TreeBuilder, WriterOptions, lock,
+};
+use snapshot::session::NoMonitor;
+use snapshot::store::DirectoryStore;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 fn named(media: &str) -> LabelWanted {
     LabelWanted { media: media.to_owned(), ..LabelWanted::default() }
@@ -104,4 +112,84 @@ fn bad_requests_have_codes() {
     // Somebody has it.
     let _held = open(&url).unwrap();
     assert_eq!(code(&url, &named("three")), "RW1124");
+}
+
+#[test]
+fn a_volume_that_is_gone_or_damaged_does_not_hide_the_others() {
+    let place = tempfile::tempdir().unwrap();
+    let url = format!("tape://{}", place.path().display());
+    for media in ["one", "two", "three"] {
+        label(&url, &named(media)).unwrap();
+    }
+    std::fs::write(place.path().join("one/medium.json"), b"no json").unwrap();
+    std::fs::write(place.path().join("three/medium.json"), b"").unwrap();
+    std::fs::rename(place.path().join("two"), place.path().join("away")).unwrap();
+    let fourth = label(&url, &LabelWanted { sequence: 4, ..named("four") }).unwrap();
+    let found = all(&url);
+    assert!(found[0].content.as_ref().unwrap_err().contains("damaged"), "{found:?}");
+    assert!(found[1].content.as_ref().unwrap_err().contains("not there"), "{found:?}");
+    assert!(found[2].content.as_ref().unwrap_err().contains("damaged"), "{found:?}");
+    assert_eq!(found[3].content.as_ref().unwrap().label, fourth);
+    // Who asks for the next number gets the one behind those that can be read.
+    assert_eq!(label(&url, &named("five")).unwrap().sequence, 5);
+}
+
+/// A session of one file whose only blob is damaged.
+fn damaged_session(place: &std::path::Path) -> (Arc<Repository>, Id, SessionRecord) {
+    let store = Arc::new(DirectoryStore::create(place).unwrap());
+    let options = RepositoryOptions { key_cost: KeyCost { log_n: 4, r: 8, p: 1 }, ..Default::default() };
+    let repository = Repository::init(store, &"tape".to_owned().into(), options).unwrap();
+    let repository = Arc::new(repository);
+    let writer = BlobWriter::new(Arc::clone(&repository), WriterOptions::default()).unwrap();
+    let bytes: Vec<u8> =
+        (0..300_000_u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50) as u8).collect();
+    let content = writer.save_file(&mut Chunker::new(), &mut &bytes[..]).unwrap().content;
+    let size = bytes.len() as u64;
+    let mut tree = TreeBuilder::new();
+    tree.add(&Node { name: b"file".to_vec(), size, links: 1, inode: 1, content, ..Node::default() }).unwrap();
+    let tree = writer.save_tree(&mut tree).unwrap().id;
+    let record = SessionRecord {
+        time: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
+        parent: None,
+        tree,
+        paths: vec!["/".into()],
+        hostname: "alpha".into(),
+        username: "root".into(),
+        uid: 0,
+        gid: 0,
+        excludes: vec![],
+        tags: vec![],
+        original: None,
+        program_version: "rewind".into(),
+        summary: None,
+    };
+    let lock = lock::acquire(&repository, Purpose::Backup, LockOptions::default()).unwrap();
+    let Commit::Recorded(id) = writer.commit(&lock, &record).unwrap() else { panic!() };
+    // The largest file is the pack of data.
+    let mut packs = Vec::new();
+    for directory in std::fs::read_dir(place.join("data")).unwrap() {
+        packs.extend(std::fs::read_dir(directory.unwrap().path()).unwrap().map(|pack| pack.unwrap().path()));
+    }
+    let pack = packs.into_iter().max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    let mut held = std::fs::read(&pack).unwrap();
+    held[1000] ^= 1;
+    let mut permissions = pack.metadata().unwrap().permissions();
+    permissions.set_mode(0o600);
+    std::fs::set_permissions(&pack, permissions).unwrap();
+    std::fs::write(&pack, held).unwrap();
+    (repository, id, record)
+}
+
+#[test]
+fn a_copy_that_lacks_something_says_so_each_time() {
+    let place = tempfile::tempdir().unwrap();
+    let url = format!("tape://{}", place.path().join("drive").display());
+    label(&url, &named("one")).unwrap();
+    let (repository, id, record) = damaged_session(&place.path().join("repository"));
+    let session = (&*repository, &id, &record);
+    let copy = || copy(session, (&url, None), place.path(), &NoMonitor).unwrap();
+    let (first, second) = (copy(), copy());
+    assert_eq!((first.was_there, first.missed, first.listed.len()), (false, 1, 1));
+    assert_eq!((second.was_there, second.missed), (true, 1));
+    assert_eq!((second.session, second.parts), (first.session, first.parts));
 }

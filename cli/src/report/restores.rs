@@ -72,6 +72,10 @@ pub fn copied(out: &Output, report: &v1::SessionCopyReport) {
     let (media, bytes) = (media.join(", "), format_size(report.bytes));
     if report.was_there {
         out.data(&format!("session {short} is on {media} already, {bytes}: nothing was written"));
+        if report.missed > 0 && !out.json {
+            let missed = count(report.missed, "object");
+            out.warn(&format!("{missed} could not be read when that copy was made, and are not whole in it"));
+        }
         return;
     }
     let elapsed = elapsed(report.elapsed.as_ref());

@@ -25,6 +25,8 @@ use std::thread::JoinHandle;
 pub const MEMORY_BYTES: usize = 16 << 20;
 /// Bytes that are taken from the spool at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes that are gathered before they go into the spool: an archive comes in headers and little files.
+const GATHERED_BYTES: usize = 256 << 10;
 
 /// What to do if the disk has no room for the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,10 @@ pub struct Feeder {
     spool: Arc<Spool>,
     was_on_disk: bool,
     thread: Option<JoinHandle<Outcome>>,
+    /// What came and is not in the spool yet.
+    gathered: Vec<u8>,
+    /// So much at most: the spool's limit is a limit.
+    gathered_max: usize,
     /// A failure of the spool, which is this side's.
     failure: Option<TapeError>,
 }
@@ -117,7 +123,10 @@ impl Feeder {
             .name("tape drive".to_owned())
             .spawn(move || run(drive, changer, session, &theirs, mark))
             .map_err(|_| TapeError::Gone)?;
-        Ok(Feeder { spool, was_on_disk, thread: Some(thread), failure: None })
+        let gathered_max =
+            usize::try_from(options.limit / 4).map_or(GATHERED_BYTES, |few| few.min(GATHERED_BYTES));
+        let (gathered, thread) = (Vec::with_capacity(gathered_max), Some(thread));
+        Ok(Feeder { spool, was_on_disk, thread, gathered, gathered_max, failure: None })
     }
 
     /// What stops it from elsewhere.
@@ -126,10 +135,16 @@ impl Feeder {
         Canceller(self.spool.clone())
     }
 
+    /// How many objects the archive lacks or holds damaged, to be said before [`Feeder::finish`]: inventories tell it.
+    pub fn note_missed(&self, count: u64) {
+        self.spool.note_missed(count);
+    }
+
     /// All of the archive has come: waits until it is on tape and durable, or is known not to be.
     #[must_use]
     pub fn finish(mut self) -> Finished {
-        if self.failure.is_some() {
+        // What cannot be put in is not complete. Who has failed or was cancelled is told by the thread.
+        if self.put_gathered().is_err() || self.failure.is_some() {
             self.spool.cancel();
         }
         self.spool.complete();
@@ -147,14 +162,41 @@ impl Feeder {
 }
 
 impl Write for Feeder {
-    /// Waits while the spool is full. Fails if the drive has failed or it was cancelled; [`Feeder::finish`] says how.
+    /// Waits while the spool is full. Fails if the drive has failed or it was cancelled, as soon as that is noticed;
+    /// [`Feeder::finish`] says how.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.failure.is_some() {
             return Err(TapeError::FailedBefore.into());
         }
-        if bytes.is_empty() {
-            return Ok(0);
+        if self.gathered.len() + bytes.len() > self.gathered_max {
+            self.put_gathered()?;
         }
+        if bytes.len() < self.gathered_max {
+            self.gathered.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        self.put(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.put_gathered()
+    }
+}
+
+impl Feeder {
+    fn put_gathered(&mut self) -> io::Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let mut rest = gathered.as_slice();
+        while !rest.is_empty() {
+            let count = self.put(rest)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        self.gathered = gathered;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.spool.put(bytes) {
             Ok(0) if self.spool.is_cancelled() => Err(TapeError::Cancelled.into()),
             Ok(0) => Err(TapeError::FailedBefore.into()),
@@ -165,10 +207,6 @@ impl Write for Feeder {
                 Err(TapeError::FailedBefore.into())
             }
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -220,7 +258,10 @@ fn feed(
     loop {
         match spool.take(&mut piece, mark)? {
             Taken::Bytes(count) => writer.write(piece.get(..count).unwrap_or_default())?,
-            Taken::End => return writer.finish(),
+            Taken::End => {
+                writer.note_missed(spool.missed());
+                return writer.finish();
+            }
             Taken::Cancelled => return Err(TapeError::Cancelled),
         }
     }

@@ -36,6 +36,9 @@ use std::sync::Arc;
 
 pub use self::notes::MediumOptions;
 
+/// Bytes that the disk is told to write at once.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
+
 /// A directory as a drive with a changer.
 pub struct FileDrive {
     disk: Arc<dyn Disk>,
@@ -66,7 +69,7 @@ impl FileDrive {
             kind,
             source: Some(source),
         };
-        disk.create_dir_all(directory).map_err(|source| failed(DriveErrorKind::Io, source))?;
+        create(disk.as_ref(), directory).map_err(|source| failed(DriveErrorKind::Io, source))?;
         let lock = disk.lock(&directory.join("drive.lock")).map_err(|source| {
             let is_busy = source.kind() == io::ErrorKind::WouldBlock;
             failed(if is_busy { DriveErrorKind::Busy } else { DriveErrorKind::Io }, source)
@@ -91,8 +94,8 @@ impl FileDrive {
                     renewed.map_err(|error| drive.of(&name, "open", DriveErrorKind::Io, Some(error)))?;
                     drive.loaded = Some(loaded);
                 }
-                // Somebody took it away: the drive is empty.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Somebody took it away, or it is damaged: the drive is empty, and has its other volumes.
+                Err(error) if is_of_one(&error) => {}
                 Err(error) => return Err(drive.failed("open", DriveErrorKind::Io, Some(error))),
             }
         }
@@ -165,7 +168,7 @@ impl FileDrive {
         for name in self.note.volumes.clone() {
             let loaded = match Loaded::scan(self.disk.as_ref(), &self.directory, &name) {
                 Ok(loaded) => loaded,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_of_one(&error) => continue,
                 Err(error) => return Err(self.of(&name, "load", DriveErrorKind::Io, Some(error))),
             };
             if loaded.marks() != 1 || loaded.is_write_protected() {
@@ -179,6 +182,27 @@ impl FileDrive {
         }
         Ok(None)
     }
+}
+
+/// Makes a directory that is not there, with those above it, for good: its volumes are no safer than its name.
+fn create(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let is_missing = |above: &&Path| {
+        let found = disk.list(above);
+        !above.as_os_str().is_empty() && found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
+    disk.create_dir_all(directory)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        disk.sync_dir(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Whether a volume is gone, its note is damaged, or what should be a file in it is none: others are not touched by that.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::NotFound | Kind::InvalidData | Kind::IsADirectory | Kind::NotADirectory)
 }
 
 /// Why something inside a volume failed.
@@ -295,7 +319,13 @@ impl Drive for FileDrive {
                 loaded.open = Open::Writing { file };
                 return Ok(Wrote::EndOfMedium);
             }
-            file.write_at(bytes, at.block * block as u64)?;
+            let from = at.block * block as u64;
+            file.write_at(bytes, from)?;
+            // The disk is at work before the filemark waits for it.
+            let begun = from - from % WRITE_BACK_BYTES;
+            if (from + block as u64) - begun >= WRITE_BACK_BYTES {
+                file.begin_write_back(begun, WRITE_BACK_BYTES);
+            }
             loaded.open = Open::Writing { file };
             loaded.tail = loaded.tail.map(|tail| tail + block as u64);
             at.block += 1;
@@ -369,7 +399,12 @@ impl Drive for FileDrive {
             settled.map_err(|source| self.failed("load", DriveErrorKind::Io, Some(source)))?;
         }
         self.at = Position::default();
+        // It was in the drive when that was opened, and could not be read then.
+        let is_late = self.loaded.is_none() && self.note.loaded.as_deref() == Some(name.as_str());
         let result = Loaded::scan(self.disk.as_ref(), &self.directory, &name).and_then(|loaded| {
+            if is_late {
+                loaded.renew(self.disk.as_ref())?;
+            }
             let mut note = self.note.clone();
             if !note.volumes.contains(&name) {
                 note.volumes.push(name.clone());
@@ -381,8 +416,11 @@ impl Drive for FileDrive {
             Ok(())
         });
         result.map_err(|source| {
-            let is_missing = source.kind() == io::ErrorKind::NotFound;
-            let kind = if is_missing { DriveErrorKind::NoVolume } else { DriveErrorKind::Io };
+            let kind = match source.kind() {
+                io::ErrorKind::NotFound => DriveErrorKind::NoVolume,
+                _ if is_of_one(&source) => DriveErrorKind::Media,
+                _ => DriveErrorKind::Io,
+            };
             self.of(&name, "load", kind, Some(source))
         })
     }

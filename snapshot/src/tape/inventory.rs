@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 
 /// Longest label of a session, in bytes of JSON.
 pub const SESSION_LABEL_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of labels of one volume that are kept; ours have a few thousand each.
+const LABELS_BYTES_MAX: usize = 64 << 20;
 /// Most tape files of a volume that are looked at.
 const FILES_MAX: u32 = 1 << 20;
 
@@ -62,6 +64,8 @@ pub struct TapeFile {
     pub bytes: Option<u64>,
     /// Bytes of the session's archive, if the session ends with it.
     pub ends: Option<u64>,
+    /// Objects that the archive lacks or holds damaged, as its end says; none if it does not end here.
+    pub missed: u64,
 }
 
 /// What is on a volume.
@@ -92,6 +96,8 @@ pub struct TapeSession {
     pub media: Vec<String>,
     /// Bytes of its archive, if its end was found.
     pub bytes: Option<u64>,
+    /// Objects that its archive lacks or holds damaged, if its end was found.
+    pub missed: u64,
 }
 
 /// What the volume in the drive holds.
@@ -101,25 +107,43 @@ pub struct TapeSession {
 pub fn inventory(drive: &mut dyn Drive) -> Result<VolumeInventory, TapeError> {
     let label = volume::read_label(drive)?;
     let end = drive.end_of_data()?;
-    let mut files = Vec::new();
-    for file in 1..end.file.min(FILES_MAX) {
-        files.push(look(drive, file)?);
-    }
+    let files = look_at_all(drive, end.file, LABELS_BYTES_MAX)?;
     let Medium { capacity, used, .. } = drive.medium()?;
     let free = capacity.zip(used).map(|(capacity, used)| capacity.saturating_sub(used));
     let is_cut_off = end.block > 0;
     Ok(VolumeInventory { label, files, is_cut_off, used, free })
 }
 
-/// What the medium does not give is told of the tape file; what the drive does not do fails.
-fn look(drive: &mut dyn Drive, file: u32) -> Result<TapeFile, TapeError> {
+/// All tape files but the label. Labels of sessions are kept up to so many bytes.
+pub(super) fn look_at_all(
+    drive: &mut dyn Drive,
+    end: u32,
+    mut room: usize,
+) -> Result<Vec<TapeFile>, TapeError> {
+    let mut files = Vec::new();
+    for number in 1..end.min(FILES_MAX) {
+        let (mut file, label_bytes) = look(drive, number)?;
+        match room.checked_sub(label_bytes) {
+            Some(left) => room = left,
+            None => {
+                let why = "the labels of the volume's sessions take more memory than they may".to_owned();
+                (file.content, file.ends) = (FileContent::Unreadable { why }, None);
+            }
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// A tape file, and bytes of its session's label. What the medium does not give is told of the tape file; what the drive does not do fails.
+fn look(drive: &mut dyn Drive, file: u32) -> Result<(TapeFile, usize), TapeError> {
     let unreadable = |error: DriveError| match error.kind {
         DriveErrorKind::Media | DriveErrorKind::NoPlace => {
-            Ok(FileContent::Unreadable { why: error.to_string() })
+            Ok((FileContent::Unreadable { why: error.to_string() }, 0))
         }
         _ => Err(error),
     };
-    let content = first_member(drive, file).or_else(unreadable)?;
+    let (content, label_bytes) = first_member(drive, file).or_else(unreadable)?;
     let (mut end, mut blocks) = (None, None);
     match last_block(drive, file) {
         Ok((count, block)) => (blocks, end) = (count, EndRecord::parse(&block)),
@@ -132,7 +156,8 @@ fn look(drive: &mut dyn Drive, file: u32) -> Result<TapeFile, TapeError> {
     let end = end.filter(|end| id.is_some_and(|id| end.session.starts_with(id.as_str())));
     let blocks = blocks.or(end.as_ref().map(|end| end.blocks));
     let bytes = blocks.and_then(|blocks| blocks.checked_mul(drive.block_bytes() as u64));
-    Ok(TapeFile { file, content, bytes, ends: end.map(|end| end.length) })
+    let (ends, missed) = end.map_or((None, 0), |end| (Some(end.length), end.missed));
+    Ok((TapeFile { file, content, bytes, ends, missed }, label_bytes))
 }
 
 fn last_block(drive: &mut dyn Drive, file: u32) -> Result<(Option<u64>, Vec<u8>), DriveError> {
@@ -171,36 +196,37 @@ impl Start<'_> {
     }
 }
 
-fn first_member(drive: &mut dyn Drive, file: u32) -> Result<FileContent, DriveError> {
+/// What the first member says, and bytes of the session's label.
+fn first_member(drive: &mut dyn Drive, file: u32) -> Result<(FileContent, usize), DriveError> {
     drive.locate(file)?;
     let mut start = Start { drive, bytes: Vec::new(), is_all: false };
     for want in [UNIT, PROLOGUE_BYTES_MAX] {
         start.at_least(want)?;
         match parse_beginning(&start.bytes) {
             Beginning::Part(PartLabel { session, part, prior, .. }, _) => {
-                return Ok(FileContent::Later { session, part, prior });
+                return Ok((FileContent::Later { session, part, prior }, 0));
             }
             Beginning::TooShort => {}
             Beginning::Other => return session_label(&mut start),
         }
     }
-    Ok(FileContent::Foreign)
+    Ok((FileContent::Foreign, 0))
 }
 
 /// The label of a session: the first member of its archive.
-fn session_label(start: &mut Start<'_>) -> Result<FileContent, DriveError> {
+fn session_label(start: &mut Start<'_>) -> Result<(FileContent, usize), DriveError> {
     let mut at = 0;
     let header = loop {
-        let Some(header) = start.unit(at)? else { return Ok(FileContent::Foreign) };
+        let Some(header) = start.unit(at)? else { return Ok((FileContent::Foreign, 0)) };
         let size = usize::try_from(header.size).unwrap_or(usize::MAX);
         if size > SESSION_LABEL_BYTES_MAX {
-            return Ok(FileContent::Foreign);
+            return Ok((FileContent::Foreign, 0));
         }
         at += UNIT;
         match header.kind {
             b'x' | b'g' if at < SESSION_LABEL_BYTES_MAX => at += size.next_multiple_of(UNIT),
             b'0' => break header,
-            _ => return Ok(FileContent::Foreign),
+            _ => return Ok((FileContent::Foreign, 0)),
         }
     };
     let Some(short_id) = std::str::from_utf8(&header.name)
@@ -208,18 +234,18 @@ fn session_label(start: &mut Start<'_>) -> Result<FileContent, DriveError> {
         .and_then(|name| name.strip_prefix(".rewind/")?.strip_suffix("/session.json"))
         .filter(|id| id.len() == 8 && is_session(id))
     else {
-        return Ok(FileContent::Foreign);
+        return Ok((FileContent::Foreign, 0));
     };
     let end = at + usize::try_from(header.size).unwrap_or(0);
     if !start.at_least(end)? {
-        return Ok(FileContent::First { session: short_id.to_owned(), label: None });
+        return Ok((FileContent::First { session: short_id.to_owned(), label: None }, 0));
     }
     let content = start.bytes.get(at..end).unwrap_or_default();
     let label: Option<serde_json::Value> = serde_json::from_slice(content).ok();
     let session = label.as_ref().and_then(|label| label.get("id")?.as_str()).map(str::to_owned);
     Ok(match session.filter(|session| is_session(session) && short(session) == short_id) {
-        Some(session) => FileContent::First { session, label },
-        None => FileContent::Foreign,
+        Some(session) => (FileContent::First { session, label }, content.len()),
+        None => (FileContent::Foreign, 0),
     })
 }
 
@@ -248,6 +274,7 @@ pub fn sessions(volumes: &[VolumeInventory]) -> Vec<TapeSession> {
             parts: None,
             media: Vec::new(),
             bytes: None,
+            missed: 0,
         });
     }
     for (id, session) in &mut found {
@@ -259,7 +286,9 @@ pub fn sessions(volumes: &[VolumeInventory]) -> Vec<TapeSession> {
                 if !session.media.contains(&volume.label.media) {
                     session.media.push(volume.label.media.clone());
                 }
-                session.bytes = file.ends.or(session.bytes);
+                if file.ends.is_some() {
+                    (session.bytes, session.missed) = (file.ends, file.missed);
+                }
             }
         }
         session.parts = parts_of(volumes, id).ok();

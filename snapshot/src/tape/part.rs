@@ -67,6 +67,14 @@ pub struct EndRecord {
     pub length: u64,
     /// CRC-32C of all bytes of this part before this record.
     pub crc32c: u32,
+    /// Objects that the archive lacks or holds damaged, as far as who wrote it knew.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub missed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde wants it.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The beginning of a session's id, which its members are named with.
@@ -165,7 +173,7 @@ pub(super) fn parse_beginning(bytes: &[u8]) -> Beginning {
 
 impl EndRecord {
     pub(super) fn new(session: &str, part: u32, blocks: u64, length: u64, crc32c: u32) -> Self {
-        Self { version: VERSION, session: session.to_owned(), part, blocks, length, crc32c }
+        Self { version: VERSION, session: session.to_owned(), part, blocks, length, crc32c, missed: 0 }
     }
 
     pub(super) fn encode(&self) -> Option<Unit> {

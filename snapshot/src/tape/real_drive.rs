@@ -54,6 +54,12 @@ fn kind_of(error: &io::Error) -> DriveErrorKind {
     }
 }
 
+/// Whether a block was larger than the room it was read into.
+fn is_too_large(error: &DriveError) -> bool {
+    let code = error.source.as_ref().and_then(io::Error::raw_os_error);
+    code.map(Errno::from_raw_os_error) == Some(Errno::NOMEM)
+}
+
 fn connect(path: &Path) -> io::Result<Device> {
     let open = |write: bool| OpenOptions::new().read(true).write(write).open(path);
     let (file, is_write_protected) = match open(true) {
@@ -133,6 +139,18 @@ impl RealDrive {
         mtio::position(self.device(operation)?.file.as_fd()).map_err(|source| self.failed(operation, source))
     }
 
+    /// The beginning of the medium, read in pieces of so many bytes.
+    fn start_in(&mut self, bytes: usize, limit: usize) -> Result<Vec<u8>, DriveError> {
+        self.rewind()?;
+        let (mut start, mut block) = (Vec::new(), vec![0; bytes]);
+        while start.len() < limit {
+            let Met::Block(bytes) = self.read(&mut block)? else { break };
+            start.extend_from_slice(block.get(..bytes).unwrap_or_default());
+        }
+        start.truncate(limit);
+        Ok(start)
+    }
+
     fn is_at_end_of_data(&self, operation: &'static str) -> Result<bool, DriveError> {
         let status = mtio::status(self.device(operation)?.file.as_fd());
         status.map(|status| status.is_at_end_of_data()).map_err(|source| self.failed(operation, source))
@@ -180,21 +198,26 @@ impl Drive for RealDrive {
             }
             // A blank medium, or the end of what was written, is an error to some drives.
             Err(_) if self.is_at_end_of_data("read").unwrap_or(false) => Ok(Met::EndOfData),
-            Err(source) => Err(self.failed("read", source)),
+            Err(source) => {
+                // The drive may stand behind the block, or anywhere in it: the next call of `locate` must not believe `at`.
+                self.has_failed = true;
+                Err(self.failed("read", source))
+            }
         }
     }
 
     fn read_start(&mut self, limit: usize) -> Result<Vec<u8>, DriveError> {
-        self.rewind()?;
-        let mut start = Vec::new();
-        let is_variable = self.device("read")?.is_variable;
-        let mut block = vec![0; if is_variable { BLOCK_BYTES_MAX } else { self.block_bytes }];
-        while start.len() < limit {
-            let Met::Block(bytes) = self.read(&mut block)? else { break };
-            start.extend_from_slice(block.get(..bytes).unwrap_or_default());
+        if !self.device("read")?.is_variable {
+            return self.start_in(self.block_bytes, limit);
         }
-        start.truncate(limit);
-        Ok(start)
+        // A block that is larger than what it is read into is an error (`ENOMEM`); not all adapters take the largest at once.
+        for bytes in [BLOCK_BYTES, 4 * BLOCK_BYTES] {
+            match self.start_in(bytes, limit) {
+                Err(error) if is_too_large(&error) => {}
+                other => return other,
+            }
+        }
+        self.start_in(BLOCK_BYTES_MAX, limit)
     }
 
     fn write(&mut self, block: &[u8]) -> Result<Wrote, DriveError> {

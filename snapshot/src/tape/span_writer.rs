@@ -83,6 +83,8 @@ pub struct SpanWriter<'d> {
     full: Vec<String>,
     /// Volumes that took nothing, since one did.
     tried: u32,
+    /// Objects that the archive lacks.
+    missed: u64,
     has_failed: bool,
 }
 
@@ -118,6 +120,7 @@ impl<'d> SpanWriter<'d> {
             parts: Vec::new(),
             full: Vec::new(),
             tried: 0,
+            missed: 0,
             has_failed: false,
         })
     }
@@ -140,6 +143,11 @@ impl<'d> SpanWriter<'d> {
         let wanted = media.map_or(blank, Wanted::Named);
         changer.load(drive, wanted)?;
         volume::verify(drive, media, pool)
+    }
+
+    /// How many objects the archive lacks or holds damaged, which the end of the session says. None if nobody says.
+    pub fn note_missed(&mut self, count: u64) {
+        self.missed = count;
     }
 
     /// Takes the next bytes of the archive.
@@ -222,8 +230,9 @@ impl<'d> SpanWriter<'d> {
             let before = block.get(..bytes - UNIT).unwrap_or_default();
             let crc32c = crc32c::crc32c_append(self.crc32c, before);
             let (session, part) = (&self.options.session, self.part());
-            let record = EndRecord::new(session, part, self.blocks + 1, length, crc32c).encode();
-            let (Some(record), Some(place)) = (record, block.last_chunk_mut::<UNIT>()) else {
+            let mut record = EndRecord::new(session, part, self.blocks + 1, length, crc32c);
+            record.missed = self.missed;
+            let (Some(record), Some(place)) = (record.encode(), block.last_chunk_mut::<UNIT>()) else {
                 return Err(TapeError::BadRequest { what: "session id", given: session.clone() });
             };
             *place = record;

@@ -37,6 +37,8 @@ struct State {
     stalls: u64,
     /// Most bytes that lay in the ring.
     most: u64,
+    /// What the writer has to say beside the bytes: objects that the archive lacks.
+    missed: u64,
 }
 
 /// A ring. Shared by its two sides.
@@ -130,9 +132,10 @@ impl Spool {
                 file.write_all_at(piece, from).map_err(|source| full_or("write", self.limit, source))?;
             }
             Room::Memory(memory) => {
-                let mut memory = memory.lock();
-                let to = memory.iter_mut().skip(usize::try_from(from).unwrap_or(usize::MAX));
-                to.zip(piece).for_each(|(to, from)| *to = *from);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                if let Some(to) = memory.lock().get_mut(from..from.saturating_add(count)) {
+                    to.copy_from_slice(piece);
+                }
             }
         }
         let mut state = self.state.lock();
@@ -177,15 +180,26 @@ impl Spool {
                 .read_exact_at(piece, from)
                 .map_err(|source| TapeError::Spool { operation: "read", source })?,
             Room::Memory(memory) => {
-                let memory = memory.lock();
-                let from = memory.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
-                piece.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                if let Some(from) = memory.lock().get(from..from.saturating_add(count)) {
+                    piece.copy_from_slice(from);
+                }
             }
         }
         let mut state = self.state.lock();
         state.went += count as u64;
         self.changed.notify_all();
         Ok(Taken::Bytes(count))
+    }
+
+    /// Objects that the archive lacks, for who reads.
+    pub fn note_missed(&self, count: u64) {
+        self.state.lock().missed = count;
+    }
+
+    /// What was noted.
+    pub fn missed(&self) -> u64 {
+        self.state.lock().missed
     }
 
     /// No more will come.

@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod gnu_tar;
+mod hostile;
 mod model;
 mod spans;
 mod volumes;
@@ -80,6 +81,20 @@ pub(super) fn archive(session: &str, members: usize, size_max: usize, rng: &mut 
 pub(super) fn open(disk: &SimDisk) -> FileDrive {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     FileDrive::open(disk, Path::new(DIRECTORY)).unwrap()
+}
+
+/// Opens a drive on a real disk. A process that another test starts may hold the lock of one that was just closed, until it
+/// runs its own program.
+pub(super) fn open_on(disk: &Arc<dyn Disk>, directory: &Path) -> Result<FileDrive, DriveError> {
+    for _ in 0..1000 {
+        match FileDrive::open(Arc::clone(disk), directory) {
+            Err(error) if error.kind == DriveErrorKind::Busy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+    FileDrive::open(Arc::clone(disk), directory)
 }
 
 pub(super) fn request(media: &str, sequence: u32, block_bytes: usize) -> LabelRequest {

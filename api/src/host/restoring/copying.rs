@@ -41,7 +41,8 @@ impl Host {
             .map_err(|error| error.or_interrupted(progress.interrupted()))?;
         let (short, media) = (found.id.short(), copied.media().join(", "));
         let text = match (copied.was_there, copied.missed) {
-            (true, _) => format!("session {short} is on {media} already"),
+            (true, 0) => format!("session {short} is on {media} already"),
+            (true, missed) => format!("session {short} is on {media} already, without {missed} objects"),
             (false, 0) => format!("session {short} was copied to {media}: {} bytes", copied.bytes),
             (false, missed) => format!("session {short} was copied to {media}, without {missed} objects"),
         };

@@ -10,6 +10,7 @@ use super::reader::Proof;
 use super::spill::Spill;
 use super::writer::Totals;
 use super::{ArchiveError, Result};
+use crate::repository::walk::PATH_BYTES_MAX;
 use crate::repository::{Id, base64};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -53,13 +54,14 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The path, if the line has one.
+    /// The path, if the line has one that is not longer than any can be.
     pub fn path(&self) -> Option<Vec<u8>> {
-        match (&self.path, &self.path_base64) {
-            (Some(text), None) => Some(text.as_bytes().to_vec()),
-            (None, Some(text)) => Some(base64::decode(text)?.to_vec()),
-            _ => None,
-        }
+        let path = match (&self.path, &self.path_base64) {
+            (Some(text), None) => text.as_bytes().to_vec(),
+            (None, Some(text)) => base64::decode(text)?.to_vec(),
+            _ => return None,
+        };
+        (path.len() <= PATH_BYTES_MAX).then_some(path)
     }
 
     fn with_path(mut self, path: &[u8]) -> Self {

@@ -42,6 +42,11 @@ pub enum ArchiveError {
     /// The label's version.
     #[error("the session's label is of version {version}; this program knows 1")]
     Version { version: u32 },
+    /// Members are compressed or encrypted, which this version does not read.
+    #[error(
+        "the session is compressed as {compression:?} and encrypted as {encryption:?}; this program knows \"none\""
+    )]
+    Encoding { compression: String, encryption: String },
     /// A label cannot be made or read.
     #[error("the session's label: {what}")]
     Label { what: &'static str },
@@ -83,7 +88,7 @@ impl ArchiveError {
             Self::Write { .. } => Kind::Medium,
             Self::Scratch { .. } => Kind::System,
             Self::NotASession { .. } => Kind::NotASession,
-            Self::Version { .. } => Kind::UnsupportedVersion,
+            Self::Version { .. } | Self::Encoding { .. } => Kind::UnsupportedVersion,
             Self::Label { .. } | Self::Json { .. } | Self::NotWhole { .. } => Kind::Damaged,
             Self::TooMany { .. } | Self::Member { .. } => Kind::Refused,
             Self::Repository { .. } | Self::Source { .. } | Self::Removed => Kind::Source,

@@ -128,16 +128,23 @@ impl Taker<'_> {
     /// Counts what was never handed out: members that are lost, and what could not even be archived.
     fn count_lost(&mut self, verdict: &Verdict) {
         let lost = verdict.damaged.iter().filter(|one| one.is_lost);
-        let lost: Vec<_> = lost.filter(|one| self.wants(&one.path)).collect();
-        let listed = lost.len() as u64;
+        let mut all_listed = 0;
         for one in lost {
-            self.miss(&one.path, one.reason.clone());
+            all_listed += 1;
+            if self.wants(&one.path) {
+                self.miss(&one.path, one.reason.clone());
+            }
         }
-        if self.options.wanted.is_empty() {
-            let in_archive = verdict.totals.map_or(0, |totals| totals.missed);
-            let unlisted = verdict.lost_count.saturating_sub(listed);
-            self.missed_count = self.missed_count.saturating_add(in_archive).saturating_add(unlisted);
+        for (path, reason) in &verdict.missed {
+            if self.wants(path) {
+                self.miss(path, reason.clone());
+            }
         }
+        // Whether those that are not listed were wanted nobody knows: they count.
+        let lost = verdict.lost_count.saturating_sub(all_listed);
+        let missed = verdict.totals.map_or(0, |totals| totals.missed);
+        let missed = missed.saturating_sub(verdict.missed.len() as u64);
+        self.missed_count = self.missed_count.saturating_add(lost).saturating_add(missed);
         // Nobody knows what a stream without an end had in it.
         if let Some(fault) = verdict.fault().filter(|_| self.missed_count == 0) {
             self.miss(b"", fault);

@@ -1,8 +1,8 @@
 //! The label of a session: what it is of. JSON, versioned, named by its own SHA-256.
 //!
 //! The first key is `id`; the id is the SHA-256 of the same bytes without that key. So a label of a later program, with
-//! more keys, is still proved by its bytes. Refused when reading: labels that do not have their hash, of other versions, or
-//! beyond [`LABEL_BYTES_MAX`].
+//! more keys, is still proved by its bytes. Refused when reading: labels that do not have their hash, of other versions, of
+//! members that are compressed or encrypted, or beyond [`LABEL_BYTES_MAX`].
 
 use super::{ArchiveError, Result};
 use crate::repository::{Id, SessionRecord, Timestamp};
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// Largest label, in bytes.
 pub(super) const LABEL_BYTES_MAX: u64 = 16 << 20;
 const VERSION: u32 = 1;
+/// What a label says of members that are as they are.
+const NOT_ENCODED: &str = "none";
 
 /// What a label says beside its id. The order of fields is that of the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +95,8 @@ impl LabelFields {
         Self {
             written: Timestamp::now(),
             program: concat!("rewind ", env!("CARGO_PKG_VERSION")).to_owned(),
-            compression: "none".to_owned(),
-            encryption: "none".to_owned(),
+            compression: NOT_ENCODED.to_owned(),
+            encryption: NOT_ENCODED.to_owned(),
             ..Self::default()
         }
     }
@@ -138,7 +140,7 @@ impl SessionLabel {
     /// Reads a label.
     ///
     /// # Errors
-    /// `Label` if it does not prove itself; `Version`; `Json`.
+    /// `Label` if it does not prove itself; `Version`; `Encoding` if members are not as they are; `Json`.
     pub fn parse(json: &[u8]) -> Result<Self> {
         const HEAD: &[u8] = b"{\"id\":\"";
         let unproved = ArchiveError::Label { what: "it does not have the hash it is named by" };
@@ -158,7 +160,12 @@ impl SessionLabel {
         if version != VERSION {
             return Err(ArchiveError::Version { version });
         }
-        let Versioned { fields, .. } = serde_json::from_slice(&body).map_err(failed)?;
+        let Versioned { fields, .. } =
+            serde_json::from_slice::<Versioned<LabelFields>>(&body).map_err(failed)?;
+        if fields.compression != NOT_ENCODED || fields.encryption != NOT_ENCODED {
+            let LabelFields { compression, encryption, .. } = fields;
+            return Err(ArchiveError::Encoding { compression, encryption });
+        }
         Ok(Self { id, json: json.to_vec(), fields })
     }
 

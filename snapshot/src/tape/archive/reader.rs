@@ -296,7 +296,7 @@ impl<R: Read> SessionReader<R> {
     /// Finds the beginning of a session. Scratch files are made in `scratch`.
     ///
     /// # Errors
-    /// `NotASession`; `Version` of the label.
+    /// `NotASession`; `Version` and `Encoding` of the label.
     pub fn open(input: R, scratch: &Path) -> Result<Self> {
         let input = Input { inner: input, back: Vec::new(), at: 0, failure: None };
         let (session, label, first, last) = (None, None, None, None);
@@ -324,7 +324,7 @@ impl<R: Read> SessionReader<R> {
         self.input.take(padding(member.stored) as u64);
         match SessionLabel::parse(&json) {
             Ok(label) if Some(label.short()) == self.session => self.label = Some(label),
-            Err(error @ ArchiveError::Version { .. }) => return Err(error),
+            Err(error @ (ArchiveError::Version { .. } | ArchiveError::Encoding { .. })) => return Err(error),
             // Damaged: the members say nonetheless what they are.
             _ => {}
         }

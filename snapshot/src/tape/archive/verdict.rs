@@ -13,6 +13,9 @@ use crate::repository::Id;
 use std::cmp::Ordering;
 use std::io::BufRead;
 
+/// Longest reason that is kept, in characters: a catalog says what it likes.
+const REASON_CHARS_MAX: usize = 1000;
+
 /// A member that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
@@ -57,6 +60,9 @@ pub struct Verdict {
     pub unread_count: u64,
     /// The first of them.
     pub unread: Vec<Damaged>,
+    /// Paths of objects that were not even archived, and why, as the catalog says; the first of them. [`Totals::missed`]
+    /// counts them all.
+    pub missed: Vec<(Vec<u8>, String)>,
     /// Places where a header was looked for and another was found further on.
     pub gaps: u64,
     /// Why the input ended, if it failed.
@@ -132,6 +138,11 @@ impl Verdict {
     }
 }
 
+/// A reason as it is kept: a thousand of them are.
+fn told(reason: &str) -> String {
+    reason.chars().take(REASON_CHARS_MAX).collect()
+}
+
 #[derive(Clone, Debug)]
 enum Fault {
     Wrong(String),
@@ -150,8 +161,8 @@ struct Entry {
 
 impl Entry {
     fn of(line: &Line<'_>) -> Option<Self> {
-        let damaged = line.damaged.as_ref().map(|reason| Fault::Wrong(reason.to_string()));
-        let unproved = line.missed.as_ref().map(|reason| Fault::Unproved(reason.to_string()));
+        let damaged = line.damaged.as_ref().map(|reason| Fault::Wrong(told(reason)));
+        let unproved = line.missed.as_ref().map(|reason| Fault::Unproved(told(reason)));
         Some(Self {
             path: line.path()?,
             kind: line.kind.as_ref()?.to_string(),
@@ -168,11 +179,12 @@ struct List<R> {
     lines: Option<Lines<R>>,
     label: Option<SessionLabel>,
     totals: Option<Totals>,
+    missed: Vec<(Vec<u8>, String)>,
 }
 
 impl<R: BufRead> List<R> {
     fn new(input: Option<R>) -> Self {
-        Self { lines: input.map(Lines::new), label: None, totals: None }
+        Self { lines: input.map(Lines::new), label: None, totals: None, missed: Vec::new() }
     }
 
     fn next(&mut self) -> Result<Option<Entry>> {
@@ -183,6 +195,10 @@ impl<R: BufRead> List<R> {
                         self.label = SessionLabel::parse(label.get().as_bytes()).ok();
                     } else if let Some(entry) = Entry::of(&line) {
                         return Ok(Some(entry));
+                    } else if let (None, Some(reason), Some(path)) = (&line.kind, &line.missed, line.path())
+                        && self.missed.len() < LISTED_MAX
+                    {
+                        self.missed.push((path, told(reason)));
                     }
                 }
                 Next::End(totals, _) => {
@@ -229,7 +245,7 @@ pub(super) fn judge(
         }
     }
     verdict.label = label.or(lines.label);
-    verdict.totals = lines.totals;
+    (verdict.totals, verdict.missed) = (lines.totals, lines.missed);
     Ok(verdict)
 }
 

@@ -83,6 +83,10 @@ impl DriveNote {
                 Ok(note)
             }
             Err(error) => Err(error),
+            // A name is a directory's: one that is none could lead out of this one.
+            Ok(note) if !note.volumes.iter().chain(&note.loaded).all(|name| label::is_name(name)) => {
+                Err(io::ErrorKind::InvalidData.into())
+            }
             Ok(note) => {
                 let version = note.version;
                 checked(note, version)

@@ -140,3 +140,61 @@ fn a_power_cut_while_a_drive_is_opened_loses_nothing() {
         }
     }
 }
+
+/// The system's disk, and which directories were synced.
+#[derive(Default)]
+struct Synced(parking_lot::Mutex<Vec<std::path::PathBuf>>);
+
+impl Disk for Synced {
+    fn create(&self, path: &Path) -> std::io::Result<Arc<dyn journal::DiskFile>> {
+        journal::disk::OsDisk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn journal::DiskFile>> {
+        journal::disk::OsDisk.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        journal::disk::OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        journal::disk::OsDisk.remove(path)
+    }
+
+    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        journal::disk::OsDisk.list(directory)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> std::io::Result<()> {
+        journal::disk::OsDisk.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.0.lock().push(path.to_owned());
+        journal::disk::OsDisk.sync_dir(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> std::io::Result<u64> {
+        journal::disk::OsDisk.free_bytes(path)
+    }
+
+    fn lock(&self, path: &Path) -> std::io::Result<Box<dyn Send + Sync>> {
+        journal::disk::OsDisk.lock(path)
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_a_drive_is_there_for_good() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Synced::default());
+    let directory = place.path().join("a/b/drive");
+    drop(open_on(&(Arc::clone(&disk) as Arc<dyn Disk>), &directory).unwrap());
+    let synced = std::mem::take(&mut *disk.0.lock());
+    // Each directory that was made has its name in the one above.
+    for above in ["", "a", "a/b", "a/b/drive"] {
+        assert!(synced.contains(&place.path().join(above)), "{above:?}: {synced:?}");
+    }
+    drop(open_on(&(Arc::clone(&disk) as Arc<dyn Disk>), &directory).unwrap());
+    assert_eq!(*disk.0.lock(), [] as [std::path::PathBuf; 0], "it is there already");
+}

@@ -1,11 +1,14 @@
 //! Headers, records and maps by themselves.
 
-use super::{label, node};
+use super::{label, node, scratch};
 use crate::repository::{Id, Node, NodeKind, Timestamp, Xattr};
 use crate::tape::archive::member::{Before, Head, Role};
 use crate::tape::archive::sparse::{MapReader, encode, stored};
 use crate::tape::archive::ustar::Ustar;
-use crate::tape::archive::{Member, MemberKind, SessionLabel, acl, data_of, padding, path_refusal, pax};
+use crate::tape::archive::{
+    ArchiveErrorKind, LabelFields, Member, MemberKind, SessionLabel, SessionWriter, acl, data_of, padding,
+    path_refusal, pax,
+};
 
 fn time(seconds: i64, nanoseconds: u32) -> Timestamp {
     Timestamp { seconds, nanoseconds }
@@ -288,4 +291,25 @@ fn a_label_proves_itself() {
     let json = format!("{{\"id\":\"{}\",{}", Id::of(body), &String::from_utf8_lossy(&body[1..]));
     let error = SessionLabel::parse(json.as_bytes()).unwrap_err();
     assert_eq!(error.kind(), crate::tape::archive::ArchiveErrorKind::UnsupportedVersion);
+}
+
+#[test]
+fn an_encoding_that_is_not_known_is_named() {
+    let plain = label();
+    for (compression, encryption) in [("zstd", "none"), ("none", "age"), ("", "none")] {
+        let (compression, encryption) = (compression.to_owned(), encryption.to_owned());
+        let label = SessionLabel::new(LabelFields {
+            compression: compression.clone(),
+            encryption: encryption.clone(),
+            ..plain.fields().clone()
+        });
+        let writer = SessionWriter::begin(Vec::new(), &label.unwrap(), &scratch()).unwrap();
+        let error = super::read(&writer.finish().unwrap().out).unwrap_err();
+        assert_eq!(error.kind(), ArchiveErrorKind::UnsupportedVersion, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{compression:?}")) && text.contains(&format!("{encryption:?}")),
+            "{text}"
+        );
+    }
 }

@@ -1,8 +1,14 @@
 //! Sources that do not give what they said, and objects that cannot be archived: loud, and the stream stays whole.
 
+use super::repository::locked;
 use super::{Memory, label, node, read, scratch, tar};
+use crate::repository::testing::fresh;
 use crate::repository::{Id, Node, NodeKind};
-use crate::tape::archive::{ArchiveErrorKind, Proof, SessionWriter, Source, SourceFailure, Stored};
+use crate::session::NoMonitor;
+use crate::tape::archive::{
+    ArchiveErrorKind, IntoOptions, Proof, SessionWriter, Source, SourceFailure, Stored, Unfit,
+    into_repository,
+};
 use std::ffi::OsStr;
 
 struct Failing(u64);
@@ -83,4 +89,39 @@ fn a_medium_that_is_full_is_an_error() {
     let mut writer = SessionWriter::begin(&mut room[..], &label(), &scratch()).unwrap();
     let error = writer.file((b"a", &file("a", 5)), &Id::of(b""), &[0..5], &mut Memory(b"12345")).unwrap_err();
     assert_eq!(error.kind(), ArchiveErrorKind::Medium);
+}
+
+#[test]
+fn what_was_missed_below_a_wanted_path_is_missing_from_it() {
+    let mut writer = SessionWriter::begin(Vec::new(), &label(), &scratch()).unwrap();
+    for path in ["a", "b"] {
+        writer.node(path.as_bytes(), &node(path, NodeKind::Directory)).unwrap();
+        writer.missed(format!("{path}/gone").as_bytes(), "it is gone").unwrap();
+    }
+    let archive = writer.finish().unwrap().out;
+    for (wanted, missed) in
+        [(&[][..], &["/a/gone", "/b/gone"][..]), (&["a"], &["/a/gone"]), (&["/b/gone/x"], &[])]
+    {
+        let wanted = wanted.iter().map(|path| path.as_bytes().to_vec()).collect();
+        let (_, repository) = fresh();
+        let lock = locked(&repository);
+        let options = IntoOptions { wanted, unfit: Unfit::Refuse };
+        let into =
+            into_repository(&archive[..], &options, (&repository, &lock), &scratch(), &NoMonitor).unwrap();
+        let told: Vec<_> =
+            into.missed.iter().map(|one| String::from_utf8_lossy(&one.path).into_owned()).collect();
+        assert_eq!(told, missed);
+        assert_eq!(into.missed_count, missed.len() as u64);
+    }
+}
+
+#[test]
+fn what_a_catalog_says_at_length_is_counted_and_cut() {
+    let mut writer = SessionWriter::begin(Vec::new(), &label(), &scratch()).unwrap();
+    writer.missed(b"a", &"\u{e9}".repeat(1 << 20)).unwrap();
+    writer.missed(&[b'p'; 1 << 20], "its path is too long").unwrap();
+    let (_, verdict) = read(&writer.finish().unwrap().out).unwrap();
+    assert_eq!((verdict.fault(), verdict.totals.unwrap().missed), (None, 2));
+    let kept: Vec<_> = verdict.missed.iter().map(|(path, why)| (path.as_slice(), why.len())).collect();
+    assert_eq!(kept, [(&b"a"[..], 2000)]);
 }
