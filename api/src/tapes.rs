@@ -5,9 +5,18 @@
 //! waits for it here. A volume that holds anything is never written over unless the caller says so, which is checked
 //! where the label is written ([`snapshot::tape::volume`]) and nowhere else.
 
+mod archive;
 mod copy;
+mod drives;
+mod pipe;
+mod recall;
 
+pub(crate) use archive::Run;
+pub(crate) use copy::find;
 pub use copy::{Copied, copy};
+pub use drives::{Drives, Hold};
+pub use recall::{Chosen, PREFIX, Recalled, private_directory, recall, sweep};
+pub(crate) use recall::{KEY_COST, check_whole, list, prove, random_password};
 
 use crate::engine::{EngineError, EngineResult};
 use snapshot::tape::drive::BLOCK_BYTES;
@@ -99,6 +108,7 @@ pub fn code_of(error: &TapeError) -> &'static Code {
         }
         (TapeErrorKind::WrongVolume | TapeErrorKind::MissingVolume, _)
         | (_, Some(DriveErrorKind::NoMedium | DriveErrorKind::NoVolume)) => &codes::TAPE_VOLUME_WANTED,
+        (_, Some(DriveErrorKind::Busy)) => &codes::TAPE_BUSY,
         (TapeErrorKind::Damaged, _) => &codes::TAPE_DAMAGED,
         (TapeErrorKind::Other, None) if matches!(error, TapeError::BadRequest { .. }) => {
             &codes::BAD_PARAMETERS
@@ -107,7 +117,7 @@ pub fn code_of(error: &TapeError) -> &'static Code {
     }
 }
 
-fn tape_failure(url: &str, error: TapeError) -> EngineError {
+pub(crate) fn tape_failure(url: &str, error: TapeError) -> EngineError {
     EngineError::new(code_of(&error), format!("{url}: {error}")).caused_by(error)
 }
 

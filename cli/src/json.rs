@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod dump;
 pub mod restores;
 pub mod tape;
+pub mod tape_sessions;
 pub mod upkeep;
 
 pub use base64::base64;
@@ -186,6 +187,7 @@ pub fn session(session: &v1::Session) -> Value {
         "verified": utc_time(session.verified.as_ref()),
     }));
     put_path(&mut map, "entity", &session.entity);
+    tape_sessions::put(&mut map, session);
     map.into()
 }
 

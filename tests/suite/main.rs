@@ -62,6 +62,7 @@ mod snapshots;
 mod sparse;
 mod table_check;
 mod tape_rescues;
+mod tape_sessions;
 mod tapes;
 mod thinning;
 mod tidy;

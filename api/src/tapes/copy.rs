@@ -21,9 +21,9 @@ use std::path::Path;
 use wire::codes;
 
 /// Bytes of the spool.
-const SPOOL_BYTES: u64 = 1 << 30;
+pub(super) const SPOOL_BYTES: u64 = 1 << 30;
 /// Bytes in it before the drive starts.
-const MARK_BYTES: u64 = 256 << 20;
+pub(super) const MARK_BYTES: u64 = 256 << 20;
 
 /// A session on tape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,13 +116,13 @@ pub fn copy(
 }
 
 /// The pool of the volume in the drive.
-fn pool_of(any: &mut AnyDrive) -> String {
+pub(super) fn pool_of(any: &mut AnyDrive) -> String {
     let label = volume::read_label(any.drive());
     label.map_or_else(|_| POOL.to_owned(), |label| label.pool)
 }
 
 /// A copy of the session that is whole on the volumes at hand.
-fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
+pub(crate) fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
     let mut stock: Vec<VolumeInventory> = Vec::new();
     volumes(url, &mut |volume| {
         stock.extend(volume.content);
