@@ -30,6 +30,8 @@ use wire::codes::{self, Code};
 
 /// Pool of volumes that are given none.
 const POOL: &str = "default";
+/// Why nothing is known of a volume that the directory should have.
+pub(crate) const NOT_THERE: &str = "it is not there";
 /// With fewer bytes left than this a volume of a directory says that it ends.
 const EARLY_WARNING_BYTES: u64 = 4 << 20;
 
@@ -152,7 +154,7 @@ pub fn volumes_in(
     let outcome = names.iter().try_for_each(|name| {
         let content = match any.drive().load(Wanted::Named(name)) {
             Ok(()) => content_of(any.drive())?,
-            Err(error) if error.kind == DriveErrorKind::NoVolume => Err("it is not there".to_owned()),
+            Err(error) if error.kind == DriveErrorKind::NoVolume => Err(NOT_THERE.to_owned()),
             Err(error) => return Err(error.into()),
         };
         let is_loaded = loaded.as_deref() == Some(name);

@@ -229,6 +229,13 @@ fn what_is_not_at_hand_is_named() {
         assert!(ran.stdout.contains("two") && !onto.exists(), "{ran:?}");
         let ran = world.refused(&format!("session verify {id}"), 4, "RW1128");
         assert!(ran.stdout.contains("two"), "{ran:?}");
+        let checked = world.ok("repository check tape --read-data");
+        assert_eq!(checked["state"], "done", "a volume that is elsewhere is no damage: {checked}");
+        let log = world.list(&format!("log --job {}", checked["job"].as_str().unwrap()));
+        assert!(
+            log.iter().any(|line| line["text"].as_str().unwrap().contains("volume two is not at hand")),
+            "{log:#?}"
+        );
         // What is known of it is known without the volume.
         assert!(world.list(&format!("session files {id}")).len() > 40);
         assert_eq!(world.list("catalog query file-03")[0]["last_session"], session["id"]);
@@ -260,6 +267,34 @@ fn what_is_not_at_hand_is_named() {
     }
     world.refused(&format!("repository add mistyped {}x", tape.url()), 1, "RW1124");
     assert_eq!(scratch(world), [] as [&str; 0]);
+}
+
+#[test]
+fn a_listing_that_is_lost_is_asked_for_with_the_volumes() {
+    let mut tape = Tape::new();
+    let session = tape.backup();
+    let id = session["id"].as_str().unwrap();
+    let files = tape.world().list(&format!("session files {id}"));
+    tape.ground.world.stop();
+    std::fs::remove_dir_all(tape.world().path("data/projections")).unwrap();
+    let (here, away) = (tape.place.join("two"), tape.world().path("away"));
+    std::fs::rename(&here, &away).unwrap();
+    tape.ground.world.start();
+    let world = tape.world();
+    assert_eq!(world.list("session list --repository tape")[0]["id"], session["id"]);
+    for asked in
+        [format!("session files {id}"), format!("restore session {id} --onto {}", world.path("x").display())]
+    {
+        let ran = world.refused(&asked, 5, "RW1130");
+        assert!(ran.stdout.contains("one, two, three"), "{ran:?}");
+    }
+    // What nobody can find in it is not said not to be there.
+    let ran = world.ctl("catalog query file-03");
+    assert!(ran.stderr.contains("catalog") || ran.stdout.contains(&id[..8]), "{ran:?}");
+    std::fs::rename(&away, &here).unwrap();
+    let report = world.ok("catalog rebuild --repository tape");
+    assert_eq!((&report["state"], &report["sessions"]), (&"done".into(), &1.into()), "{report}");
+    assert_eq!(world.list(&format!("session files {id}")), files);
 }
 
 #[test]

@@ -15,14 +15,14 @@ use crate::engine::{
     EngineError, EngineResult, Level, Onto, Progress, RepositoryStats, RestoreRequest, SessionVerifyReport,
 };
 use crate::points::wall_clock;
-use crate::records::RepositoryChecked;
+use crate::records::{RepositoryChecked, SessionOnTape};
 use crate::tapes::{self, Chosen, Recalled};
 use crate::vault::{Found, MediaReport, TapeRepository, Which};
 use restore::session::{Listed, Verified};
 use snapshot::repository::upkeep::check::{CheckReport, Damage, ReadData};
 use snapshot::repository::upkeep::stats::Stats;
 use snapshot::repository::{Id, SessionRecord};
-use snapshot::tape::AnyDrive;
+use snapshot::tape::{AnyDrive, VolumeInventory};
 use std::time::{Duration, Instant};
 use wire::codes;
 use wire::failure::chain;
@@ -174,11 +174,7 @@ impl Host {
                 let chosen = Chosen { id: id.to_string(), parts: place.places() };
                 report.packs += chosen.parts.len() as u64;
                 report.pack_bytes = report.pack_bytes.saturating_add(place.bytes);
-                let at_hand = snapshot::tape::parts_of(&stock, &chosen.id);
-                if let Err(error) = &at_hand {
-                    damaged(&mut report, format!("session {}", id.short()), chain(error));
-                }
-                if number >= to_read || at_hand.is_err() {
+                if !lies_there(place, &stock, &mut report, progress) || number >= to_read {
                     continue;
                 }
                 match tapes::prove(any, &chosen, &scratch, &OnDrive(progress, "check")) {
@@ -259,16 +255,48 @@ fn damaged(report: &mut CheckReport, object: String, what: String) {
     }
 }
 
-/// What is on the volumes at hand; one that cannot be read is damage.
+/// Whether all parts of a session are at hand and where they should be. A volume that is elsewhere is said, and no damage;
+/// one that was labelled anew took the session along.
+fn lies_there(
+    place: &SessionOnTape,
+    stock: &[VolumeInventory],
+    report: &mut CheckReport,
+    progress: &dyn Progress,
+) -> bool {
+    let id = Id(place.session);
+    let session = format!("session {}", id.short());
+    for part in &place.parts {
+        if stock.iter().any(|volume| volume.label.id == part.volume) {
+            continue;
+        }
+        if stock.iter().any(|volume| volume.label.media == part.media) {
+            damaged(report, session, format!("volume {} was labelled anew", part.media));
+        } else {
+            let text = format!("{session} was not looked at: volume {} is not at hand", part.media);
+            progress.note(Level::Warning, &text);
+        }
+        return false;
+    }
+    match snapshot::tape::parts_of(stock, &id.to_string()) {
+        Ok(_) => true,
+        Err(error) => {
+            damaged(report, session, chain(&error));
+            false
+        }
+    }
+}
+
+/// What is on the volumes at hand; one that cannot be read is damage, one that is elsewhere is not.
 fn stock(
     any: &mut AnyDrive,
     tape: &TapeRepository,
     report: &mut CheckReport,
-) -> EngineResult<Vec<snapshot::tape::VolumeInventory>> {
+) -> EngineResult<Vec<VolumeInventory>> {
     let mut stock = Vec::new();
     tapes::volumes_in(any, &tape.url, &mut |volume| {
         match volume.content {
             Ok(content) => stock.push(content),
+            Err(why) if why == tapes::NOT_THERE => {}
             Err(why) => damaged(report, format!("volume {}", volume.name), why),
         }
         std::ops::ControlFlow::Continue(())
