@@ -193,6 +193,7 @@ fn media_alone_are_enough() {
     let sessions = other.list("session list");
     let same =
         ["id", "entity", "lsn", "time", "class", "files", "directories", "bytes", "media", "tree", "master"];
+    // The newest first, whatever their ids are.
     for (known, had) in sessions.iter().zip([&second, &first]) {
         for key in same {
             assert_eq!(known[key], had[key], "{key}: {known} {had}");

@@ -332,6 +332,10 @@ impl Backup<'_> {
         {
             return Ok(Some(vault.told(&made)));
         }
+        // What the media hold was looked at and is known; a listing alone is no session.
+        if self.tape.is_some() {
+            return Ok(None);
+        }
         // Bookmarks come and go.
         let fixed = |tag: &&String| !tag.starts_with("bookmark:");
         let same = |a: &[String], b: &[String]| a.iter().filter(fixed).eq(b.iter().filter(fixed));
@@ -344,11 +348,7 @@ impl Backup<'_> {
             }
             let Some(totals) = Totals::of_record(&record) else { continue };
             // That attempt may have ended between its record and its second look, beside a prune.
-            let has_all = match &self.tape {
-                Some(_) => self.lists(&record.tree),
-                None => self.repository.has_all_of(&record.tree).map_err(failed)?,
-            };
-            if !has_all {
+            if !self.repository.has_all_of(&record.tree).map_err(failed)? {
                 let text = format!(
                     "session {} was recorded before the interruption and lacks something",
                     id.short()

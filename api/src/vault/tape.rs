@@ -21,6 +21,7 @@ use snapshot::repository::session::path_of_text;
 use snapshot::repository::{Id, Lock, LockOptions, Purpose, Repository as Opened, SessionRecord, lock};
 use snapshot::session::{Monitor, Totals};
 use snapshot::store::StoreUrl;
+use snapshot::tape::archive::LabelFields;
 use snapshot::tape::{AnyDrive, PartPlace, VolumeInventory, VolumeLabel, parts_of, sessions};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -281,10 +282,11 @@ impl Vault {
             match parts_of(&stock, &session.session) {
                 Ok(parts) => {
                     whole.insert(id);
-                    found.push(OnMedia {
+                    let one = OnMedia {
                         place: place(number, id, (&parts, session.bytes.unwrap_or_default()), &labels),
                         chosen: Chosen { id: session.session, parts },
-                    });
+                    };
+                    found.push((time_on(session.label), one));
                 }
                 // What has all its parts in the journal is read when they are at hand.
                 Err(_) if self.on_tape(number, &id).is_some() => {}
@@ -301,7 +303,9 @@ impl Vault {
             removed.map_err(|error| super::repository_error("remove the session from the listing", error))?;
         }
         self.forgotten(number, gone)?;
-        Ok(found)
+        // Lists show what was remembered last first.
+        found.sort_by_key(|(time, _)| *time);
+        Ok(found.into_iter().map(|(_, one)| one).collect())
     }
 
     /// Remembers a session that is in the listing.
@@ -381,6 +385,12 @@ fn list_of(stage: &Opened) -> EngineResult<HashSet<Id>> {
 
 fn of_journal(place: SessionOnTape) -> OnMedia {
     OnMedia { chosen: Chosen { id: Id(place.session).to_string(), parts: place.places() }, place }
+}
+
+/// The time on the label of a session, in seconds and nanoseconds.
+fn time_on(label: Option<serde_json::Value>) -> (i64, u32) {
+    let fields = label.and_then(|label| serde_json::from_value::<LabelFields>(label).ok());
+    fields.map_or((0, 0), |fields| (fields.time.seconds, fields.time.nanoseconds))
 }
 
 /// Where a session lies, with what the labels of its volumes say.

@@ -12,8 +12,8 @@ use crate::store::Layout;
 use crate::tapes::{Hold, Run};
 use crate::vault::{TapeRepository, Vault, Which, place};
 use parking_lot::Mutex;
+use snapshot::repository::Node;
 use snapshot::repository::session::path_text;
-use snapshot::repository::{Id, Node};
 use snapshot::session::{Entity, Monitor, RecordOptions};
 use snapshot::tape::archive::{LabelFields, SessionLabel};
 use std::ffi::OsString;
@@ -169,12 +169,6 @@ impl Backup<'_> {
         if filled.is_err() {
             self.catalog.poke();
         }
-    }
-
-    /// Whether the listing has all trees of a session.
-    pub(super) fn lists(&self, tree: &Id) -> bool {
-        use snapshot::repository::Step;
-        self.repository.walk(tree, &mut |_, _| Step::Into).is_ok()
     }
 }
 
