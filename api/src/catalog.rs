@@ -15,6 +15,7 @@
 mod error;
 pub mod feed;
 mod fill;
+mod media;
 
 pub use error::catalog_error;
 pub use feed::Feed;
@@ -72,6 +73,8 @@ pub struct Keeper {
     stopping: AtomicBool,
     /// The last thing that was said of the catalog.
     said: Mutex<String>,
+    /// Tape repositories whose volumes could not all be read: it is not tried again unasked.
+    told_of: Mutex<HashSet<u64>>,
 }
 
 /// What the last listings of the repositories said.
@@ -106,6 +109,7 @@ impl Keeper {
             poked: Condvar::new(),
             stopping: AtomicBool::new(false),
             said: Mutex::default(),
+            told_of: Mutex::default(),
         };
         Arc::new(keeper)
     }
@@ -165,7 +169,12 @@ impl Keeper {
             if self.is_stopping() {
                 return;
             }
+            let read = self.read_lost();
             again = (!self.fill_all()).then(|| Instant::now() + AGAIN);
+            if !read {
+                // A job wanted the drive; it is not long until it is free.
+                again = Some(Instant::now() + media::AGAIN);
+            }
         }
     }
 

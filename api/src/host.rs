@@ -28,6 +28,7 @@ mod scrubbing;
 mod sizes;
 mod snapshots;
 mod states;
+mod taping;
 mod told;
 mod upkeep;
 mod window;
@@ -80,6 +81,9 @@ impl Host {
     #[must_use]
     pub fn new(context: EngineContext) -> Arc<Self> {
         let layout = Layout::new(context.options.data.clone());
+        if let Ok(scratch) = layout.scratch() {
+            crate::tapes::sweep(&scratch);
+        }
         let closing = watch::channel(false).0;
         let catalog = Keeper::new(layout.catalog(), Arc::clone(&context.vault), context.activity.clone());
         let (scenes, followed) = (Mutex::default(), Default::default());
@@ -313,6 +317,10 @@ impl Engine for Host {
         let made = if added.created { "made and added" } else { "added" };
         let text = format!("repository \"{}\" ({}) was {made}", added.name, added.url);
         self.context.activity.write(Level::Info, "", None, &text);
+        if added.url.starts_with("tape://") {
+            // Its volumes may hold sessions.
+            self.catalog.poke();
+        }
         Ok(added)
     }
 
@@ -325,7 +333,10 @@ impl Engine for Host {
     }
 
     fn repository_stats(&self, repository: &str, progress: &dyn Progress) -> EngineResult<RepositoryStats> {
-        self.repository_stats_of(repository, progress)
+        match self.context.vault.tape_repository(repository) {
+            Some(tape) => self.stats_of_tape(&tape),
+            None => self.repository_stats_of(repository, progress),
+        }
     }
 
     fn check_repository(
@@ -333,26 +344,34 @@ impl Engine for Host {
         request: &CheckRequest,
         progress: &dyn Progress,
     ) -> EngineResult<(CheckReport, Duration)> {
-        self.check_of(request, progress)
+        match self.context.vault.tape_repository(&request.repository) {
+            Some(tape) => self.check_tape(&tape, request.read, progress),
+            None => self.check_of(request, progress),
+        }
     }
 
     fn plan_prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<PrunePlan> {
+        self.refuse_on_tape(&request.repository, "pruning")?;
         self.plan_prune_of(request, progress)
     }
 
     fn prune(&self, request: &PruneRequest, progress: &dyn Progress) -> EngineResult<Pruned> {
+        self.refuse_on_tape(&request.repository, "pruning")?;
         self.prune_of(request, progress)
     }
 
     fn plan_forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<Vec<Group>> {
+        self.refuse_on_tape(&request.repository, "forgetting sessions")?;
         self.plan_forget_of(request, progress)
     }
 
     fn forget(&self, request: &ForgetRequest, progress: &dyn Progress) -> EngineResult<ForgetReport> {
+        self.refuse_on_tape(&request.repository, "forgetting sessions")?;
         self.forget_of(request, progress)
     }
 
     fn unlock(&self, repository: &str, all: bool) -> EngineResult<UnlockReport> {
+        self.refuse_on_tape(repository, "removing locks")?;
         self.unlock_of(repository, all)
     }
 

@@ -6,8 +6,11 @@
 //! that.
 
 mod changed;
+mod tape;
 mod v1;
 mod v2;
+
+pub use tape::{SessionOnTape, TapePart};
 
 use crate::definition::Definition;
 use crate::engine::EngineError;
@@ -316,6 +319,8 @@ pub enum Record {
     RepositoryChecked(RepositoryChecked),
     /// Sessions were verified.
     SessionsVerified(SessionsVerified),
+    /// Where a session lies on tape.
+    SessionOnTape(SessionOnTape),
     /// The archive of a scenario is another one.
     ArchiveSet(ArchiveSet),
     /// The schedule of scrubs is another one.
@@ -381,6 +386,7 @@ kinds! {
     SessionMade = 0x4101,
     SessionsForgotten = 0x4201,
     SessionsVerified = 0x4301,
+    SessionOnTape = 0x4401,
     ArchiveSet = 0x5101,
     ScrubSet = 0x5201,
 }

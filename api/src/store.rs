@@ -59,6 +59,12 @@ impl Layout {
         Ok(scratch)
     }
 
+    /// What sessions of a tape repository hold: a repository of trees without contents.
+    #[must_use]
+    pub fn stage(&self, repository: u64) -> PathBuf {
+        self.data.join("projections").join("tape").join(repository.to_string())
+    }
+
     /// Tables of a scenario.
     #[must_use]
     pub fn tables(&self, scenario: &str) -> PathBuf {

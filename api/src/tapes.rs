@@ -5,9 +5,18 @@
 //! waits for it here. A volume that holds anything is never written over unless the caller says so, which is checked
 //! where the label is written ([`snapshot::tape::volume`]) and nowhere else.
 
+mod archive;
 mod copy;
+mod drives;
+mod pipe;
+mod recall;
 
+pub(crate) use archive::Run;
+pub(crate) use copy::find;
 pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
+pub use drives::{Drives, Hold};
+pub use recall::{Chosen, PREFIX, Recalled, private_directory, recall, sweep};
+pub(crate) use recall::{KEY_COST, check_whole, list, prove, random_password};
 
 use crate::engine::{EngineError, EngineResult};
 use snapshot::tape::drive::BLOCK_BYTES;
@@ -21,6 +30,8 @@ use wire::codes::{self, Code};
 
 /// Pool of volumes that are given none.
 const POOL: &str = "default";
+/// Why nothing is known of a volume that the directory should have.
+pub(crate) const NOT_THERE: &str = "it is not there";
 /// With fewer bytes left than this a volume of a directory says that it ends.
 const EARLY_WARNING_BYTES: u64 = 4 << 20;
 
@@ -99,6 +110,7 @@ pub fn code_of(error: &TapeError) -> &'static Code {
         }
         (TapeErrorKind::WrongVolume | TapeErrorKind::MissingVolume, _)
         | (_, Some(DriveErrorKind::NoMedium | DriveErrorKind::NoVolume)) => &codes::TAPE_VOLUME_WANTED,
+        (_, Some(DriveErrorKind::Busy)) => &codes::TAPE_BUSY,
         (TapeErrorKind::Damaged, _) => &codes::TAPE_DAMAGED,
         (TapeErrorKind::Other, None) if matches!(error, TapeError::BadRequest { .. }) => {
             &codes::BAD_PARAMETERS
@@ -107,7 +119,7 @@ pub fn code_of(error: &TapeError) -> &'static Code {
     }
 }
 
-fn tape_failure(url: &str, error: TapeError) -> EngineError {
+pub(crate) fn tape_failure(url: &str, error: TapeError) -> EngineError {
     EngineError::new(code_of(&error), format!("{url}: {error}")).caused_by(error)
 }
 
@@ -142,7 +154,7 @@ pub fn volumes_in(
     let outcome = names.iter().try_for_each(|name| {
         let content = match any.drive().load(Wanted::Named(name)) {
             Ok(()) => content_of(any.drive())?,
-            Err(error) if error.kind == DriveErrorKind::NoVolume => Err("it is not there".to_owned()),
+            Err(error) if error.kind == DriveErrorKind::NoVolume => Err(NOT_THERE.to_owned()),
             Err(error) if error.kind == DriveErrorKind::Media => Err(told(&error.into())),
             Err(error) => return Err(error.into()),
         };

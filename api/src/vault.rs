@@ -11,17 +11,23 @@
 mod error;
 mod open;
 mod sessions;
+mod tape;
 
 pub use error::{backup_error, repository_error, restore_error, upkeep_error};
 pub use sessions::{Found, is_at_or_below, no_such_session};
+pub(crate) use tape::place;
+pub use tape::{MediaReport, TapeRepository, Which};
 
 use crate::definition::check_name;
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Session, SessionsQuery};
 use crate::points::wall_clock;
 use crate::records::{
-    Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionsForgotten, SessionsVerified, replay,
+    Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionOnTape, SessionsForgotten,
+    SessionsVerified, replay,
 };
 use crate::server_journal::{Durability, ServerJournal};
+use crate::store::Layout;
+use crate::tapes::Drives;
 use journal::{Class, Lsn, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use snapshot::repository::{Id, Repository as Opened};
@@ -29,7 +35,7 @@ use snapshot::store::{ConditionalPut, StoreUrl};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use wire::codes;
@@ -38,11 +44,15 @@ use wire::codes;
 pub struct Vault {
     journal: Arc<dyn ServerJournal>,
     secrets: PathBuf,
+    layout: Layout,
     runtime: Handle,
+    drives: Arc<Drives>,
     known: RwLock<Known>,
     open: Mutex<BTreeMap<u64, Slot>>,
     /// Repositories that are being added.
     adding: Mutex<Vec<(String, StoreUrl)>>,
+    /// Tape repositories whose media nobody has looked at yet.
+    unread: Mutex<HashSet<u64>>,
 }
 
 /// A repository that is open, or none yet. Locked while it is opened: a second caller waits for the first instead of
@@ -70,6 +80,8 @@ struct Known {
     checks: BTreeMap<u64, RepositoryChecked>,
     /// When the last verification began that a session passed, by repository.
     verified: BTreeMap<(u64, [u8; 32]), Timestamp>,
+    /// Where sessions lie on tape, by repository.
+    on_tape: BTreeMap<(u64, [u8; 32]), SessionOnTape>,
     last_id: u64,
 }
 
@@ -85,12 +97,15 @@ impl Known {
                 let ids: HashSet<[u8; 32]> = gone.sessions.into_iter().collect();
                 self.verified
                     .retain(|(repository, id), _| *repository != gone.repository || !ids.contains(id));
+                self.on_tape
+                    .retain(|(repository, id), _| *repository != gone.repository || !ids.contains(id));
                 self.sessions
                     .retain(|made| made.repository != gone.repository || !ids.contains(&made.session));
             }
             Record::SessionsVerified(SessionsVerified { time, repository, sessions }) => {
                 self.verified.extend(sessions.into_iter().map(|id| ((repository, id), time)));
             }
+            Record::SessionOnTape(on) => drop(self.on_tape.insert((on.repository, on.session), on)),
             Record::RepositoryChecked(checked) => drop(self.checks.insert(checked.repository, checked)),
             _ => {}
         }
@@ -130,8 +145,19 @@ impl Vault {
     ) -> Result<Self, EngineError> {
         let mut known = Known::default();
         replay(journal.as_ref(), &mut |record| known.apply(record))?;
-        let known = RwLock::new(known);
-        Ok(Vault { journal, secrets, runtime, known, open: Mutex::default(), adding: Mutex::default() })
+        // Listings of what is on tape lie beside the secrets that open them.
+        let data = secrets.parent().map_or_else(|| secrets.clone(), Path::to_owned);
+        Ok(Vault {
+            journal,
+            secrets,
+            layout: Layout::new(data),
+            runtime,
+            drives: Arc::default(),
+            known: RwLock::new(known),
+            open: Mutex::default(),
+            adding: Mutex::default(),
+            unread: Mutex::default(),
+        })
     }
 
     /// See [`crate::engine::Engine::add_repository`]. Adding what is there already, with a right password, succeeds.
@@ -142,6 +168,9 @@ impl Vault {
         check_name(&new.name, "repository")?;
         let url = parse(&new.url)?;
         let (found, _reserved) = self.reserve(&new.name, &url)?;
+        if let StoreUrl::Tape(_) = url {
+            return self.add_tape(new, &url, found);
+        }
         if let Some(found) = found {
             // Opened, never made anew: what is known was there, and if it is gone somebody has to know.
             let opened = open::open(&url, &new.password, &self.runtime)?;
@@ -204,7 +233,7 @@ impl Vault {
     pub fn directories(&self) -> Vec<(String, PathBuf)> {
         let known = self.known.read();
         let directory = |added: &RepositoryAdded| match parse(&added.url) {
-            Ok(StoreUrl::Directory(path)) => Some((added.name.clone(), path)),
+            Ok(StoreUrl::Directory(path) | StoreUrl::Tape(path)) => Some((added.name.clone(), path)),
             _ => None,
         };
         known.repositories.values().filter_map(directory).collect()
@@ -228,6 +257,11 @@ impl Vault {
         let mut open = slot.lock();
         if let Some(repository) = &*open {
             return Ok((added.id, Arc::clone(repository)));
+        }
+        if let StoreUrl::Tape(_) = parse(&added.url)? {
+            let repository = self.open_stage(added.id)?;
+            *open = Some(Arc::clone(&repository));
+            return Ok((added.id, repository));
         }
         let password = open::read_secret(&self.secrets, added.id)?;
         let repository = open::open(&parse(&added.url)?, &password, &self.runtime)?;
@@ -395,6 +429,7 @@ impl Vault {
             missed: made.missed,
             incremental: made.incremental,
             verified: known.verified.get(&(made.repository, made.session)).copied(),
+            tape: known.on_tape.get(&(made.repository, made.session)).cloned(),
         }
     }
 

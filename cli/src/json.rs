@@ -8,6 +8,7 @@ pub mod dump;
 pub mod restores;
 mod scrub;
 pub mod tape;
+pub mod tape_sessions;
 pub mod upkeep;
 
 pub use base64::base64;
@@ -189,6 +190,7 @@ pub fn session(session: &v1::Session) -> Value {
         "verified": utc_time(session.verified.as_ref()),
     }));
     put_path(&mut map, "entity", &session.entity);
+    tape_sessions::put(&mut map, session);
     map.into()
 }
 

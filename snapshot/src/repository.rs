@@ -24,6 +24,7 @@ pub mod id;
 pub mod index;
 pub mod keys;
 pub mod lock;
+mod names;
 pub mod pack;
 pub mod read;
 pub mod session;
@@ -88,6 +89,8 @@ pub struct Repository {
     /// The index files that are in `index`. Held while some are read or written, so that a reload cannot miss what is
     /// being saved.
     index_files: Mutex<HashSet<Id>>,
+    /// `None`: sessions have the names of their records.
+    names: Option<names::Names>,
 }
 
 impl Repository {
@@ -157,7 +160,7 @@ impl Repository {
         let codecs = CodecPool::new(options.level);
         let proofs = Mutex::default();
         let (index, index_files) = (OnceLock::new(), Mutex::default());
-        Self { store, key, key_id, config, options, codecs, proofs, index, index_files }
+        Self { store, key, key_id, config, options, codecs, proofs, index, index_files, names: None }
     }
 
     /// Where the objects lie.

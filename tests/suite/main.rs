@@ -63,6 +63,7 @@ mod snapshots;
 mod sparse;
 mod table_check;
 mod tape_rescues;
+mod tape_sessions;
 mod tapes;
 mod thinning;
 mod tidy;

@@ -42,7 +42,7 @@ fn ruin(master: &Path) {
 }
 
 /// What a restore would do: one object over many lines.
-fn plan(world: &World, line: &str) -> Value {
+pub(crate) fn plan(world: &World, line: &str) -> Value {
     let ran = world.ctl(&format!("{line} --dry-run"));
     assert_eq!(ran.exit, 0, "{ran:?}");
     serde_json::from_str(&ran.stdout).unwrap()

@@ -45,11 +45,6 @@ fn volumes_are_looked_after() {
     assert!(world.ok(&format!("tape eject {url}"))["media"].is_null());
     world.refused("tape inventory tape:///dev/no-such-drive", 1, "RW1124");
     world.refused("tape inventory /dev/nst0", 2, "RW1052");
-    // No session goes there yet, and that is said.
-    let password = world.path("password");
-    std::fs::write(&password, "correct horse\n").unwrap();
-    let add = format!("repository add t {url} --password-file {}", password.display());
-    world.refused(&add, 2, "RW1052");
 }
 
 /// The tape files of a session, in the order of its parts.

@@ -81,15 +81,20 @@ impl Keeper {
         let query = SessionsQuery { repository: Some(repository.to_owned()), ..SessionsQuery::default() };
         let made: Vec<Id> = self.vault.sessions(&query).iter().filter_map(|one| Id::parse(&one.id)).collect();
         let listed: HashSet<Id> = opened.list_sessions().map_err(failed)?.into_iter().collect();
+        // On tape a session is not gone because the listing lacks it: it can be read again.
+        let mut there = listed.clone();
+        if self.vault.tape_repository(repository).is_some() {
+            there.extend(&made);
+        }
         let mut report = FillReport::default();
-        for session in before.iter().filter(|session| !listed.contains(&Id(session.id.0))) {
+        for session in before.iter().filter(|session| !there.contains(&Id(session.id.0))) {
             self.forget(&catalog, session.id)?;
             report.forgotten += 1;
         }
         {
             let mut seen = self.seen.lock();
             for id in &made {
-                if listed.contains(id) {
+                if there.contains(id) {
                     seen.gone.remove(id)
                 } else {
                     seen.gone.insert(*id)

@@ -2,6 +2,7 @@
 
 use super::{lsn, path_to_wire, time};
 use crate::engine::{BackupReport, Repository, Session};
+use crate::records::{SessionOnTape, TapePart};
 use wire::convert::duration_to_wire;
 use wire::v1;
 
@@ -38,7 +39,22 @@ impl From<Session> for v1::Session {
             incremental: session.incremental,
             verified: session.verified.and_then(time),
             tree: session.tree,
+            tape: session.tape.map(v1::SessionOnTape::from),
         }
+    }
+}
+
+impl From<SessionOnTape> for v1::SessionOnTape {
+    fn from(place: SessionOnTape) -> Self {
+        let part = |part: TapePart| v1::TapeSessionPart {
+            media: part.media,
+            volume: part.volume,
+            serial: part.serial,
+            file: part.file,
+            blocks: part.blocks,
+        };
+        let parts = place.parts.into_iter().map(part).collect();
+        v1::SessionOnTape { pool: place.pool, bytes: place.bytes, parts }
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Session {
     pub incremental: bool,
     /// When the last verification began that it passed: one of its own, or a check that read its whole repository.
     pub verified: Option<Timestamp>,
+    /// Where it lies on tape; `None` if it does not.
+    pub tape: Option<crate::records::SessionOnTape>,
 }
 
 /// How a backup went.

@@ -336,7 +336,10 @@ impl Host {
             if key == "archive" {
                 repository = match value.as_str() {
                     "" | "off" => None,
-                    name => Some(self.context.vault.number(name).ok_or_else(|| no_such_repository(name))?),
+                    name => {
+                        self.refuse_on_tape(name, "archiving a journal")?;
+                        Some(self.context.vault.number(name).ok_or_else(|| no_such_repository(name))?)
+                    }
                 };
             } else {
                 let bad = |_| {

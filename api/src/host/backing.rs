@@ -1,5 +1,8 @@
 //! Backups of a scenario: a session of each root, as of one point.
 
+mod summary;
+pub(super) mod tape;
+
 use super::past::bookmarks;
 use super::scene::Scene;
 use super::snapshots::class_word;
@@ -73,6 +76,8 @@ struct Backup<'b> {
     excludes: Vec<String>,
     /// Names of bookmarks that sit at the point.
     bookmarks: Vec<String>,
+    /// The drive, if the repository is on tape.
+    tape: Option<tape::Onto>,
 }
 
 /// A session in the repository, made now or by an attempt that was interrupted before it could remember it.
@@ -141,6 +146,7 @@ impl Scene {
         }
         self.thin_snapshots()?;
         report.elapsed = began.elapsed();
+        progress.note(Level::Info, &summary::summary(&report));
         Ok(report)
     }
 
@@ -153,7 +159,9 @@ impl Scene {
     ) -> EngineResult<Backup<'b>> {
         let replica = self.replica()?;
         let point = self.resolve(request.at.as_ref().unwrap_or(&PointSpec::Now))?;
-        let (number, repository) = self.context.vault.get(&request.repository)?;
+        let vault = &self.context.vault;
+        let tape = tape::Onto::begin(vault, &request.repository, self.name(), request.again, progress)?;
+        let (number, repository) = vault.get(&request.repository)?;
         // Whoever locks writes first and looks then, and listings show what was written before: one of two sees the
         // other, without a pause.
         let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
@@ -184,6 +192,7 @@ impl Scene {
             host,
             excludes,
             bookmarks,
+            tape,
         })
     }
 }
@@ -201,6 +210,9 @@ impl Backup<'_> {
                 .note(Level::Info, &format!("session {} was made before the interruption", session.id));
             report.sessions.push(session);
             return Ok(());
+        }
+        if let Some(onto) = &self.tape {
+            return self.archive_root(onto, &entity, &record, report);
         }
         let (last, note) = self.last(&lineage)?;
         if let Some(note) = note {
@@ -319,6 +331,10 @@ impl Backup<'_> {
                 .is_ok_and(|record| record.tree == Id(made.tree))
         {
             return Ok(Some(vault.told(&made)));
+        }
+        // What the media hold was looked at and is known; a listing alone is no session.
+        if self.tape.is_some() {
+            return Ok(None);
         }
         // Bookmarks come and go.
         let fixed = |tag: &&String| !tag.starts_with("bookmark:");

@@ -21,7 +21,7 @@ use crate::engine::{
     FileVersion, Finder, Level, NotCatalogued, Part, Progress, Skipped, Source,
 };
 use crate::points::wall_clock;
-use crate::vault::repository_error;
+use crate::vault::{MediaReport, repository_error};
 use journal::Timestamp;
 pub(super) use present::Present;
 use snapshot::catalog::{Filter, Found, Matching, Modified, PAGE_MAX, PageToken, Query, Reader, SessionId};
@@ -132,6 +132,10 @@ impl Finder for Host {
 
     fn rebuild(&self, repository: Option<&str>, progress: &dyn Progress) -> EngineResult<CatalogRebuilt> {
         let began = Instant::now();
+        let media = match repository.and_then(|name| self.context.vault.tape_repository(name)) {
+            Some(tape) => self.read_media(&tape, progress)?,
+            None => MediaReport::default(),
+        };
         let report = self.catalog.rebuild(repository, &mut |entries| {
             progress.report("catalogue", entries, None, "entries");
             progress.interrupted().is_none()
@@ -142,10 +146,11 @@ impl Finder for Host {
             }
             (report, _) => report?,
         };
-        let failed = report.failed.into_iter().map(|one| Skipped {
-            path: one.session.to_string().into(),
+        let failed = report.failed.into_iter().map(|one| (one.session.to_string(), one.reason));
+        let failed = media.failed.into_iter().chain(failed).map(|(session, error)| Skipped {
+            path: session.into(),
             what: "session",
-            error: one.reason,
+            error,
         });
         let text =
             format!("the catalog was made anew: {} sessions, {} entries", report.sessions, report.entries);
@@ -153,7 +158,7 @@ impl Finder for Host {
         Ok(CatalogRebuilt {
             sessions: report.sessions,
             entries: report.entries,
-            forgotten: report.forgotten,
+            forgotten: report.forgotten + media.forgotten,
             left_out: report.left_out,
             elapsed: began.elapsed(),
             failed: failed.collect(),

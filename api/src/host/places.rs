@@ -14,7 +14,7 @@ use wire::codes;
 impl Host {
     /// Refuses an address in a directory that is used for something else. What is no address is somebody else's to refuse.
     pub(super) fn check_repository_place(&self, url: &str) -> EngineResult<()> {
-        let Ok(StoreUrl::Directory(path)) = url.parse() else { return Ok(()) };
+        let Ok(StoreUrl::Directory(path) | StoreUrl::Tape(path)) = url.parse() else { return Ok(()) };
         let repository = real(&path);
         let data = &self.context.options.data;
         if overlap(&repository, &real(data)) {

@@ -49,7 +49,7 @@ impl session::Monitor for Watch<'_> {
     }
 }
 
-fn bytes_of(paths: &[PathBuf]) -> Vec<Vec<u8>> {
+pub(super) fn bytes_of(paths: &[PathBuf]) -> Vec<Vec<u8>> {
     paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
 }
 
@@ -82,7 +82,8 @@ impl Host {
     fn scene_of_session(&self, found: &Found) -> EngineResult<(Arc<Scene>, RootNo, Vec<u8>)> {
         let entity = found.entity();
         let list = self.context.registry.list();
-        let own = found.made.as_ref().map(|made| made.scenario);
+        // A session that was found on tape is of no scenario that is known by number.
+        let own = found.made.as_ref().map(|made| made.scenario).filter(|id| *id != 0);
         let entry = list.iter().find(|entry| match own {
             Some(id) => entry.id == id,
             None => entry.definition.roots.iter().any(|root| root.master.as_os_str().as_bytes() == entity),
@@ -346,14 +347,16 @@ impl Restores for Host {
             });
         }
         let found = self.found(&meaning.source)?;
+        let from_tape = self.recalled_to_plan(&found, request, progress)?;
+        let found = from_tape.as_ref().map_or(&found, |from_tape| &from_tape.found);
         let _lock = found.lock()?;
         let mut plan = RestorePlan {
             session: found.id.to_string(),
             scenario: meaning.scenario,
             ..RestorePlan::default()
         };
-        plan.warnings.extend(self.lacking(&found).map(|(lacks, which)| format!("{lacks}; {which}")));
-        self.plan_session(request, (&found, false), progress, &mut plan, each)?;
+        plan.warnings.extend(self.lacking(found).map(|(lacks, which)| format!("{lacks}; {which}")));
+        self.plan_session(request, (found, false), progress, &mut plan, each)?;
         Ok(plan)
     }
 
@@ -364,21 +367,23 @@ impl Restores for Host {
         }
         let meaning = self.mean_restore(request)?;
         let found = self.found(&meaning.source)?;
+        let from_tape = self.recalled(&found, &bytes_of(&request.paths), progress)?;
+        let found = from_tape.as_ref().map_or(&found, |from_tape| &from_tape.found);
         let lock = found.lock()?;
         let mut report = match &request.onto {
-            Onto::Directory(directory) => self.restore_into(&found, request, directory, progress)?,
+            Onto::Directory(directory) => self.restore_into(found, request, directory, progress)?,
             Onto::Replica | Onto::Master => {
-                let (scene, root, entity) = self.scene_of_session(&found)?;
+                let (scene, root, entity) = self.scene_of_session(found)?;
                 let paths = bytes_of(&request.paths);
                 let onto = session::Onto::new(
                     &found.repository,
                     found.record.tree,
                     (&entity, root),
                     &paths,
-                    options(request, &found),
+                    options(request, found),
                 )
                 .map_err(|error| restore_error(progress.interrupted(), error))?;
-                let onto = with_origin(onto, &found, &*scene.replica()?);
+                let onto = with_origin(onto, found, &*scene.replica()?);
                 let onto = if request.again { onto.again() } else { onto };
                 scene.restore_onto(&onto, request, progress)?
             }
@@ -388,7 +393,7 @@ impl Restores for Host {
             tracing::warn!(%error, "the lock on the repository was lost during a restore");
         }
         let said = report.receipt.warnings.iter_mut().find(|listed| listed.what == session::LACKING);
-        if let (Some((_, which)), Some(listed)) = (self.lacking(&found), said) {
+        if let (Some((_, which)), Some(listed)) = (self.lacking(found), said) {
             listed.reason = format!("{}; {which}", listed.reason);
         }
         report.session = found.id.to_string();
@@ -441,6 +446,9 @@ impl Restores for Host {
     ) -> EngineResult<SessionVerifyReport> {
         let began = Instant::now();
         let found = self.context.vault.find(session)?;
+        if let Some(report) = self.verify_on_tape(&found, progress)? {
+            return Ok(report);
+        }
         let _lock = found.lock()?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let at = crate::points::wall_clock();

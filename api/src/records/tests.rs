@@ -29,6 +29,23 @@ fn definition() -> Definition {
 }
 
 #[test]
+fn golden_bytes_of_tape() {
+    let part =
+        TapePart { media: "one".into(), volume: "ab".into(), serial: "S".into(), file: 3, blocks: 300 };
+    check(
+        Record::SessionOnTape(SessionOnTape {
+            time: Timestamp(1_000_000_000),
+            repository: 1,
+            session: [7; 32],
+            pool: "weekly".into(),
+            bytes: 1 << 20,
+            parts: vec![part],
+        }),
+        "fc00943577010707070707070707070707070707070707070707070707070707070707070707067765656b6c79fc0000100001036f6e65026162015303fb2c01",
+    );
+}
+
+#[test]
 fn golden_bytes() {
     let time = Timestamp(1_000_000_000);
     check(

@@ -58,6 +58,16 @@ impl Copied {
     }
 }
 
+/// The spool in front of a drive.
+pub(super) fn spool(is_device: bool, scratch: &Path) -> FeederOptions {
+    FeederOptions {
+        directory: scratch.to_owned(),
+        limit: SPOOL_BYTES,
+        mark: if is_device { MARK_BYTES } else { FILES_MARK_BYTES },
+        when_full: WhenFull::Stream,
+    }
+}
+
 /// Copies a session; `scratch` is a directory for the spool.
 ///
 /// # Errors
@@ -83,12 +93,7 @@ pub fn copy(
         media: None,
         seconds: u64::try_from(wall_clock().0 / 1_000_000_000).unwrap_or_default(),
     };
-    let spool = FeederOptions {
-        directory: scratch.to_owned(),
-        limit: SPOOL_BYTES,
-        mark: if is_device { MARK_BYTES } else { FILES_MARK_BYTES },
-        when_full: WhenFull::Stream,
-    };
+    let spool = spool(is_device, scratch);
     let mut feeder = Feeder::start(any.into_drive(), Box::new(Automatic), options, &spool).map_err(failed)?;
     let made = from_repository(repository, (&session, &record.tree), &mut feeder, scratch, monitor);
     let made = match made {
@@ -122,13 +127,13 @@ pub fn copy(
 }
 
 /// The pool of the volume in the drive.
-fn pool_of(any: &mut AnyDrive) -> String {
+pub(super) fn pool_of(any: &mut AnyDrive) -> String {
     let label = volume::read_label(any.drive());
     label.map_or_else(|_| POOL.to_owned(), |label| label.pool)
 }
 
 /// A copy of the session that is whole on the volumes at hand.
-fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
+pub(crate) fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
     let mut stock: Vec<VolumeInventory> = Vec::new();
     volumes(url, &mut |volume| {
         stock.extend(volume.content);

@@ -111,7 +111,7 @@ fn bad_requests_have_codes() {
     assert_eq!(code(&format!("{url}/file"), &named("one")), "RW1124");
     // Somebody has it.
     let _held = open(&url).unwrap();
-    assert_eq!(code(&url, &named("three")), "RW1124");
+    assert_eq!(code(&url, &named("three")), "RW1131");
 }
 
 #[test]

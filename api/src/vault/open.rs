@@ -3,9 +3,12 @@
 use super::error::{repository_error, store_error};
 use crate::engine::{EngineError, EngineResult};
 use crate::store::make_private;
+use crate::tapes::KEY_COST;
 use secrecy::{ExposeSecret, SecretString};
-use snapshot::repository::{Repository, RepositoryErrorKind, RepositoryOptions};
-use snapshot::store::{self, ConditionalPut, Environment, StoreOptions, StoreUrl};
+use snapshot::repository::{Repository, RepositoryError, RepositoryErrorKind, RepositoryOptions, lock};
+use snapshot::store::{
+    self, ConditionalPut, DirectoryStore, Environment, StoreErrorKind, StoreOptions, StoreUrl,
+};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use wire::codes;
+use wire::failure::chain;
 use zeroize::Zeroizing;
 
 /// Longest password, in bytes.
@@ -65,6 +69,40 @@ pub(super) fn open(
     let repository = Repository::open(opened.into_shared(), password)
         .map_err(|error| repository_error("open the repository", error))?;
     Ok(Arc::new(repository))
+}
+
+/// Opens the listing of a tape repository; what cannot be opened as one is made anew, empty, for it is a projection.
+pub(super) fn open_stage(place: &Path, password: &SecretString) -> EngineResult<Arc<Repository>> {
+    let failed = |error| repository_error("open the listing of the tape repository", error);
+    let opened = DirectoryStore::open(place)
+        .map_err(RepositoryError::from)
+        .and_then(|store| Repository::open(Arc::new(store), password));
+    let repository = match opened {
+        Ok(repository) => repository,
+        Err(error) if !is_no_stage(error.kind()) => return Err(failed(error)),
+        Err(error) => {
+            if place.exists() {
+                let why = chain(&error);
+                tracing::warn!(place = %place.display(), "the listing of a tape repository is made anew: {why}");
+                std::fs::remove_dir_all(place).map_err(|error| EngineError::io("remove", place, error))?;
+            }
+            place.parent().map_or(Ok(()), make_private)?;
+            let store = DirectoryStore::create(place).map_err(|error| failed(error.into()))?;
+            let options = RepositoryOptions { key_cost: KEY_COST, ..RepositoryOptions::default() };
+            Repository::init(Arc::new(store), password, options).map_err(failed)?
+        }
+    };
+    // This daemon alone uses it: what was locked, was locked by one that died.
+    lock::remove_all(&repository).map_err(failed)?;
+    Ok(Arc::new(repository.by_original()))
+}
+
+fn is_no_stage(kind: RepositoryErrorKind) -> bool {
+    use RepositoryErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::WrongPassword | Kind::NoRepository | Kind::UnsupportedVersion | Kind::Damaged | Kind::NotFound
+    ) || kind == Kind::Store(StoreErrorKind::NotFound)
 }
 
 /// Keeps a password: whole or not at all, readable by its owner alone, durable when this returns.

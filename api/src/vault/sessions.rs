@@ -1,8 +1,9 @@
 //! Finding sessions: among those this daemon made, then in the repositories themselves.
 
+use super::tape::not_read;
 use super::{Vault, lsn_of, no_such_repository, repository_error};
 use crate::engine::{EngineError, EngineResult, Session, SessionName, SessionsQuery};
-use crate::records::SessionMade;
+use crate::records::{SessionMade, SessionOnTape};
 use journal::{Class, Lsn, Timestamp};
 use snapshot::repository::session::path_of_text;
 use snapshot::repository::{
@@ -28,6 +29,8 @@ pub struct Found {
     pub record: SessionRecord,
     /// What is known of it here, if this daemon made it.
     pub made: Option<SessionMade>,
+    /// Where it lies on tape; then the repository is its listing, without contents.
+    pub tape: Option<SessionOnTape>,
 }
 
 impl Found {
@@ -139,15 +142,17 @@ impl Vault {
     }
 
     fn load(&self, name: &str, id: Id, made: Option<SessionMade>) -> EngineResult<Found> {
-        let (_, repository) = self.get(name)?;
+        let (number, repository) = self.get(name)?;
+        let tape = self.on_tape(number, &id);
         // Others may have written to it since it was opened.
         repository.reload_index().map_err(|error| repository_error("read the index", error))?;
         let record = repository.load_session(&id).map_err(|error| match error.kind() {
+            RepositoryErrorKind::NotFound if tape.is_some() => not_read(name, &id, tape.as_ref()),
             RepositoryErrorKind::NotFound => no_such_session(&id.to_string())
                 .because(format!("It was forgotten: repository \"{name}\" does not hold it any more.")),
             _ => repository_error("read the session", error),
         })?;
-        Ok(Found { repository, name: name.to_owned(), id, record, made })
+        Ok(Found { repository, name: name.to_owned(), id, record, made, tape })
     }
 
     /// A session, also one that another program made.
@@ -159,8 +164,7 @@ impl Vault {
         if let Some(made) = &found.made {
             return Ok(self.session(&self.known.read(), made));
         }
-        let tag =
-            |key: &str| found.record.tags.iter().find_map(|tag| tag.strip_prefix(key)).unwrap_or_default();
+        let tag = |key: &str| tag(&found.record, key);
         let time = found.record.time;
         let nanoseconds = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
         Ok(Session {
@@ -185,6 +189,7 @@ impl Vault {
             missed: 0,
             incremental: false,
             verified: self.verified_at(&found.name, &found.id),
+            tape: found.tape,
         })
     }
 
@@ -239,6 +244,11 @@ pub fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
 #[must_use]
 pub fn no_such_session(id: &str) -> EngineError {
     EngineError::new(&codes::NO_SUCH_SESSION, format!("there is no session {id}"))
+}
+
+/// What a record's tags say of a key; empty if nothing.
+pub(super) fn tag<'r>(record: &'r SessionRecord, key: &str) -> &'r str {
+    record.tags.iter().find_map(|tag| tag.strip_prefix(key)).unwrap_or_default()
 }
 
 fn ambiguous(id: &str) -> EngineError {

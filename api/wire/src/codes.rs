@@ -478,6 +478,16 @@ catalogue! {
         "the volume is damaged"
         reason "What was read is not what was written; the message says where."
         action "Keep the medium and take a copy of the session from another place; nothing on it was changed.";
+    /// Not listed here.
+    TAPE_NOT_READ = "RW1130" "tape" Refused FailedPrecondition
+        "what the session holds is not known here"
+        reason "The session lies on tape, and the daemon's listing of it is gone or was never made."
+        action "Put the volumes that the message names at hand and run `restorectl catalog rebuild --repository NAME`.";
+    /// Somebody else.
+    TAPE_BUSY = "RW1131" "tape" Refused FailedPrecondition
+        "the tape drive is in use"
+        reason "A drive does one thing at a time, and somebody has it."
+        action "Wait until that job has ended (`restorectl job list`), then try again.";
     /// Drift, or a change that capture missed.
     SCRUB_DIFFERS = "RW1145" "scenario" Differs DataLoss
         "master and replica are not the same"

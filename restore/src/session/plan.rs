@@ -183,6 +183,10 @@ impl Plan<'_> {
 
 /// What the blobs of a file come to, or why they cannot be the file.
 pub(super) fn content_bytes(repository: &Repository, node: &Node) -> std::result::Result<u64, ContentError> {
+    if !repository.holds_contents() {
+        // They come from elsewhere, whole or not at all.
+        return Ok(node.size);
+    }
     let index = repository.index()?;
     let mut bytes = 0_u64;
     for id in &node.content {

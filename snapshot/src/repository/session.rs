@@ -120,7 +120,8 @@ impl Repository {
     pub fn save_session(&self, session: &SessionRecord) -> Result<Id, RepositoryError> {
         let json = serde_json::to_vec(session)
             .map_err(|source| RepositoryError::Json { object: "a session record".into(), source })?;
-        self.save_unpacked(ObjectKind::Snapshot, &json)
+        let record = self.save_unpacked(ObjectKind::Snapshot, &json)?;
+        Ok(session.original.filter(|_| self.names.is_some()).unwrap_or(record))
     }
 
     /// Reads a session record.
@@ -128,6 +129,17 @@ impl Repository {
     /// # Errors
     /// `SessionNotFound`, `Damaged`, `Json`, `Store`.
     pub fn load_session(&self, id: &Id) -> Result<SessionRecord, RepositoryError> {
+        match &self.names {
+            None => self.load_record(id),
+            Some(names) => match self.records_of(names, id)?.last() {
+                Some(record) => self.load_record(record),
+                None => Err(RepositoryError::SessionNotFound { prefix: id.to_string() }),
+            },
+        }
+    }
+
+    /// Reads a session record by its own name.
+    pub(super) fn load_record(&self, id: &Id) -> Result<SessionRecord, RepositoryError> {
         let gone = |error: RepositoryError| match error.kind() {
             super::error::RepositoryErrorKind::NotFound => {
                 RepositoryError::SessionNotFound { prefix: id.to_string() }
@@ -144,7 +156,10 @@ impl Repository {
     /// # Errors
     /// `Store`.
     pub fn list_sessions(&self) -> Result<Vec<Id>, RepositoryError> {
-        self.list_ids(ObjectKind::Snapshot)
+        match &self.names {
+            None => self.list_ids(ObjectKind::Snapshot),
+            Some(names) => self.sessions_by_original(names),
+        }
     }
 
     /// Removes a session record. Its data stays until prune.
@@ -152,7 +167,12 @@ impl Repository {
     /// # Errors
     /// `Store`.
     pub fn remove_session(&self, id: &Id) -> Result<(), RepositoryError> {
-        Ok(self.store().delete(&ObjectKind::Snapshot.name(id))?)
+        let records = match &self.names {
+            None => vec![*id],
+            Some(names) => self.records_of(names, id)?,
+        };
+        let delete = |record: &Id| self.store().delete(&ObjectKind::Snapshot.name(record));
+        Ok(records.iter().try_for_each(delete)?)
     }
 
     /// The one session whose id begins so.

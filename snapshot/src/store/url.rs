@@ -1,6 +1,8 @@
 //! The address of a repository: which kind of store, and where in it.
 //!
 //! `file:///directory`, `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`, and `memory://` in tests.
+//! `tape:///dev/nst0` and `tape:///directory` are addresses of drives: sessions are written there, objects are not, so no
+//! store is opened at one.
 //! An address never carries credentials, a query or a fragment: it is shown in lists, logs and receipts. An error about
 //! one that does carries no part of it, for the same reason. What it parses from and what it prints as are the same
 //! address; a trailing slash goes.
@@ -25,14 +27,14 @@ pub enum UrlError {
         source: url::ParseError,
     },
     /// No store of this kind is known.
-    #[error("no store is called {scheme}://; known are file, s3, az and gs")]
+    #[error("no store is called {scheme}://; known are file, s3, az, gs and tape")]
     UnknownScheme {
         /// The scheme typed.
         scheme: String,
     },
-    /// A tape is no store of objects.
-    #[error("sessions are not written to tape yet; `restorectl tape` looks after volumes only")]
-    TapeNotBuilt,
+    /// `tape://` without the path of a drive.
+    #[error(transparent)]
+    NotADrive(#[from] crate::tape::BadTapeUrl),
     /// A user, a password, a query or a fragment. Not repeated: it may be a secret.
     #[error(
         "an URL of a store has no user, password, query or fragment; credentials come from the environment"
@@ -87,6 +89,8 @@ pub enum StoreUrl {
         /// As in S3.
         prefix: String,
     },
+    /// A tape drive, or a directory that is used as one; no store of objects.
+    Tape(PathBuf),
     /// Memory, for tests. Two of them are two stores.
     Memory,
 }
@@ -117,7 +121,7 @@ impl FromStr for StoreUrl {
                 Ok(StoreUrl::Memory)
             }
             "memory" => Err(UrlError::NotAPath { url: typed.to_owned() }),
-            "tape" => Err(UrlError::TapeNotBuilt),
+            "tape" => Ok(StoreUrl::Tape(crate::tape::drive_path(typed)?.components().collect())),
             other => Err(UrlError::UnknownScheme { scheme: other.to_owned() }),
         }
     }
@@ -151,6 +155,7 @@ impl fmt::Display for StoreUrl {
         let (scheme, bucket, prefix) = match self {
             StoreUrl::Directory(path) => return write_path(f, path),
             StoreUrl::Memory => return f.write_str("memory://"),
+            StoreUrl::Tape(path) => return write!(f, "tape://{}", path.display()),
             StoreUrl::S3 { bucket, prefix } => ("s3", bucket, prefix),
             StoreUrl::Azure { container, prefix } => ("az", container, prefix),
             StoreUrl::Gcs { bucket, prefix } => ("gs", bucket, prefix),

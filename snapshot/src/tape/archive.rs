@@ -40,7 +40,7 @@ mod writer;
 pub use error::{ArchiveError, ArchiveErrorKind};
 pub use from_repository::from_repository;
 pub use from_view::from_view;
-pub use into_repository::{IntoOptions, Taken, Unfit, into_repository};
+pub use into_repository::{Held, IntoOptions, Keep, Taken, Unfit, into_repository, take, whole};
 pub use label::{LabelFields, SessionLabel};
 pub use member::{Member, MemberKind};
 pub use reader::{Content, Flow, Proof, SessionReader, Visitor};

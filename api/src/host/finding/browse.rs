@@ -13,7 +13,7 @@ use crate::vault::repository_error;
 use journal::{Lsn, NodeId, RootNo};
 use snapshot::catalog::{At, Child, Filter, SessionId};
 use snapshot::listing;
-use snapshot::repository::Id;
+use snapshot::repository::{Id, RepositoryErrorKind};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
@@ -167,7 +167,12 @@ impl Host {
             }
             let (_, repository) = self.context.vault.get(&missing.repository)?;
             let failed = |error| repository_error("read a session record", error);
-            let record = repository.load_session(&missing.id).map_err(failed)?;
+            let record = match repository.load_session(&missing.id) {
+                Ok(record) => record,
+                // On tape: the listing of the repository lacks it until the media are read. It was named above.
+                Err(error) if error.kind() == RepositoryErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
             let top = listing::top(&repository, &record).map_err(repository_error_of)?;
             let key = (top.root.clone(), missing.scenario.clone(), missing.master.clone());
             let id = missing.id.to_string();

@@ -12,6 +12,7 @@ use crate::engine::{
     Counts, Each, EngineResult, Onto, PointKind, Progress, QueryFound, QueryRestores, RestorePlan,
     RestoreReport, RestoreRequest, RestoreSet, RestoreSource, RestoredSession, SessionName, SetPart,
 };
+use crate::tapes::Recalled;
 use crate::vault::{Found, no_such_session, restore_error};
 use journal::{RootNo, Timestamp};
 use restore::session::{self, IfExists, Receipt};
@@ -29,6 +30,8 @@ const LISTED_MAX: usize = 1000;
 struct Opened<'q> {
     request: &'q RestoreRequest,
     found: Found,
+    /// Keeps what was recalled from tape.
+    _from_tape: Option<Recalled>,
 }
 
 impl Opened<'_> {
@@ -77,7 +80,9 @@ fn hash_of(path: &Path) -> u64 {
 impl Host {
     fn opened<'q>(&self, requests: &'q [RestoreRequest]) -> EngineResult<Vec<Opened<'q>>> {
         let open = |request: &'q RestoreRequest| match &request.source {
-            RestoreSource::Session(name) => Ok(Opened { request, found: self.context.vault.find(name)? }),
+            RestoreSource::Session(name) => {
+                Ok(Opened { request, found: self.context.vault.find(name)?, _from_tape: None })
+            }
             _ => Err(no_such_session("of that kind")),
         };
         requests.iter().map(open).collect()
@@ -199,7 +204,13 @@ impl QueryRestores for Host {
         progress: &dyn Progress,
         each: Each<'_, SetPart>,
     ) -> EngineResult<RestorePlan> {
-        self.plan_all(&self.opened(requests)?, progress, each)
+        let mut sets = self.opened(requests)?;
+        for set in &mut sets {
+            if let Some(from_tape) = self.recalled_to_plan(&set.found, set.request, progress)? {
+                (set.found, set._from_tape) = (from_tape.found, Some(from_tape.recalled));
+            }
+        }
+        self.plan_all(&sets, progress, each)
     }
 
     fn restore_sets(
@@ -208,7 +219,13 @@ impl QueryRestores for Host {
         progress: &dyn Progress,
     ) -> EngineResult<RestoreReport> {
         let began = Instant::now();
-        let sets = self.opened(requests)?;
+        let mut sets = self.opened(requests)?;
+        for set in &mut sets {
+            let paths = bytes_of(&set.request.paths);
+            if let Some(from_tape) = self.recalled(&set.found, &paths, progress)? {
+                (set.found, set._from_tape) = (from_tape.found, Some(from_tape.recalled));
+            }
+        }
         let mut locks = Vec::new();
         let mut locked: HashSet<&str> = HashSet::new();
         for set in sets.iter() {

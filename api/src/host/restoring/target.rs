@@ -38,7 +38,7 @@ impl Host {
             }
         }
         for repository in self.context.vault.list() {
-            if let Ok(StoreUrl::Directory(path)) = repository.url.parse() {
+            if let Ok(StoreUrl::Directory(path) | StoreUrl::Tape(path)) = repository.url.parse() {
                 ours.push(path);
             }
         }

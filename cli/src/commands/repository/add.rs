@@ -14,9 +14,11 @@ const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 pub struct Args {
     /// Name for it
     name: String,
-    /// Where it lies: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX, as the daemon sees it
+    /// Where it lies: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX, or
+    /// tape:///dev/nst0 and tape:///DIR for a tape drive, as the daemon sees it
     url: String,
-    /// File whose first line is the password; without it the password is asked for on a terminal
+    /// File whose first line is the password; without it the password is asked for on a terminal. A tape
+    /// repository has none
     #[arg(long, value_name = "FILE", env = "REWIND_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
 }
@@ -26,7 +28,10 @@ pub struct Args {
 /// # Errors
 /// Those of the daemon; `USAGE` without a password, `IO` for a file that cannot be read.
 pub async fn run(args: Args, context: &Context) -> Outcome {
+    let is_tape = args.url.starts_with("tape://");
     let password = match &args.password_file {
+        // What is on tape is not encrypted.
+        _ if is_tape => String::new(),
         Some(file) => read_password(file)?,
         None => ask(true).await?,
     };
@@ -36,7 +41,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
     context.out.object(&json::repository(&added));
     let made = if added.created { "made and added" } else { "added" };
     context.out.data(&format!("repository \"{}\" ({}) was {made}", added.name, added.url));
-    if added.created {
+    if added.created && !is_tape {
         context.out.talk(
             "keep its password somewhere else too: without it nobody can read what is stored there, not even restic",
         );

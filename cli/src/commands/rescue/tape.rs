@@ -8,37 +8,24 @@
 //! Refused: a session that is damaged anywhere, with the damaged object named; a session whose parts are not all at hand,
 //! with the volume named. A directory that is no drive is left as it is.
 
-use super::work::{Records, Rescue, Rescued, Wanted, Watch, repository_failure};
-use api::tapes;
-use secrecy::SecretString;
-use snapshot::repository::{
-    KeyCost, LockOptions, Purpose, Repository, RepositoryError, RepositoryOptions, SessionRecord, lock,
-};
+use super::work::{Records, Rescue, Rescued, Wanted, Watch};
+use api::tapes::{self, Chosen, Recalled};
+use snapshot::repository::Repository;
 use snapshot::session::Monitor;
-use snapshot::store::DirectoryStore;
-use snapshot::tape::archive::{
-    ArchiveError, ArchiveErrorKind, IntoOptions, LabelFields, Unfit, into_repository,
-};
+use snapshot::tape::archive::LabelFields;
 use snapshot::tape::{
-    AnyDrive, Automatic, FileContent, PartPlace, SpanReader, TapeError, TapeFile, TapeSession,
-    VolumeInventory, parts_of, sessions, tape_error,
+    AnyDrive, FileContent, TapeError, TapeFile, TapeSession, VolumeInventory, parts_of, sessions,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
-use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use wire::Failure;
-use wire::codes::{self, Code};
+use wire::codes;
 use wire::failure::chain;
-
-/// What the temporary repository's key is derived with: its password is as good as a key.
-const KEY_COST: KeyCost = KeyCost { log_n: 4, r: 8, p: 1 };
 
 impl Monitor for Watch {
     fn progress(&self, objects: u64, bytes: u64) {
@@ -62,12 +49,6 @@ pub(super) struct Taken {
     pub sessions: Records,
     /// Holds the repository; removed when this is dropped.
     pub directory: TempDir,
-}
-
-/// A session that is to be read.
-struct Chosen {
-    id: String,
-    parts: Vec<PartPlace>,
 }
 
 /// A session and the time on its label, in seconds and nanoseconds.
@@ -266,93 +247,19 @@ fn private_directory(onto: &[u8]) -> Result<TempDir, Failure> {
     let usual = std::env::temp_dir();
     let told = std::env::var_os("TMPDIR").is_some_and(|value| !value.is_empty());
     let first = beside.filter(|_| !told).unwrap_or(&usual);
-    let make = |place: &Path| {
-        let private = Permissions::from_mode(0o700);
-        tempfile::Builder::new().prefix(".rewind-tape-").permissions(private).tempdir_in(place)
-    };
-    make(first).or_else(|_| make(&usual)).map_err(|error| {
+    tapes::private_directory(first).or_else(|_| tapes::private_directory(&usual)).map_err(|error| {
         let text = format!("make a directory for what is read from tape in {}: {error}", usual.display());
         Failure::new(&codes::IO, text)
     })
 }
 
-fn random_password() -> Result<SecretString, Failure> {
-    let mut bytes = [0; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| Failure::new(&codes::IO, format!("read /dev/urandom: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
-}
-
 fn read_all(any: &mut AnyDrive, chosen: &[Chosen], rescue: &Rescue, watch: &Watch) -> Result<Taken, Failure> {
     let directory = private_directory(&rescue.onto)?;
-    let place = directory.path().join("repository");
-    let failed = |error: &RepositoryError| {
-        repository_failure(&format!("keep the session in {}", place.display()), error)
-    };
-    let store = DirectoryStore::create(&place).map_err(|error| failed(&error.into()))?;
-    let options = RepositoryOptions { key_cost: KEY_COST, ..RepositoryOptions::default() };
-    let repository = Repository::init(Arc::new(store), &random_password()?, options);
-    let repository = Arc::new(repository.map_err(|error| failed(&error))?);
-    let lock = lock::acquire(&repository, Purpose::Backup, LockOptions::default());
-    let lock = lock.map_err(|error| failed(&error))?;
-    let options = IntoOptions { wanted: rescue.paths.clone(), unfit: Unfit::Refuse };
-    let mut sessions = Vec::new();
-    for one in chosen {
-        let mut changer = Automatic;
-        let reader = SpanReader::new(any.drive(), &mut changer, &one.id, one.parts.clone());
-        let mut reader = Heard { inner: reader.map_err(|error| tape_failure(&error))?, failure: None };
-        let into = (&repository, &lock);
-        let taken = into_repository(&mut reader, &options, into, directory.path(), watch);
-        let taken = taken.map_err(|error| archive_failure(&one.id, &error, reader.failure, &failed))?;
-        // The label that was read from the tape proves its id; the parts only claim theirs.
-        let id = taken.verdict.label.as_ref().map(|label| label.id());
-        let Some(id) = id.filter(|id| id.to_string() == one.id) else {
-            let text = format!("what the tape gives for session {} is another session", one.id);
-            return Err(Failure::new(&codes::TAPE_DAMAGED, text));
-        };
-        let record: SessionRecord = repository.load_session(&taken.id).map_err(|error| failed(&error))?;
-        sessions.push((id, record));
-    }
-    drop(lock);
+    let Recalled { repository, sessions, directory } =
+        tapes::recall(any, chosen, &rescue.paths, directory, watch)?;
     Ok(Taken { repository, sessions, directory })
-}
-
-/// A reader that remembers how the tape failed: who reads an archive takes any failure for its end.
-struct Heard<'d> {
-    inner: SpanReader<'d>,
-    failure: Option<(&'static Code, String)>,
-}
-
-impl Read for Heard<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(room).inspect_err(|error| {
-            if let (None, Some(error)) = (&self.failure, tape_error(error)) {
-                self.failure = Some((tapes::code_of(error), chain(error)));
-            }
-        })
-    }
 }
 
 fn tape_failure(error: &TapeError) -> Failure {
     Failure::new(tapes::code_of(error), chain(error))
-}
-
-fn archive_failure(
-    session: &str,
-    error: &ArchiveError,
-    tape: Option<(&'static Code, String)>,
-    repository: &dyn Fn(&RepositoryError) -> Failure,
-) -> Failure {
-    let text = format!("session {session}: {}", chain(error));
-    match (error, error.kind(), tape) {
-        (_, ArchiveErrorKind::Cancelled, _) => Failure::new(&codes::CANCELLED, text),
-        (ArchiveError::Repository { source }, ..) => repository(source),
-        (_, ArchiveErrorKind::System, _) => Failure::new(&codes::IO, text),
-        // The drive, or a volume that is not there: the archive has nothing to do with it.
-        (_, _, Some((code, why))) if *code != codes::TAPE_DAMAGED => Failure::new(code, why),
-        (_, _, Some((code, why))) => Failure::new(code, format!("{text}; {why}")),
-        (_, ArchiveErrorKind::UnsupportedVersion, _) => Failure::new(&codes::NOT_AVAILABLE, text),
-        _ => Failure::new(&codes::TAPE_DAMAGED, text),
-    }
 }

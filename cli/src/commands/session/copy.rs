@@ -10,8 +10,9 @@ use wire::v1;
 pub struct Args {
     /// Id of the session, or an unambiguous beginning
     id: String,
-    /// Where to: tape:///dev/nst0, or tape:///DIR for a directory that is used as a drive, as the daemon sees it
-    #[arg(long, value_name = "URL")]
+    /// Where to: a repository on tape, or tape:///dev/nst0, or tape:///DIR for a directory that is used as a drive, as the
+    /// daemon sees it
+    #[arg(long, value_name = "REPOSITORY")]
     to: String,
     /// Pool whose volumes are written [default: that of the volume in the drive]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]

@@ -58,7 +58,10 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
             lsn_text(session.lsn.as_ref()),
             session.class().word().to_owned(),
             format_size(session.bytes_stored),
-            session.repository.clone(),
+            match json::tape_sessions::media(&session).as_slice() {
+                [] => session.repository.clone(),
+                media => format!("{} ({})", session.repository, media.join(", ")),
+            },
         ]);
     }
     let text = table.render();

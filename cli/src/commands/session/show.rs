@@ -25,7 +25,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
     let mut client = context.client().await?;
     let session = context.call(client.sessions.show(request)).await?;
     context.out.object(&json::session(&session));
-    context.out.data(&properties(&[
+    let mut shown = vec![
         ("id", session.id.clone()),
         ("scenario", session.scenario.clone()),
         ("root", path_text(&session.entity)),
@@ -39,6 +39,16 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         ("stored", format_size(session.bytes_stored)),
         ("missed", session.missed.to_string()),
         ("verified", session.verified.as_ref().map_or_else(|| "never".to_owned(), |at| local_time(Some(at)))),
-    ]));
+    ];
+    if let Some(tape) = &session.tape {
+        shown.push(("volumes", json::tape_sessions::media(&session).join(", ")));
+        shown.push(("pool", tape.pool.clone()));
+        let serials: Vec<&str> = tape.parts.iter().map(|part| part.serial.as_str()).collect();
+        shown.push((
+            "serials",
+            serials.into_iter().filter(|serial| !serial.is_empty()).collect::<Vec<_>>().join(", "),
+        ));
+    }
+    context.out.data(&properties(&shown));
     Ok(Exit::Done)
 }

@@ -49,7 +49,7 @@ pub(super) fn connect(
             (azure::azure(url, container, options, environment)?, prefix)
         }
         StoreUrl::Gcs { bucket, prefix } => (google::gcs(url, bucket, options, environment)?, prefix),
-        StoreUrl::Directory(_) | StoreUrl::Memory => {
+        StoreUrl::Directory(_) | StoreUrl::Tape(_) | StoreUrl::Memory => {
             let cause = Cause::NotInTheNetwork;
             return Err(failed("open", &url.to_string(), StoreErrorKind::Other, cause));
         }

@@ -53,7 +53,11 @@ fn what_is_refused() {
     for typed in ["file:srv", "file:/srv", "file://srv/x", "file://", "memory://x"] {
         assert!(matches!(parse(typed), Err(UrlError::NotAPath { .. })), "{typed}");
     }
-    assert!(matches!(parse("tape:///dev/nst0"), Err(UrlError::TapeNotBuilt)));
+    assert_eq!(parse("tape:///dev/nst0").unwrap(), StoreUrl::Tape("/dev/nst0".into()));
+    assert_eq!(parse("tape:///srv/tapes/").unwrap().to_string(), "tape:///srv/tapes");
+    for bad in ["tape://", "tape:///", "tape://host/x", "tape:///a/../b"] {
+        assert!(matches!(parse(bad), Err(UrlError::NotADrive(_))), "{bad}");
+    }
 }
 
 #[test]

@@ -4,9 +4,16 @@
 //! written when the verdict on the whole archive is there. If that is not good, nothing is recorded, unless the caller
 //! wants what there is: then the session holds what was proved, and its record counts what it lacks.
 //!
+//! A repository can also be given the trees and the record only ([`Keep::Trees`]): contents are cut and hashed as they come,
+//! for the ids that the nodes name, and are not saved. The ids and the trees are the same then, so the repository shows
+//! what the session holds without holding it.
+//!
+//! Reading and recording are two steps ([`take`], [`Held::record`]) for those who record what is durable elsewhere.
+//!
 //! What was saved for a session that is not recorded is removed by the next prune, like that of any backup that was
 //! broken off.
 
+use super::label::SessionLabel;
 use super::links::LINKED_MAX;
 use super::member::{Member, MemberKind};
 use super::reader::{Content, Flow, Proof, SessionReader, Visitor};
@@ -36,6 +43,16 @@ pub enum Unfit {
     Record,
 }
 
+/// What of a session the repository gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything.
+    #[default]
+    All,
+    /// Trees and the record. The record's `original` is the session that was read, whatever that is a copy of.
+    Trees,
+}
+
 /// What is read into the repository, and how.
 #[derive(Clone, Debug, Default)]
 pub struct IntoOptions {
@@ -43,6 +60,8 @@ pub struct IntoOptions {
     pub wanted: Vec<Vec<u8>>,
     /// What to do with an archive that is not whole.
     pub unfit: Unfit,
+    /// What is saved.
+    pub keep: Keep,
 }
 
 /// A session that was read.
@@ -64,6 +83,13 @@ pub struct Taken {
     pub verdict: Verdict,
 }
 
+/// A session whose blobs are saved and whose record is not written.
+pub struct Held {
+    writer: BlobWriter,
+    record: SessionRecord,
+    taken: Taken,
+}
+
 /// Reads a session from `input` into a repository, and waits until it is durable. `lock` is the caller's on the repository.
 /// Scratch files are made in `scratch`.
 ///
@@ -76,16 +102,26 @@ pub fn into_repository<R: Read>(
     scratch: &Path,
     monitor: &dyn Monitor,
 ) -> Result<Taken> {
+    take(input, options, repository, scratch, monitor)?.record(lock)
+}
+
+/// As [`into_repository`], up to the record.
+///
+/// # Errors
+/// As there, but for `Removed`.
+pub fn take<R: Read>(
+    input: R,
+    options: &IntoOptions,
+    repository: &Arc<Repository>,
+    scratch: &Path,
+    monitor: &dyn Monitor,
+) -> Result<Held> {
     let reader = SessionReader::open(input, scratch)?;
     let writer = BlobWriter::new(Arc::clone(repository), WriterOptions::default())?;
     let mut taker = Taker::new(&writer, options, monitor, scratch)?;
     let verdict = reader.read(&mut taker)?;
-    if options.unfit == Unfit::Refuse
-        && let Some(reason) = verdict.fault()
-    {
-        let first = verdict.damaged.first().map(|first| String::from_utf8_lossy(&first.path).into_owned());
-        let (count, first) = (verdict.damaged_count, first.unwrap_or_default());
-        return Err(ArchiveError::NotWhole { count, first, reason });
+    if options.unfit == Unfit::Refuse {
+        whole(&verdict)?;
     }
     let Some(label) = verdict.label.clone() else {
         return Err(ArchiveError::Label { what: "it is damaged, and so is the catalog that repeats it" });
@@ -95,15 +131,32 @@ pub fn into_repository<R: Read>(
     let not_found = options.wanted.iter().zip(&found).filter(|(_, found)| !**found);
     let not_found: Vec<Vec<u8>> = not_found.map(|(path, _)| path.clone()).collect();
     let tree = trees.finish()?;
+    let record = record_of(&label, tree, (totals, missed_count), options.keep);
+    let taken = Taken { id: label.id(), tree, totals, missed_count, missed, not_found, verdict };
+    Ok(Held { writer, record, taken })
+}
+
+/// Refuses what is not whole, with the first damaged member named.
+///
+/// # Errors
+/// `NotWhole`.
+pub fn whole(verdict: &Verdict) -> Result<()> {
+    let Some(reason) = verdict.fault() else { return Ok(()) };
+    let first = verdict.damaged.first().map(|first| String::from_utf8_lossy(&first.path).into_owned());
+    let (count, first) = (verdict.damaged_count, first.unwrap_or_default());
+    Err(ArchiveError::NotWhole { count, first, reason })
+}
+
+fn record_of(label: &SessionLabel, tree: Id, (totals, missed): (Totals, u64), keep: Keep) -> SessionRecord {
     let fields = label.fields();
     let mut summary =
         fields.summary.clone().filter(serde_json::Value::is_object).unwrap_or_else(|| serde_json::json!({}));
     totals.write(&mut summary);
     let before = summary.get("missed").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if let Some(summary) = summary.as_object_mut() {
-        summary.insert("missed".to_owned(), before.saturating_add(missed_count).into());
+        summary.insert("missed".to_owned(), before.saturating_add(missed).into());
     }
-    let record = SessionRecord {
+    SessionRecord {
         time: fields.time,
         parent: None,
         tree,
@@ -114,14 +167,40 @@ pub fn into_repository<R: Read>(
         gid: 0,
         excludes: fields.excludes.clone(),
         tags: fields.tags.clone(),
-        original: Some(fields.original.unwrap_or(label.id())),
+        original: Some(fields.original.filter(|_| keep == Keep::All).unwrap_or(label.id())),
         program_version: concat!("rewind ", env!("CARGO_PKG_VERSION")).to_owned(),
         summary: Some(summary),
-    };
-    match writer.commit(lock, &record)? {
-        Commit::Recorded(id) => Ok(Taken { id, tree, totals, missed_count, missed, not_found, verdict }),
-        Commit::Missing(_) => Err(ArchiveError::Removed),
     }
+}
+
+impl Held {
+    /// What was read; its id is the one on the label.
+    #[must_use]
+    pub fn taken(&self) -> &Taken {
+        &self.taken
+    }
+
+    /// Writes the record, and waits until all is durable.
+    ///
+    /// # Errors
+    /// `Repository`, `Removed`.
+    pub fn record(self, lock: &Lock) -> Result<Taken> {
+        let Held { writer, record, taken } = self;
+        match writer.commit(lock, &record)? {
+            Commit::Recorded(id) => Ok(Taken { id, ..taken }),
+            Commit::Missing(_) => Err(ArchiveError::Removed),
+        }
+    }
+}
+
+/// The chunks of a file as a repository would name them.
+fn chunks(chunker: &mut Chunker, content: &mut dyn Read) -> std::result::Result<Vec<Id>, RepositoryError> {
+    chunker.restart();
+    let mut ids = Vec::new();
+    while let Some(chunk) = chunker.next(content)? {
+        ids.push(Id::of(chunk));
+    }
+    Ok(ids)
 }
 
 impl Taker<'_> {
@@ -237,8 +316,12 @@ impl<'w> Taker<'w> {
     /// Saves a file's content; `None` if the archive does not give it: the proof will say why.
     fn save(&mut self, content: &mut Content<'_>) -> Result<Option<Vec<Id>>> {
         let mut content = Watched { content, monitor: self.monitor };
-        match self.writer.save_file(&mut self.chunker, &mut content) {
-            Ok(saved) => Ok(Some(saved.content)),
+        let saved = match self.options.keep {
+            Keep::All => self.writer.save_file(&mut self.chunker, &mut content).map(|saved| saved.content),
+            Keep::Trees => chunks(&mut self.chunker, &mut content),
+        };
+        match saved {
+            Ok(content) => Ok(Some(content)),
             Err(RepositoryError::Source { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

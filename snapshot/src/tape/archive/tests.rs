@@ -3,6 +3,7 @@
 mod codec;
 mod damage;
 pub mod gnu_tar;
+mod listing;
 mod random;
 pub mod repository;
 mod unread;

@@ -257,7 +257,7 @@ fn wanted_paths_alone_are_taken() {
     let mut wanted = vec![b"/srv/l3".to_vec(), b"/srv/none".to_vec()];
     let directory = directory.map(|(path, _)| path.clone());
     wanted.extend(directory.as_ref().map(|path| [b"/", path.as_slice(), b"/"].concat()));
-    let options = IntoOptions { wanted, unfit: Unfit::Refuse };
+    let options = IntoOptions { wanted, ..IntoOptions::default() };
     let (repository, into) = taken(&wrote.out, &options).unwrap();
     assert_eq!(into.not_found, [b"/srv/none".to_vec()]);
     let got = all(&repository, &into.tree);
