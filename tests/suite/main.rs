@@ -63,6 +63,7 @@ mod sparse;
 mod table_check;
 mod tape_rescues;
 mod tapes;
+mod thinned;
 mod thinning;
 mod tidy;
 mod two_processes;
