@@ -476,6 +476,16 @@ catalogue! {
         "the volume is damaged"
         reason "What was read is not what was written; the message says where."
         action "Keep the medium and take a copy of the session from another place; nothing on it was changed.";
+    /// Given up as it grew old.
+    THINNED = "RW1140" "journal" NotFound OutOfRange
+        "the point was thinned out"
+        reason "The scenario thins out older points (`thin-after`, `thin-minutes`), and this one was given up with what only it needed."
+        action "Choose one of the two points next to it, which the message names.";
+    /// No progress.
+    THINNING_STOPPED = "RW1141" "journal" Failed Unavailable
+        "thinning has stopped"
+        reason "It failed several times in a row, and is tried again after some hours or a restart. Nothing is lost; space is not given back meanwhile."
+        action "See to what the message names; `restorectl journal verify SCENARIO` finds damage.";
 }
 
 /// The entry with this id, in any case, with or without `RW`.
