@@ -121,6 +121,12 @@ pub fn definition_from_wire(message: v1::Definition) -> Result<Definition, Engin
     definition.journal_bytes_max = message.journal_max_bytes.unwrap_or(definition.journal_bytes_max);
     definition.spool_bytes_max = message.spool_max_bytes.unwrap_or(definition.spool_bytes_max);
     definition.keep_snapshots = message.keep_snapshots.unwrap_or(definition.keep_snapshots);
+    let thinning = |time: Option<&prost_types::Duration>| match time {
+        Some(time) => duration_from_wire(time).ok_or_else(|| bad("an age of thinning is no duration")),
+        None => Ok(std::time::Duration::ZERO),
+    };
+    definition.thin_after = thinning(message.thin_after.as_ref())?;
+    definition.thin_minutes = thinning(message.thin_minutes.as_ref())?;
     definition.hooks = hooks_from_wire(message.hooks.unwrap_or_default())?;
     Ok(definition)
 }
@@ -175,6 +181,8 @@ impl From<Definition> for v1::Definition {
             adopt: definition.adopt,
             hooks: Some(definition.hooks.into()),
             keep_snapshots: Some(definition.keep_snapshots),
+            thin_after: Some(duration_to_wire(definition.thin_after)),
+            thin_minutes: Some(duration_to_wire(definition.thin_minutes)),
         }
     }
 }
@@ -396,6 +404,13 @@ pub fn stats_to_wire(scenario: &str, stats: &JournalStats) -> v1::JournalStats {
         retention: Some(duration_to_wire(stats.retention)),
         window: stats.window.as_ref().map(window::held_to_wire),
         figures: Some(window::figures_to_wire(stats)),
+        thinning: Some(v1::Thinning {
+            segments: stats.thinned.segments,
+            points: stats.thinned.points,
+            undo_bytes: stats.thinned.bytes,
+            failures: stats.thinning.failures,
+            stopped: stats.thinning.stopped.clone().unwrap_or_default(),
+        }),
     }
 }
 

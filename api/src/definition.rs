@@ -126,6 +126,10 @@ pub struct Definition {
     pub hooks: Hooks,
     /// How many of the snapshots that backups made are kept.
     pub keep_snapshots: u32,
+    /// From this age on one point a minute stays; zero: all stay.
+    pub thin_after: Duration,
+    /// From this age on only points stay that have a name or are held; zero: never.
+    pub thin_minutes: Duration,
 }
 
 /// One `KEY=VALUE`.
@@ -165,7 +169,17 @@ impl Definition {
             adopt: false,
             hooks: Hooks::default(),
             keep_snapshots: KEEP_SNAPSHOTS_DEFAULT,
+            thin_after: Duration::ZERO,
+            thin_minutes: Duration::ZERO,
         }
+    }
+
+    /// Which points are given up as they grow older.
+    #[must_use]
+    pub fn tiers(&self) -> Option<journal::thin::Tiers> {
+        let minutes = if self.thin_minutes.is_zero() { Duration::MAX } else { self.thin_minutes };
+        (self.rewind && !self.thin_after.is_zero())
+            .then_some(journal::thin::Tiers { every: self.thin_after, minutes })
     }
 
     /// Checks all that can be known without looking at a disk.
@@ -193,6 +207,15 @@ impl Definition {
         }
         if self.keep_snapshots > KEEP_SNAPSHOTS_MAX {
             return Err(bad_setting("keep-snapshots", &self.keep_snapshots.to_string(), "at most 1000"));
+        }
+        if !self.thin_minutes.is_zero() && (self.thin_after.is_zero() || self.thin_minutes < self.thin_after)
+        {
+            let value = wire::units::format_duration(self.thin_minutes);
+            return Err(bad_setting(
+                "thin-minutes",
+                &value,
+                "off, or no less than thin-after, which must not be off",
+            ));
         }
         self.hooks.check()?;
         self.check_roots(placement)
@@ -276,6 +299,14 @@ impl Definition {
                 }
                 "adopt" => changed.adopt = parse_switch(value).ok_or_else(|| bad("on or off"))?,
                 "keep-snapshots" => changed.keep_snapshots = value.parse().map_err(|_| bad("a number"))?,
+                "thin-after" => {
+                    changed.thin_after =
+                        parse_thinning(value).ok_or_else(|| bad("off, or a duration such as 24h"))?;
+                }
+                "thin-minutes" => {
+                    changed.thin_minutes =
+                        parse_thinning(value).ok_or_else(|| bad("off, or a duration such as 7d"))?;
+                }
                 "hook" => changed.hooks.set(value)?,
                 "hook-timeout" => changed.hooks.set_timeout(value)?,
                 // The first one replaces all there were; an empty one leaves none.
@@ -314,6 +345,10 @@ impl AutoResync {
             _ => None,
         }
     }
+}
+
+fn parse_thinning(text: &str) -> Option<Duration> {
+    if text == "off" { Some(Duration::ZERO) } else { parse_duration(text).ok() }
 }
 
 fn parse_switch(text: &str) -> Option<bool> {

@@ -9,6 +9,7 @@ mod changed;
 mod tape;
 mod v1;
 mod v2;
+mod v3;
 
 pub use tape::{SessionOnTape, TapePart};
 
@@ -363,7 +364,7 @@ macro_rules! kinds {
             pub fn decode(kind: RecordKind, bytes: &[u8]) -> Result<Self, EngineError> {
                 match kind.0 {
                     $($number => decode_exactly(bytes).map(Record::$variant),)*
-                    _ => v2::decode(kind, bytes),
+                    _ => v3::decode(kind, bytes),
                 }
             }
         }
@@ -371,8 +372,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    ScenarioCreated = 0x0103,
-    ScenarioUpdated = 0x0203,
+    ScenarioCreated = 0x0104,
+    ScenarioUpdated = 0x0204,
     ScenarioDeleted = 0x0301,
     StateWanted = 0x0401,
     JobSubmitted = 0x1101,

@@ -226,6 +226,7 @@ pub fn open_replica(
         claim.make()?;
     }
     let retention = RetentionPolicy { keep: definition.retention, bytes_max: definition.journal_bytes_max };
-    let options = ReplicaOptions { free_bytes_min, retention: Some(retention), ..ReplicaOptions::default() };
+    let (retention, thinning) = (Some(retention), definition.tiers());
+    let options = ReplicaOptions { free_bytes_min, retention, thinning, ..ReplicaOptions::default() };
     Ok(Replica::start(opened, Arc::new(tree), options)?)
 }

@@ -75,6 +75,8 @@ pub fn scenario(scenario: &v1::Scenario) -> Value {
         "retention_seconds": seconds(definition.retention.as_ref()),
         "journal_max": definition.journal_max_bytes(),
         "keep_snapshots": definition.keep_snapshots(),
+        "thin_after_seconds": seconds(definition.thin_after.as_ref()),
+        "thin_minutes_seconds": seconds(definition.thin_minutes.as_ref()),
         "spool_max": definition.spool_max_bytes(),
         "auto_resync": definition.auto_resync().word(),
         "adopt": definition.adopt,

@@ -198,6 +198,7 @@ impl Journal {
             stopped: false,
         };
         check.history()?;
+        check.thinned()?;
         check.captures(scratch, checkpoint.as_ref())?;
         check.blocks()?;
         check.present(scratch)?;

@@ -6,6 +6,7 @@
 //! pending writes are durable, and repeating the sync proves nothing: the caller must stop using the file.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or grows the file.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Whether it has these bytes: of a thinned segment some were given up, and read as zeros.
+    fn holds(&self, _range: Range<u64>) -> bool {
+        true
+    }
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it holds no byte.

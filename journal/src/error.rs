@@ -51,6 +51,9 @@ pub enum JournalError {
     /// The point lies outside what retention has kept.
     #[error("LSN {lsn} is outside the window ({oldest} to {newest})")]
     OutsideWindow { lsn: Lsn, oldest: Lsn, newest: Lsn },
+    /// The point was given up by thinning; the points next to it were not.
+    #[error("LSN {lsn} was thinned out; the points next to it that are kept are {before} and {after}")]
+    Thinned { lsn: Lsn, before: Lsn, after: Lsn },
     /// A capture is not the successor of the last one.
     #[error("capture {found} came where {expected} was due")]
     OutOfOrder { expected: Lsn, found: Lsn },
@@ -101,7 +104,9 @@ impl JournalError {
             | JournalError::Incomplete { .. }
             | JournalError::TooLong { .. } => ErrorKind::State,
             JournalError::Halted { kind, .. } => *kind,
-            JournalError::OutsideWindow { .. } | JournalError::NotFound { .. } => ErrorKind::NotFound,
+            JournalError::OutsideWindow { .. }
+            | JournalError::Thinned { .. }
+            | JournalError::NotFound { .. } => ErrorKind::NotFound,
             JournalError::Drift { .. } | JournalError::Inconsistent { .. } => ErrorKind::Drift,
             JournalError::Tables { operation, source } => kind_of_tables(operation, &**source),
             JournalError::BadRow { .. } => ErrorKind::Io,

@@ -113,6 +113,8 @@ pub struct Journal {
     leases: Mutex<window::Leases>,
     /// Held while a pin gets its number.
     pinning: Mutex<()>,
+    /// Held while segments are thinned: those that were looked at and left as they are.
+    pub(crate) thinning: Mutex<crate::thinning::Left>,
     /// Held while a block of points is made.
     summarizer: Mutex<Summarizer>,
 }

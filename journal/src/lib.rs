@@ -34,6 +34,7 @@ pub mod state;
 pub mod tables;
 pub mod take;
 pub mod thin;
+pub mod thinning;
 pub mod tree;
 pub mod view;
 

@@ -24,6 +24,7 @@
 //! | `reader` | [`LogReader`]: committed records in order |
 //! | `set` | [`LogSet`]: both streams, the lock, retention |
 //! | `group` | [`GroupCommit`]: one thread, many submissions an fsync |
+//! | `thinned` | a sealed segment without the payloads that were given up |
 //! | `verify` | reading everything to find damage |
 //! | `shipped` | raw bytes of segments for keeping elsewhere, and records out of them |
 
@@ -42,6 +43,7 @@ mod shipped;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod thinned;
 mod types;
 mod verify;
 mod writer;
@@ -53,6 +55,7 @@ pub use reader::LogReader;
 pub use set::{LogSet, Retire};
 pub use shipped::ShippedSegment;
 pub use stream::Log;
+pub(crate) use thinned::Gone;
 pub use types::{Appended, LogOptions, RecordAt, RecordDraft, SegmentInfo, StoredRecord, Stream};
 pub use verify::{Damage, VerifyProgress, VerifyReport, verify};
 

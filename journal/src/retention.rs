@@ -12,8 +12,8 @@
 //! the tables. A view or a pin is refused behind the journaled horizon under the same lock that moves it.
 //!
 //! Undo refers to redo of its own capture (a delta) or of an earlier one of the same batch of apply, so a redo segment
-//! stays as long as the distance of one batch behind the horizon. Whoever keeps undo longer than that has to keep, or
-//! copy, the redo it refers to.
+//! stays as long as the distance of one batch behind the horizon. Thinning ([`crate::thinning`]) gives up undo within the
+//! window and leaves redo as it is.
 
 use crate::checkpoint;
 use crate::error::JournalError;
@@ -86,20 +86,25 @@ impl Journal {
         Ok(report)
     }
 
-    /// The newest LSN the horizon may have now.
-    fn horizon_limit(&self, window: &WindowLock<'_>) -> Lsn {
-        let pins = self.with_controls(|controls| controls.pins.values().map(crate::controls::Pin::lsn).min());
+    /// The newest LSN that apply and a detached replica do not need.
+    pub(crate) fn settled(&self) -> Lsn {
         let detached = self.with_controls(|controls| controls.detached.is_some());
         let cursor = self.cursor();
         // Return from a detached state leads to the captured half.
-        let here = if detached || cursor.is_local() { Lsn::captured(cursor.captured) } else { cursor };
-        [pins, window.least_lease()].into_iter().flatten().fold(here, Lsn::min)
+        if detached || cursor.is_local() { Lsn::captured(cursor.captured) } else { cursor }
+    }
+
+    /// The newest LSN the horizon may have now.
+    fn horizon_limit(&self, window: &WindowLock<'_>) -> Lsn {
+        let pins = self.with_controls(|controls| controls.pins.values().map(crate::controls::Pin::lsn).min());
+        [pins, window.least_lease()].into_iter().flatten().fold(self.settled(), Lsn::min)
     }
 
     /// Journals a new horizon unless somebody took an older point meanwhile.
     fn move_horizon(&self, target: Lsn) -> Result<bool, JournalError> {
         let window = self.window_lock();
-        if target > self.horizon_limit(&window) {
+        // The horizon is a point that can be read.
+        if target > self.horizon_limit(&window) || self.thinned_out(target)?.is_some() {
             return Ok(false);
         }
         self.control(Control::Horizon { captured: target.captured, local: target.local })?;

@@ -108,6 +108,68 @@ impl Merge {
     }
 }
 
+/// Which undo of bytes is needed as a whole: for those who keep or give up payloads and cut none. Takes the undo of captures
+/// in the order in which it stands in a segment.
+pub struct Needed<'r> {
+    /// Points that stay and were not passed yet, rising.
+    retained: &'r [Lsn],
+    covered: HashMap<NodeId, ExtentMap<()>>,
+    keys: usize,
+    lsn: Lsn,
+    /// Bytes of the capture that is being taken, and whether it is complete.
+    current: (Vec<(NodeId, std::ops::Range<u64>)>, bool),
+}
+
+/// Extents remembered before it begins anew.
+const KEYS_MAX: usize = 1 << 18;
+
+impl<'r> Needed<'r> {
+    /// Where these points stay, rising.
+    #[must_use]
+    pub fn new(retained: &'r [Lsn]) -> Self {
+        let (covered, current) = (HashMap::new(), (Vec::new(), false));
+        Needed { retained, covered, keys: 0, lsn: Lsn::ZERO, current }
+    }
+
+    /// For each piece of data of the part whether a point that stays may ask for any of it.
+    pub fn take(&mut self, undo: &UndoPart) -> Vec<bool> {
+        if undo.lsn != self.lsn {
+            self.next(undo.lsn);
+        }
+        let needed = undo.data.iter().map(|one| {
+            let range = one.offset..one.offset.saturating_add(u64::from(one.bytes));
+            let covered = self.covered.get(&one.node);
+            covered.is_none_or(|covered| !covered.gaps(range).is_empty())
+        });
+        let needed = needed.collect();
+        // What is written again, or in parts, must not cover itself.
+        self.current.0.extend(
+            undo.data
+                .iter()
+                .map(|one| (one.node, one.offset..one.offset.saturating_add(u64::from(one.bytes)))),
+        );
+        self.current.1 |= undo.last;
+        needed
+    }
+
+    fn next(&mut self, lsn: Lsn) {
+        let (current, complete) = std::mem::take(&mut self.current);
+        // Undo of a capture that was never finished was never published: nobody finds it.
+        for (node, range) in current.into_iter().filter(|_| complete) {
+            self.covered.entry(node).or_default().insert(range, ());
+            self.keys += 1;
+        }
+        let passed = self.retained.iter().take_while(|retained| **retained < lsn).count();
+        let again = lsn < self.lsn;
+        if passed > 0 || again || self.keys > KEYS_MAX {
+            self.covered.clear();
+            self.keys = 0;
+        }
+        self.retained = self.retained.get(passed..).unwrap_or_default();
+        self.lsn = lsn;
+    }
+}
+
 /// Nodes that these events create: they were not there at any point before.
 pub fn born(events: &[Event]) -> impl Iterator<Item = NodeId> + '_ {
     events.iter().filter_map(|event| match event {

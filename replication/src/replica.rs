@@ -26,6 +26,7 @@ mod patrol;
 mod proof;
 mod queue;
 mod scrub;
+mod thinner;
 mod worker;
 
 pub use blocks::block_hashes;
@@ -33,10 +34,12 @@ pub use leased::LeasedView;
 pub use namespace::Namespace;
 pub use patrol::Patrolled;
 pub use scrub::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
+pub use thinner::ThinningState;
 
 use crate::apply::{self, Applier};
 use journal::journal::{Durable, Journal, Opened, Placed};
 use journal::retention::RetentionPolicy;
+use journal::thin::Tiers;
 use journal::{
     BlockHash, Capture, ErrorKind, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, RootNo,
     Timestamp, TreeIo,
@@ -66,6 +69,8 @@ pub struct ReplicaOptions {
     pub free_bytes_min: u64,
     /// What is promised; `None`: everything for ever.
     pub retention: Option<RetentionPolicy>,
+    /// Which points within it are given up as they grow older; `None`: none.
+    pub thinning: Option<Tiers>,
     /// How often retention looks.
     pub retain_every: Duration,
     /// Pause between two patrols of the tree.
@@ -79,6 +84,7 @@ impl Default for ReplicaOptions {
             cursor_every: Duration::from_secs(2),
             free_bytes_min: 64 << 20,
             retention: None,
+            thinning: None,
             retain_every: Duration::from_secs(60),
             patrol_every: Duration::from_secs(600),
         }
@@ -128,6 +134,7 @@ pub(crate) struct Shared {
     /// Nobody is to wait for apply any more.
     released: bool,
     degraded: BTreeMap<NodeId, String>,
+    thinning: ThinningState,
 }
 
 impl Shared {
@@ -201,6 +208,7 @@ impl<T: TreeIo> Replica<T> {
             unsynced: false,
             released: false,
             degraded: BTreeMap::new(),
+            thinning: ThinningState::default(),
         };
         let first = end::First::new(journal.with_controls(|controls| controls.first_point != 0));
         let shared = Arc::new((Mutex::new(shared), Condvar::new()));
@@ -419,6 +427,12 @@ impl<T: TreeIo> Replica<T> {
     #[must_use]
     pub fn halted(&self, asked: Instant) -> Option<JournalError> {
         self.shared.0.lock().halted(asked)
+    }
+
+    /// How thinning goes.
+    #[must_use]
+    pub fn thinning(&self) -> ThinningState {
+        self.shared.0.lock().thinning.clone()
     }
 
     /// The master's clock at the oldest captured change that waits for apply.

@@ -381,12 +381,12 @@ fn every_kind_of_record_is_in_it() {
 }
 
 /// The same journal, one of whose files says that a later version wrote it, with the checksum that goes with it.
-fn of_version(name: &str, at: usize, sum_at: usize, sum: impl Fn(&[u8]) -> u32) -> SimDisk {
+fn of_version(name: &str, (at, version): (usize, u8), sum_at: usize, sum: impl Fn(&[u8]) -> u32) -> SimDisk {
     let disk = SimDisk::new();
     copy_into(&disk, &golden().join("v2"));
     let path = Path::new("/j").join(name);
     let mut bytes = disk.contents(&path).unwrap();
-    bytes[at] += 1;
+    bytes[at] = version;
     let sum = sum(&bytes).to_le_bytes();
     bytes[sum_at..sum_at + 4].copy_from_slice(&sum);
     disk.open(&path).unwrap().write_at(&bytes, 0).unwrap();
@@ -395,11 +395,11 @@ fn of_version(name: &str, at: usize, sum_at: usize, sum: impl Fn(&[u8]) -> u32) 
 
 #[test]
 fn a_newer_version_is_refused_and_not_repaired() {
-    let manifest = of_version("manifest", 8, 20, |bytes| crc(&[&bytes[..20], &bytes[24..]].concat()));
+    let manifest = of_version("manifest", (8, 3), 20, |bytes| crc(&[&bytes[..20], &bytes[24..]].concat()));
     let segments = files(&manifest).into_iter().map(|(name, _)| name.display().to_string());
     let live = segments.filter(|name| name.ends_with(".seg")).max().unwrap();
-    let segment = of_version(&live, 8, 124, |bytes| crc(&bytes[..124]));
-    for (disk, what, newer) in [(manifest, "manifest", 2), (segment, "segment", 3)] {
+    let segment = of_version(&live, (8, 3), 124, |bytes| crc(&bytes[..124]));
+    for (disk, what, newer) in [(manifest, "manifest", 3), (segment, "segment", 3)] {
         let before = files(&disk);
         match open(&disk).map(drop) {
             Err(JournalError::NewerVersion { version, .. }) if version == newer => {}

@@ -65,6 +65,7 @@ mod table_check;
 mod tape_rescues;
 mod tape_sessions;
 mod tapes;
+mod thinned;
 mod thinning;
 mod tidy;
 mod two_processes;

@@ -139,6 +139,7 @@ impl From<JournalError> for EngineError {
     fn from(error: JournalError) -> Self {
         let code = match &error {
             JournalError::OutsideWindow { .. } => &codes::OUTSIDE_WINDOW,
+            JournalError::Thinned { .. } => &codes::THINNED,
             JournalError::NewerVersion { .. } => &codes::NEWER_FORMAT,
             JournalError::InUse { .. } => &codes::DATA_IN_USE,
             JournalError::NotFound { what: "bookmark", .. } => &codes::NO_SUCH_BOOKMARK,

@@ -438,6 +438,10 @@ pub struct JournalStats {
     pub undo_payload_bytes: u64,
     /// Points that retention must leave, oldest first: number, point, who needs it. At most some.
     pub pinned: Vec<(u64, Lsn, String)>,
+    /// What thinning has given up.
+    pub thinned: journal::thinning::ThinnedSoFar,
+    /// How it goes.
+    pub thinning: replication::replica::ThinningState,
 }
 
 /// A damaged place.

@@ -92,6 +92,8 @@ impl Scene {
             payload_bytes: redo.iter().map(|segment| segment.payload_bytes).sum(),
             undo_payload_bytes: undo.iter().map(|segment| segment.payload_bytes).sum(),
             pinned: pinned(&controls),
+            thinned: journal.thinned_so_far()?,
+            thinning: replica.thinning(),
         })
     }
 

@@ -294,7 +294,7 @@ impl Backup<'_> {
         }
         match self.replica.view(lsn_of(&made)) {
             Ok(view) => Ok((Some((view, made)), None)),
-            Err(journal::JournalError::OutsideWindow { .. }) => {
+            Err(journal::JournalError::OutsideWindow { .. } | journal::JournalError::Thinned { .. }) => {
                 Ok((None, Some("the journal no longer reaches back to the session before")))
             }
             Err(error) => Err(error.into()),

@@ -167,8 +167,10 @@ impl Scene {
         let control = Control(Arc::clone(&replica));
         for range in ranges.into_iter().take(TRIED_MAX) {
             let before = self.before_burst(Some(range))?;
-            let lease =
-                replica.journal().lease(before.lsn).map_err(|_| self.outside(before.lsn, &replica))?;
+            let lease = replica.journal().lease(before.lsn).map_err(|error| match error {
+                journal::JournalError::OutsideWindow { .. } => self.outside(before.lsn, &replica),
+                other => other.into(),
+            })?;
             let last_good = burst::touched(&control, range, now, filters, &Limits::default(), &watch)
                 .map_err(|cause| failed(progress, cause))?;
             if !last_good.groups.is_empty() {

@@ -80,6 +80,9 @@ impl Scene {
             }
             PointSpec::Now => points.at(self.newest(&replica)).map_err(error::restore)?,
         };
+        if let Some((before, after)) = journal.thinned_out(found.lsn)? {
+            return Err(journal::JournalError::Thinned { lsn: found.lsn, before, after }.into());
+        }
         Ok(ResolvedPoint { lsn: found.lsn, time: found.time, class: found.class })
     }
 

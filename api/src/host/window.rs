@@ -13,6 +13,7 @@ use journal::retention::RetentionPolicy;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::codes;
 use wire::units::format_duration;
 
 /// Pause between two looks.
@@ -59,6 +60,7 @@ pub(super) fn start(host: &Arc<Host>) {
     let watched = Arc::downgrade(host);
     let run = move || {
         let mut levels: HashMap<u64, HeldLevel> = HashMap::new();
+        let mut stopped: HashMap<u64, String> = HashMap::new();
         let mut looked = Instant::now();
         loop {
             std::thread::sleep(TICK);
@@ -69,7 +71,11 @@ pub(super) fn start(host: &Arc<Host>) {
             looked = Instant::now();
             let scenes: Vec<Arc<Scene>> = host.scenes.lock().values().cloned().collect();
             levels.retain(|id, _| scenes.iter().any(|scene| scene.id() == *id));
+            stopped.retain(|id, _| scenes.iter().any(|scene| scene.id() == *id));
             for scene in scenes {
+                if let Some(replica) = scene.opened() {
+                    tell_of_thinning(&scene, replica.thinning().stopped, &mut stopped);
+                }
                 let Some(held) = scene.opened().and_then(|replica| scene.held(replica.journal())) else {
                     continue;
                 };
@@ -82,6 +88,19 @@ pub(super) fn start(host: &Arc<Host>) {
     };
     if let Err(error) = std::thread::Builder::new().name("window".to_owned()).spawn(run) {
         tracing::error!(%error, "cannot start a thread");
+    }
+}
+
+/// Says once why thinning does not go on.
+fn tell_of_thinning(scene: &Scene, why: Option<String>, told: &mut HashMap<u64, String>) {
+    let Some(why) = why else {
+        told.remove(&scene.id());
+        return;
+    };
+    if told.get(&scene.id()) != Some(&why) {
+        let code = &codes::THINNING_STOPPED;
+        scene.note(Level::Error, &format!("{}: {}: {why}", code.id, code.title));
+        told.insert(scene.id(), why);
     }
 }
 

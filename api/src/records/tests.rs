@@ -50,16 +50,18 @@ fn golden_bytes() {
     let time = Timestamp(1_000_000_000);
     check(
         Record::ScenarioCreated(ScenarioCreated { id: 7, time, definition: definition() }),
-        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000000000003c000a",
+        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd00000040010000000000000000003c000a00000000",
     );
     let mut hooked = definition();
     hooked.hooks.quiesce = Some("hold".into());
     hooked.hooks.thaw = Some("go".into());
     hooked.hooks.timeout = std::time::Duration::from_secs(5);
     hooked.keep_snapshots = 300;
+    hooked.thin_after = std::time::Duration::from_secs(15);
+    hooked.thin_minutes = std::time::Duration::from_secs(600);
     check(
         Record::ScenarioUpdated(ScenarioUpdated { id: 7, time, definition: hooked }),
-        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500fb2c01",
+        "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500fb2c010f00fb580200",
     );
     check(Record::ScenarioDeleted(ScenarioDeleted { id: 7, time }), "07fc00943577");
     check(Record::StateWanted(StateWanted { id: 7, time, wanted: Wanted::Suspended }), "07fc0094357702");
@@ -179,7 +181,10 @@ fn earlier_versions_are_read() {
     hooked.hooks.quiesce = Some("hold".into());
     hooked.hooks.thaw = Some("go".into());
     hooked.hooks.timeout = std::time::Duration::from_secs(5);
-    check_old(2, second, hooked);
+    check_old(2, second, hooked.clone());
+    let third = "07fc0094357704646f6373000001092f7372762f646f6373010d2f7265706c6963612f646f637301052a2e746d700001fc803a090000fd000000800c000000fd000000400100000000000104686f6c640102676f00000500fb2c01";
+    hooked.keep_snapshots = 300;
+    check_old(3, third, hooked);
 }
 
 #[test]

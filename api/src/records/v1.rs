@@ -51,6 +51,8 @@ impl From<DefinitionV1> for Definition {
             adopt: old.adopt,
             hooks: Hooks::default(),
             keep_snapshots: KEEP_SNAPSHOTS_DEFAULT,
+            thin_after: Duration::ZERO,
+            thin_minutes: Duration::ZERO,
         }
     }
 }

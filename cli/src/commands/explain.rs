@@ -33,7 +33,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let Some(id) = &args.code else {
         let mut table =
             Table::new(&[("CODE", Align::Left), ("EXIT", Align::Right), ("MEANING", Align::Left)]);
-        for code in CATALOGUE {
+        for code in CATALOGUE.iter() {
             context.out.object(&object(code));
             table.row(vec![code.id.to_owned(), code.exit.number().to_string(), code.title.to_owned()]);
         }

@@ -83,6 +83,11 @@ pub async fn run(command: Command, context: &Context) -> Outcome {
     }
 }
 
+fn or_off(time: Option<&prost_types::Duration>) -> String {
+    let time = time.and_then(wire::convert::duration_from_wire).filter(|time| !time.is_zero());
+    time.map_or_else(|| "off".to_owned(), format_duration)
+}
+
 /// A definition for people.
 fn render(scenario: &v1::Scenario) -> String {
     let definition = scenario.definition.clone().unwrap_or_default();
@@ -112,6 +117,8 @@ fn render(scenario: &v1::Scenario) -> String {
         ("retention", format_duration(retention)),
         ("journal-max", format_size(definition.journal_max_bytes())),
         ("keep-snapshots", definition.keep_snapshots().to_string()),
+        ("thin-after", or_off(definition.thin_after.as_ref())),
+        ("thin-minutes", or_off(definition.thin_minutes.as_ref())),
         ("spool-max", format_size(definition.spool_max_bytes())),
         ("auto-resync", definition.auto_resync().word().to_owned()),
         ("adopt", switch(definition.adopt)),

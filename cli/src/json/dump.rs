@@ -70,6 +70,15 @@ pub fn level(level: v1::HeldLevel) -> &'static str {
 
 /// Figures of a journal, beside those of `stats`.
 pub(super) fn figures(stats: &v1::JournalStats, map: &mut Map<String, Value>) {
+    let thinning = stats.thinning.clone().unwrap_or_default();
+    let thinned = json!({
+        "segments": thinning.segments,
+        "points": thinning.points,
+        "undo_bytes": thinning.undo_bytes,
+        "failures": thinning.failures,
+        "stopped": super::text(&thinning.stopped),
+    });
+    map.insert("thinned".to_owned(), thinned);
     let figures = stats.figures.clone().unwrap_or_default();
     map.insert("window".to_owned(), window(stats.window.as_ref()));
     map.insert("changed_bytes".to_owned(), json!(figures.payload_bytes));

@@ -51,6 +51,27 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Whether thinned segments still have what the points need that stay.
+    pub(super) fn thinned(&mut self) -> Result<(), JournalError> {
+        for info in self.journal.undo().segments().iter().filter(|info| info.is_thinned) {
+            // Of what retention drops meanwhile nothing is promised.
+            let enough = self.journal.is_enough_left(info.number);
+            let dropped = info.number < self.journal.undo().first().segment;
+            if !dropped && !enough? {
+                let key = format!("segment {}", info.number);
+                self.report.differs(
+                    Space::DataUndo,
+                    key,
+                    "a point that is kept needs bytes that were thinned out",
+                );
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Records of the undo stream. Undo of what was not published when the tables were looked at says nothing about
     /// them; that of what was is not written again.
     fn undo_records(&self) -> impl Iterator<Item = Result<StoredRecord, JournalError>> + use<> {

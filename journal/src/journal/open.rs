@@ -136,6 +136,7 @@ impl Journal {
             undo_turn: Mutex::new(()),
             leases: Mutex::default(),
             pinning: Mutex::default(),
+            thinning: Mutex::default(),
             summarizer: Mutex::default(),
         });
         journal.drop_unapplied_locals(published)?;

@@ -38,13 +38,18 @@ impl WindowLock<'_> {
     pub(crate) fn least_lease(&self) -> Option<Lsn> {
         self.0.held.values().min().copied()
     }
+
+    /// All points that readers hold.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = Lsn> + '_ {
+        self.0.held.values().copied()
+    }
 }
 
 impl Journal {
     /// Names a point.
     ///
     /// # Errors
-    /// `Exists` if the name is taken, `OutsideWindow`, and as the log.
+    /// `Exists` if the name is taken, `OutsideWindow`, `Thinned`, and as the log.
     pub fn set_bookmark(
         &self,
         name: &str,
@@ -53,19 +58,18 @@ impl Journal {
         automatic: bool,
         time: Timestamp,
     ) -> Result<Bookmark, JournalError> {
-        self.check_window(lsn)?;
         if self.controls.read().bookmarks.contains_key(name) {
+            self.check_window(lsn)?;
             return Err(JournalError::Exists { what: "bookmark", name: name.to_owned() });
         }
         let (captured, local) = (lsn.captured, lsn.local);
-        self.control(Control::BookmarkSet {
-            name: name.to_owned(),
-            captured,
-            local,
-            class,
-            automatic,
-            time,
-        })?;
+        let name_of = name.to_owned();
+        // The lease keeps it from being thinned out before the bookmark is durable.
+        let lease = self.lease_number(lsn)?;
+        let set =
+            self.control(Control::BookmarkSet { name: name_of, captured, local, class, automatic, time });
+        self.leases.lock().held.remove(&lease);
+        set?;
         let bookmark = self.controls.read().bookmarks.get(name).cloned();
         bookmark.ok_or_else(|| JournalError::NotFound { what: "bookmark", name: name.to_owned() })
     }
@@ -73,7 +77,7 @@ impl Journal {
     /// Keeps a point readable until the pin is released.
     ///
     /// # Errors
-    /// `OutsideWindow`, and as the log.
+    /// `OutsideWindow`, `Thinned`, and as the log.
     pub fn pin(&self, lsn: Lsn, why: &str) -> Result<u64, JournalError> {
         let _one_number_each = self.pinning.lock();
         let leases = self.leases.lock();
@@ -91,7 +95,7 @@ impl Journal {
     /// Keeps a point readable as long as the lease lives; not across a restart.
     ///
     /// # Errors
-    /// `OutsideWindow`.
+    /// `OutsideWindow`, `Thinned`, and as the log.
     pub fn lease(self: &Arc<Self>, lsn: Lsn) -> Result<Lease, JournalError> {
         let number = self.lease_number(lsn)?;
         Ok(Lease { journal: Arc::clone(self), number })
@@ -116,18 +120,20 @@ impl Journal {
         (self.controls.read().horizon(), self.journaled().max(self.applied()))
     }
 
-    /// Refuses a point that retention has dropped or that nobody has minted.
+    /// Refuses a point that retention has dropped or thinned out, or that nobody has minted.
     ///
     /// # Errors
-    /// `OutsideWindow`.
+    /// `OutsideWindow`, `Thinned`; `Damaged` or `File` if it cannot be told which points were thinned out.
     pub fn check_window(&self, lsn: Lsn) -> Result<(), JournalError> {
         let (oldest, newest) = self.window();
         let started = self.controls.read().first_point != 0;
         let known = lsn <= newest && (!lsn.is_local() || self.is_minted(lsn));
-        if started && lsn >= oldest && known {
-            Ok(())
-        } else {
-            Err(JournalError::OutsideWindow { lsn, oldest, newest })
+        if !(started && lsn >= oldest && known) {
+            return Err(JournalError::OutsideWindow { lsn, oldest, newest });
+        }
+        match self.thinned_out(lsn)? {
+            Some((before, after)) => Err(JournalError::Thinned { lsn, before, after }),
+            None => Ok(()),
         }
     }
 

@@ -18,11 +18,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MANIFEST_MAGIC: [u8; 8] = *b"REWINDMF";
-const MANIFEST_VERSION: u32 = 1;
+/// Newest version this program knows. Older programs cannot read a thinned segment, so a manifest that names one is of
+/// version 2; any other is written in version 1.
+const MANIFEST_VERSION: u32 = 2;
+const PLAIN_VERSION: u32 = 1;
 const MANIFEST_HEADER_BYTES: usize = 24;
 /// A longer manifest is refused.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 const ENTRY_BYTES: usize = 8 + 8 + 8 + 8 + 16 + SUMMARY_BYTES;
+/// What an entry has in addition since version 2.
+const THIN_BYTES: usize = 8 + 8;
 /// Name of the manifest.
 pub(super) const MANIFEST_NAME: &str = "manifest";
 /// Where the next manifest is written before it takes its name.
@@ -49,6 +54,15 @@ pub struct FileEntry {
     pub hash: [u8; 16],
 }
 
+/// Which file stands for a segment whose payloads were given up in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ThinEntry {
+    /// Counts from 1 how often it was thinned; in the name of the file.
+    pub(super) generation: u64,
+    /// Length of the file.
+    pub(super) stored: u64,
+}
+
 /// A segment that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentEntry {
@@ -62,19 +76,28 @@ pub(super) struct SegmentEntry {
     pub(super) chain: Chain,
     /// Of all records of a sealed segment, else nothing.
     pub(super) summary: Summary,
+    /// Of a sealed segment that was thinned.
+    pub(super) thin: Option<ThinEntry>,
 }
 
 impl SegmentEntry {
     pub(super) fn live(number: u64, bytes: u64) -> Self {
         let (footer, chain, summary) = (0, [0; 16], Summary::default());
-        SegmentEntry { number, sealed: false, bytes, footer, chain, summary }
+        SegmentEntry { number, sealed: false, bytes, footer, chain, summary, thin: None }
+    }
+
+    /// Length of the file.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.thin.as_ref().map_or(self.bytes, |thin| thin.stored)
     }
 
     pub(super) fn info(&self) -> SegmentInfo {
         SegmentInfo {
             number: self.number,
             sealed: self.sealed,
-            bytes: self.bytes,
+            bytes: self.stored_bytes(),
+            thinned: self.thin.as_ref().map_or(0, |thin| self.bytes.saturating_sub(thin.stored)),
+            is_thinned: self.thin.is_some(),
             records: self.summary.records,
             payload_bytes: self.summary.payload_bytes,
             lsn_first: self.summary.lsns.map(|(first, _)| first),
@@ -84,16 +107,21 @@ impl SegmentEntry {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, version: u32, out: &mut Vec<u8>) {
         out.put_u64(self.number);
         out.put_u64(u64::from(self.sealed));
         out.put_u64(self.bytes);
         out.put_u64(self.footer);
         out.put(&self.chain);
         self.summary.encode(out);
+        if version > PLAIN_VERSION {
+            let thin = self.thin.as_ref().map_or((0, 0), |thin| (thin.generation, thin.stored));
+            out.put_u64(thin.0);
+            out.put_u64(thin.1);
+        }
     }
 
-    fn decode(take: &mut Take<'_>) -> Option<Self> {
+    fn decode(version: u32, take: &mut Take<'_>) -> Option<Self> {
         let number = take.u64()?;
         let sealed = match take.u64()? {
             0 => false,
@@ -101,7 +129,13 @@ impl SegmentEntry {
             _ => return None,
         };
         let (bytes, footer, chain) = (take.u64()?, take.u64()?, take.array()?);
-        Some(SegmentEntry { number, sealed, bytes, footer, chain, summary: Summary::decode(take)? })
+        let summary = Summary::decode(take)?;
+        let (generation, stored) = if version > PLAIN_VERSION { (take.u64()?, take.u64()?) } else { (0, 0) };
+        let thin = (generation > 0).then_some(ThinEntry { generation, stored });
+        if (thin.is_some() && !sealed) || (thin.is_none() && stored != 0) {
+            return None;
+        }
+        Some(SegmentEntry { number, sealed, bytes, footer, chain, summary, thin })
     }
 }
 
@@ -141,7 +175,13 @@ impl Manifest {
         list.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
+    fn version(&self) -> u32 {
+        let mut all = Stream::ALL.into_iter().flat_map(|stream| self.segments(stream));
+        if all.any(|entry| entry.thin.is_some()) { MANIFEST_VERSION } else { PLAIN_VERSION }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
+        let version = self.version();
         let mut body = Vec::new();
         body.put(&self.identity.0);
         body.put_i64(self.created.0);
@@ -157,11 +197,11 @@ impl Manifest {
         }
         for stream in Stream::ALL {
             body.put_u32(self.segments(stream).len() as u32);
-            self.segments(stream).iter().for_each(|entry| entry.encode(&mut body));
+            self.segments(stream).iter().for_each(|entry| entry.encode(version, &mut body));
         }
         let mut out = Vec::with_capacity(MANIFEST_HEADER_BYTES + body.len());
         out.put(&MANIFEST_MAGIC);
-        out.put_u32(MANIFEST_VERSION);
+        out.put_u32(version);
         out.put_u32(0);
         out.put_u32(body.len() as u32);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&out), &body);
@@ -185,12 +225,12 @@ impl Manifest {
         if version > MANIFEST_VERSION {
             return Some(Err(version));
         }
-        Self::body(body)
-            .filter(|manifest| zero == 0 && version == MANIFEST_VERSION && manifest.is_sound())
+        Self::body(version, body)
+            .filter(|manifest| zero == 0 && version == manifest.version() && manifest.is_sound())
             .map(Ok)
     }
 
-    fn body(bytes: &[u8]) -> Option<Self> {
+    fn body(version: u32, bytes: &[u8]) -> Option<Self> {
         let mut take = Take(bytes);
         let identity = Identity(take.array()?);
         let (created, generation) = (Timestamp(take.i64()?), take.u64()?);
@@ -204,10 +244,11 @@ impl Manifest {
         }
         let mut segments = || {
             let count = take.u32()? as usize;
-            if take.0.len() < count.checked_mul(ENTRY_BYTES)? {
+            let entry_bytes = if version > PLAIN_VERSION { ENTRY_BYTES + THIN_BYTES } else { ENTRY_BYTES };
+            if take.0.len() < count.checked_mul(entry_bytes)? {
                 return None;
             }
-            (0..count).map(|_| SegmentEntry::decode(&mut take)).collect::<Option<Vec<_>>>()
+            (0..count).map(|_| SegmentEntry::decode(version, &mut take)).collect::<Option<Vec<_>>>()
         };
         let (redo, undo) = (segments()?, segments()?);
         take.0.is_empty().then_some(Manifest { identity, created, generation, note, files, redo, undo })

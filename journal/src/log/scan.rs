@@ -136,7 +136,7 @@ impl Scanner {
 
     /// Whether the payload bytes and the padding of a frame are what was written; else the offset where they are not.
     pub(super) fn check_payloads(&mut self, frame: &Frame) -> io::Result<Result<(), (u64, &'static str)>> {
-        for payload in &frame.payloads {
+        for payload in frame.payloads.iter().filter(|payload| self.holds(payload)) {
             if !payload_matches(&*self.file, payload)? {
                 return Ok(Err((payload.offset, "a payload does not match its checksum")));
             }
@@ -147,6 +147,16 @@ impl Scanner {
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(Ok(())),
             _ => Ok(Err((padding_at, "the padding of a frame is not zero"))),
         }
+    }
+
+    /// Whether the bytes of a payload were not given up.
+    pub(super) fn holds(&self, payload: &PayloadAt) -> bool {
+        self.file.holds(payload.offset..payload.offset.saturating_add(u64::from(payload.stored_bytes())))
+    }
+
+    /// Payloads of a frame whose bytes were.
+    pub(super) fn thinned(&self, frame: &Frame) -> u64 {
+        frame.payloads.iter().filter(|payload| !self.holds(payload)).count() as u64
     }
 
     /// Whether a packed payload of a checked table expands to what it was; else what is wrong.

@@ -4,6 +4,7 @@ use super::manifest::{self, FileEntry, Identity, MANIFEST_NAME, Manifest, Manife
 use super::segment::{FIRST_FRAME, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::{create_segment, now};
 use super::stream::{Log, take_before};
+use super::thinned::{parse_thin_name, segment_path};
 use super::types::{LogOptions, RecordAt, Stream};
 use super::verify::{VerifyProgress, VerifyReport, verify_manifest};
 use crate::disk::Disk;
@@ -292,7 +293,14 @@ fn refuse_frames(disk: &dyn Disk, path: &Path, what: &'static str) -> Result<(),
 fn tidy(disk: &dyn Disk, directory: &Path, manifest: &Manifest) -> Result<(), JournalError> {
     for name in disk.list(directory).map_err(|e| file_error("list", directory.to_owned(), e))? {
         let path = directory.join(&name);
+        let thin = parse_thin_name(&name);
+        let named = |stream, number| manifest.segment(stream, number).map(|entry| entry.thin.as_ref());
         let stale = match Stream::parse_file_name(&name) {
+            None if let Some((stream, number, generation)) = thin => {
+                named(stream, number).flatten().is_none_or(|thin| thin.generation != generation)
+            }
+            // A thinned one stands for it.
+            Some((stream, number)) if named(stream, number).flatten().is_some() => true,
             Some((stream, number)) if manifest.segment(stream, number).is_none() => {
                 let newest = manifest.segments(stream).last().map_or(0, |last| last.number);
                 if number > newest {
@@ -321,11 +329,10 @@ fn tidy(disk: &dyn Disk, directory: &Path, manifest: &Manifest) -> Result<(), Jo
 fn check_named(disk: &dyn Disk, directory: &Path, manifest: &Manifest) -> Result<(), JournalError> {
     let sealed = Stream::ALL.into_iter().flat_map(|stream| {
         let list = manifest.segments(stream).iter().filter(|entry| entry.sealed);
-        list.map(move |entry| (stream.file_name(entry.number), entry.bytes))
+        list.map(move |entry| (segment_path(directory, stream, entry), entry.stored_bytes()))
     });
-    let files = manifest.files.iter().map(|file| (file.name.clone(), file.bytes));
-    for (name, bytes) in sealed.chain(files) {
-        let path = directory.join(name);
+    let files = manifest.files.iter().map(|file| (directory.join(&file.name), file.bytes));
+    for (path, bytes) in sealed.chain(files) {
         let length = super::recover::open_named(disk, &path)?
             .len()
             .map_err(|source| file_error("read", path.clone(), source))?;

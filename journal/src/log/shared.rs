@@ -7,6 +7,7 @@ use super::manifest::{ManifestStore, SegmentEntry};
 use super::pack::Packer;
 use super::recover::{Expected, open_named};
 use super::segment::{FIRST_FRAME, FORMAT_VERSION, Footer, SegmentHeader};
+use super::thinned::{Gone, ThinFile, open_thin};
 use super::types::{LogOptions, RecordAt, Stream};
 use super::writer::Writer;
 use crate::disk::{Disk, DiskFile};
@@ -20,6 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sealed segments whose files are kept open.
 const OPEN_FILES_MAX: usize = 32;
+/// Thinned segments whose tables are kept, a mebibyte each at most.
+const OPEN_THIN_MAX: usize = 16;
+
+/// Which file of a segment: its number, and how often it was thinned.
+pub(super) type Which = (u64, u64);
 
 /// What readers share with the log.
 pub(super) struct Inner {
@@ -28,8 +34,13 @@ pub(super) struct Inner {
     pub(super) options: LogOptions,
     pub(super) writer: Mutex<Writer>,
     pub(super) live: RwLock<Live>,
-    pub(super) files: Mutex<Vec<(u64, Arc<dyn DiskFile>)>>,
+    /// Sealed segments that are open.
+    pub(super) files: Mutex<Vec<(Which, Arc<dyn DiskFile>)>>,
+    /// Thinned segments that are open.
+    pub(super) thin: Mutex<Vec<(Which, Arc<ThinFile>)>>,
     pub(super) poisoned: AtomicBool,
+    /// Points that are given up if the manifest counts that could not be made durable.
+    pub(super) unknown: Mutex<Option<Gone>>,
     pub(super) packer: Arc<Packer>,
 }
 
@@ -75,23 +86,61 @@ impl Inner {
         {
             return Ok(found);
         }
-        let (expected, entry) = self.expected(number).ok_or_else(|| self.no_such_segment(number))?;
+        loop {
+            let (_, entry) = self.expected(number).ok_or_else(|| self.no_such_segment(number))?;
+            match self.sealed_file(&entry) {
+                Ok(file) => return Ok((file, entry.bytes)),
+                // Retention may have dropped or thinned it since we looked; what it removes it has taken from the manifest
+                // before.
+                Err(error) if self.is_current(&entry) => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether the manifest still names the file that this entry names.
+    pub(super) fn is_current(&self, entry: &SegmentEntry) -> bool {
+        self.expected(entry.number).is_some_and(|(_, now)| now.thin == entry.thin)
+    }
+
+    fn sealed_file(&self, entry: &SegmentEntry) -> Result<Arc<dyn DiskFile>, JournalError> {
+        let key = (entry.number, entry.thin.as_ref().map_or(0, |thin| thin.generation));
         let mut files = self.files.lock();
-        if let Some(index) = files.iter().position(|(known, _)| *known == number) {
+        if let Some(index) = files.iter().position(|(known, _)| *known == key) {
             let found = files.remove(index);
             let file = found.1.clone();
             files.push(found);
-            return Ok((file, entry.bytes));
+            return Ok(file);
         }
-        let file = open_named(&**self.store.disk(), &expected.path).map_err(|error| {
-            // Retention may have dropped it since we looked; what it removes it has dropped from the manifest before.
-            if self.expected(number).is_none() { self.no_such_segment(number) } else { error }
-        })?;
+        let file = match entry.thin {
+            Some(_) => self.remember_thin(key, self.open_thin(entry)?),
+            None => open_named(&**self.store.disk(), &self.path(entry.number))?,
+        };
         if files.len() >= OPEN_FILES_MAX {
             files.remove(0);
         }
-        files.push((number, file.clone()));
-        Ok((file, entry.bytes))
+        files.push((key, file.clone()));
+        Ok(file)
+    }
+
+    pub(super) fn open_thin(&self, entry: &SegmentEntry) -> Result<ThinFile, JournalError> {
+        let identity = self.store.with(|manifest| manifest.identity);
+        open_thin(&**self.store.disk(), self.store.directory(), identity, self.stream, entry)
+    }
+
+    pub(super) fn remember_thin(&self, key: (u64, u64), file: ThinFile) -> Arc<ThinFile> {
+        let (file, mut thin) = (Arc::new(file), self.thin.lock());
+        if thin.len() >= OPEN_THIN_MAX {
+            thin.remove(0);
+        }
+        thin.push((key, Arc::clone(&file)));
+        file
+    }
+
+    /// Closes the files of a segment that were replaced or dropped.
+    pub(super) fn forget_files(&self, number: u64) {
+        self.files.lock().retain(|((known, _), _)| *known != number);
+        self.thin.lock().retain(|((known, _), _)| *known != number);
     }
 
     pub(super) fn failed(
@@ -192,7 +241,8 @@ impl Inner {
         let (number, chain, bytes) = (writer.number, writer.chain, writer.next);
         let summary = self.live(|live| live.footer.summary);
         let (file, header) = self.create_next(number + 1, chain)?;
-        let sealed = SegmentEntry { number, sealed: true, bytes, footer: footer_at, chain, summary };
+        let sealed =
+            SegmentEntry { number, sealed: true, bytes, footer: footer_at, chain, summary, thin: None };
         let named = self.store.update(|manifest| {
             let list = manifest.segments_mut(self.stream);
             list.pop();

@@ -9,6 +9,7 @@ use super::reader::LogReader;
 use super::recover::{Expected, Recovered, open_named, recover, write_again};
 use super::segment::FIRST_FRAME;
 use super::shared::{Inner, Live};
+use super::thinned::segment_path;
 use super::types::{Appended, LogOptions, RecordAt, RecordDraft, SegmentInfo, Stream};
 use super::writer::Writer;
 use crate::disk::DiskFile;
@@ -82,8 +83,10 @@ impl Log {
             options,
             writer: Mutex::new(writer),
             live: RwLock::new(live),
-            files: Mutex::new(Vec::new()),
+            files: Mutex::default(),
+            thin: Mutex::default(),
             poisoned: AtomicBool::new(false),
+            unknown: Mutex::default(),
             packer: Arc::default(),
         };
         if let Some(footer_at) = footer_at {
@@ -214,6 +217,10 @@ impl Log {
         if end > limit || at.stored_bytes() as usize > PAYLOAD_BYTES_MAX {
             return Err(damaged(beyond));
         }
+        if !file.holds(at.offset..end) {
+            let name = format!("{} at {}", inner.stream.file_name(at.segment), at.offset);
+            return Err(JournalError::NotFound { what: "payload (it was thinned)", name });
+        }
         let mut bytes = vec![0; at.stored_bytes() as usize];
         let read = file.read_at(&mut bytes, at.offset).map_err(inner.failed("read", at.segment))?;
         bytes.truncate(read);
@@ -292,10 +299,10 @@ impl Log {
     pub(super) fn remove_dropped(&self, dropped: &[SegmentEntry]) -> u64 {
         let mut freed = 0;
         for entry in dropped {
-            self.inner.files.lock().retain(|(number, _)| *number != entry.number);
-            let path = self.inner.path(entry.number);
+            self.inner.forget_files(entry.number);
+            let path = segment_path(self.inner.store.directory(), self.inner.stream, entry);
             match self.inner.store.disk().remove(&path) {
-                Ok(()) => freed += entry.bytes,
+                Ok(()) => freed += entry.stored_bytes(),
                 Err(error) => tracing::warn!(
                     path = %path.display(),
                     error = &error as &dyn std::error::Error,

@@ -205,6 +205,7 @@ fn footer_golden() {
 
 fn manifest() -> Manifest {
     let sealed = SegmentEntry {
+        thin: None,
         number: 3,
         sealed: true,
         bytes: 5000,
@@ -221,6 +222,25 @@ fn manifest() -> Manifest {
         redo: vec![sealed, SegmentEntry::live(4, 640)],
         undo: vec![SegmentEntry::live(1, FIRST_FRAME)],
     }
+}
+
+#[test]
+fn a_manifest_is_of_version_2_only_if_a_segment_is_thinned() {
+    let plain = manifest().encode();
+    let mut thinned = manifest();
+    thinned.redo[0].thin = Some(super::manifest::ThinEntry { generation: 2, stored: 1234 });
+    let bytes = thinned.encode();
+    assert_eq!((plain[8], bytes[8], bytes.len() - plain.len()), (1, 2, 3 * 16), "16 bytes more an entry");
+    assert_eq!(Manifest::decode(&bytes), Some(Ok(thinned.clone())));
+    assert_eq!(Manifest::decode(&plain), Some(Ok(manifest())));
+    let info = thinned.redo[0].info();
+    assert_eq!((info.bytes, info.thinned, info.is_thinned), (1234, 5000 - 1234, true));
+    for length in 0..bytes.len() {
+        assert_eq!(Manifest::decode(&bytes[..length]), None);
+    }
+    // The live segment is never thinned.
+    thinned.undo[0].thin = Some(super::manifest::ThinEntry { generation: 1, stored: 5 });
+    assert_eq!(Manifest::decode(&thinned.encode()), None);
 }
 
 #[test]

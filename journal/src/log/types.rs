@@ -125,6 +125,10 @@ pub struct SegmentInfo {
     pub sealed: bool,
     /// Length of the file, for the live segment that of its committed part.
     pub bytes: u64,
+    /// Bytes that thinning has given up of it.
+    pub thinned: u64,
+    /// Whether points were given up with it.
+    pub is_thinned: bool,
     /// Committed records in it.
     pub records: u64,
     /// Bytes of their payloads.

@@ -13,6 +13,7 @@ use super::recover::{Expected, Walk, open_named, read_header, recover};
 use super::scan::{Frame, Scanner, Step};
 use super::segment::FIRST_FRAME;
 use super::set::{Ends, refuse_orphans};
+use super::thinned::{open_segment, segment_path};
 use super::types::{RecordAt, Stream};
 use crate::disk::{Disk, DiskFile};
 use crate::error::JournalError;
@@ -51,6 +52,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
+    /// Payloads that thinning gave up, and that were not read.
+    pub thinned_payloads: u64,
     /// Bytes behind the last commit of the live segments: unfinished work, no damage. Not looked at where the
     /// journal is open.
     pub tail_bytes: u64,
@@ -132,11 +135,11 @@ pub(super) fn verify_manifest(
         let end = ends.and_then(|ends| ends.get(index).copied());
         let mut previous = None;
         for entry in manifest.segments(stream) {
-            let path = directory.join(stream.file_name(entry.number));
+            let path = segment_path(directory, stream, entry);
             let (identity, number) = (manifest.identity, entry.number);
             let expected = Expected { path, identity, stream, number, previous };
             if let Err(error) = segment(disk, &expected, entry, end, &mut report)
-                && !(is_gone(disk, &expected.path) && is_dropped(disk, directory, stream, number)?)
+                && !(is_gone(disk, &expected.path) && is_dropped(disk, directory, stream, entry)?)
             {
                 report.absorb(error)?;
             }
@@ -159,10 +162,16 @@ fn is_gone(disk: &dyn Disk, path: &Path) -> bool {
     disk.open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Whether retention has dropped the segment since the manifest was read.
-fn is_dropped(disk: &dyn Disk, directory: &Path, stream: Stream, number: u64) -> Result<bool, JournalError> {
+/// Whether retention has dropped or replaced the file of the segment since the manifest was read.
+fn is_dropped(
+    disk: &dyn Disk,
+    directory: &Path,
+    stream: Stream,
+    entry: &SegmentEntry,
+) -> Result<bool, JournalError> {
     let now = manifest::load(disk, directory)?;
-    Ok(now.is_some_and(|manifest| manifest.segment(stream, number).is_none()))
+    let same = |now: &SegmentEntry| now.thin == entry.thin;
+    Ok(now.is_some_and(|manifest| !manifest.segment(stream, entry.number).is_some_and(same)))
 }
 
 fn segment(
@@ -172,7 +181,8 @@ fn segment(
     end: Option<RecordAt>,
     report: &mut VerifyReport,
 ) -> Result<(), JournalError> {
-    let file = open_named(disk, &expected.path)?;
+    let directory = expected.path.parent().unwrap_or(Path::new("."));
+    let file = open_segment(disk, directory, expected.identity, expected.stream, entry)?;
     report.segments += 1;
     let length = file.len().map_err(|source| expected.unreadable(source))?;
     if entry.sealed {
@@ -254,17 +264,22 @@ fn check_payloads(
     report: &mut VerifyReport,
 ) -> Result<(), JournalError> {
     let unreadable = |source| expected.unreadable(source);
+    let thinned = scanner.thinned(frame);
     if let Err((offset, what)) = scanner.check_payloads(frame).map_err(unreadable)? {
         report.damage(&expected.path, offset, what);
         return Ok(());
     }
     for payload in frame.payloads.iter().filter(|payload| payload.packed.is_some()) {
+        if !scanner.holds(payload) {
+            continue;
+        }
         if let Err(what) = scanner.expand(packer, payload).map_err(unreadable)? {
             report.damage(&expected.path, payload.offset, what);
         }
     }
     if frame.header.frame == FrameType::Record {
         report.records += 1;
+        report.thinned_payloads += thinned;
         report.payload_bytes += frame.payloads.iter().map(|payload| u64::from(payload.bytes)).sum::<u64>();
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The two threads of a replica: one applies, one moves the durable cursor.
 
 use super::queue::{Next, read_batch};
+use super::thinner::{self, Thinner};
 use super::{Halt, ReplicaOptions, Shared};
 use crate::apply::{self, Applier, ApplyError, CursorMover, Moved};
 use crate::chain::chain;
@@ -39,6 +40,7 @@ pub(super) fn start<T: TreeIo>(
         retained: Instant::now(),
         pruned: Lsn::ZERO,
         settled: false,
+        thinner: options.thinning.map(|tiers| Thinner::new(tiers, options.retain_every)),
     };
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
@@ -142,6 +144,7 @@ struct Worker<T: TreeIo> {
     pruned: Lsn,
     /// Tables in memory were just written out.
     settled: bool,
+    thinner: Option<Thinner>,
 }
 
 enum Work {
@@ -162,6 +165,7 @@ impl<T: TreeIo> Worker<T> {
                 Work::Stop => return,
                 Work::Wait => {
                     self.retain();
+                    self.thin();
                     self.settle();
                 }
                 Work::Batch(batch, redo) => self.apply_until_done(&batch, redo),
@@ -236,6 +240,24 @@ impl<T: TreeIo> Worker<T> {
             Ok(settled) => self.settled = settled,
             Err(error) => tracing::warn!(error = %chain(&error), "the tables keep their memory"),
         }
+    }
+
+    /// Gives up points that are too close together for their age, if it is time to look and nothing else is to be done.
+    fn thin(&mut self) {
+        let Some(thinner) = self.thinner.as_mut().filter(|thinner| thinner.is_due()) else { return };
+        {
+            let state = self.shared.0.lock();
+            let lags = !state.detached && self.journal.journaled() > self.journal.applied();
+            if lags || state.halt.is_some() || state.stopping || state.unsynced {
+                return;
+            }
+        }
+        let free = self.journal.set().disk().free_bytes(self.journal.directory()).unwrap_or(u64::MAX);
+        if free < self.options.free_bytes_min.saturating_add(thinner::ROOM) {
+            return;
+        }
+        let state = thinner.step(&self.journal, self.journal.clock().now());
+        self.shared.0.lock().thinning = state;
     }
 
     /// Gives back what is no longer promised, if it is time to look.

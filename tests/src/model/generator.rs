@@ -37,6 +37,8 @@ pub struct Options {
     pub capabilities: bool,
     /// Whether writes carry the hash of what they replace, half of the time.
     pub before_hashes: bool,
+    /// Unless 0, four steps in five write one block of this many bytes of a file, as databases do.
+    pub block_bytes: u64,
     /// Owners and groups to choose from.
     pub owners: Vec<u32>,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             revive: true,
             capabilities: true,
             before_hashes: true,
+            block_bytes: 0,
             owners: vec![0, 1000, 65_534],
         }
     }

@@ -12,6 +12,7 @@ use journal::record::{Control, RedoRecord};
 use journal::retention::RetentionPolicy;
 use journal::serialize::SerializeError;
 use journal::tables::MemoryTables;
+use journal::thin::Tiers;
 use journal::{
     Capture, Class, Disk, ErrorKind, Event, JournalError, Lsn, Marker, Payload, RootNo, Tables, Timestamp,
 };
@@ -44,13 +45,15 @@ pub enum End {
     Power(Cut),
 }
 
-/// How history is given up. Thinning is one more way: what it leaves is told by [`World::is_promised`].
+/// How history is given up. What is left is told by [`World::is_promised`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveUp {
     /// Down to so many bytes.
     Bytes(u64),
     /// What is older than so many seconds.
     Age(u64),
+    /// Points within it: all but these tiers, in seconds.
+    Tiers(u64, u64),
 }
 
 pub struct World {
@@ -78,6 +81,8 @@ pub struct World {
     pins: BTreeMap<u64, Lsn>,
     bookmarks: BTreeMap<String, Lsn>,
     named: u64,
+    /// No younger point was ever to be thinned out.
+    thinned_upto: i64,
     /// The replica must be opened anew.
     down: bool,
     pub context: String,
@@ -100,6 +105,25 @@ impl World {
             steps_max: 3,
             ..Options::default()
         };
+        World::with(seed, options, context)
+    }
+
+    /// One in which the same blocks are written over and over.
+    pub fn of_blocks(seed: u64, context: &str) -> World {
+        let block_bytes = [100, 400, 900][(seed % 3) as usize];
+        let options = Options {
+            names_max: 3,
+            file_bytes_max: 3 * block_bytes,
+            write_bytes_max: 2 * block_bytes,
+            revive: false,
+            steps_max: 2,
+            block_bytes,
+            ..Options::default()
+        };
+        World::with(seed, options, context)
+    }
+
+    fn with(seed: u64, options: Options, context: &str) -> World {
         World {
             disk: SimDisk::new(),
             tree: Arc::new(SimTree::new(1)),
@@ -119,6 +143,7 @@ impl World {
             pins: BTreeMap::new(),
             bookmarks: BTreeMap::new(),
             named: 0,
+            thinned_upto: 0,
             down: true,
             context: context.to_owned(),
             met: BTreeMap::new(),
@@ -311,6 +336,9 @@ impl World {
         if lsn < oldest || lsn > newest || lsn.captured == 0 {
             return None;
         }
+        if self.is_thinned(lsn) {
+            return None;
+        }
         match self.seen.get(&lsn) {
             Some(seen) => Some(seen.clone()),
             None if lsn.is_local() => None,
@@ -371,13 +399,14 @@ impl World {
         if self.down || !self.unfinished.is_empty() {
             return false;
         }
+        let now = Timestamp(self.clock.0.load(Ordering::SeqCst));
         let policy = match how {
+            GiveUp::Tiers(every, minutes) => return self.thin(every, minutes, now),
             GiveUp::Bytes(bytes_max) => RetentionPolicy { keep: Duration::from_secs(1 << 33), bytes_max },
             GiveUp::Age(seconds) => {
                 RetentionPolicy { keep: Duration::from_secs(seconds), bytes_max: u64::MAX }
             }
         };
-        let now = Timestamp(self.clock.0.load(Ordering::SeqCst));
         self.run(|lab| {
             let retained = lab.journal.retain(policy, now)?;
             apply::prune(&lab.journal, &lab.tree, retained.horizon)
@@ -385,23 +414,77 @@ impl World {
         .is_some()
     }
 
+    fn thin(&mut self, every: u64, minutes: u64, now: Timestamp) -> bool {
+        let tiers = Tiers { every: Duration::from_secs(every), minutes: Duration::from_secs(minutes) };
+        let most = 1 + self.rng.below(30 << 10);
+        self.thinned_upto = self.thinned_upto.max(now.0 - every as i64 * 1_000_000_000);
+        match self.run(|lab| lab.journal.thin(tiers, now, most)) {
+            Some(thinned) => {
+                *self.met.entry("points thinned out".to_owned()).or_default() += thinned.points;
+                *self.met.entry("segments thinned".to_owned()).or_default() += thinned.segments;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a point was thinned out; if so that is told truly, and it may be.
+    fn is_thinned(&self, lsn: Lsn) -> bool {
+        let Some(lab) = &self.lab else { return false };
+        let around = lab.journal.thinned_out(lsn);
+        let Some((before, after)) = around.unwrap_or_else(|error| panic!("{}: {error:?}", self.context))
+        else {
+            return false;
+        };
+        let context = format!("{}: {lsn} thinned out between {before} and {after}", self.context);
+        assert!(before < lsn && lsn < after, "{context}");
+        let all = self.generator.model.lsns().into_iter().chain(self.seen.keys().copied());
+        for other in all.filter(|other| before <= *other && *other <= after && other.captured > 0) {
+            let gone = lab.journal.thinned_out(other).expect("it told of its neighbour");
+            assert_eq!(gone.is_none(), other == before || other == after, "{context}: {other}");
+        }
+        assert!(!self.pins.values().any(|pin| *pin == lsn), "{context}, and it is pinned");
+        assert!(!self.bookmarks.values().any(|named| *named == lsn), "{context}, and it has a name");
+        assert!(self.home != Some(lsn) && lab.journal.applied() != lsn, "{context}, and the tree is there");
+        let time = self.made.get(&lsn.captured).map_or(0, |capture| capture.time.0);
+        assert!(lsn.is_local() || time <= self.thinned_upto, "{context}, and it is young");
+        true
+    }
+
+    /// That nobody can name or hold what was thinned out.
+    fn assert_refused(&self, lsn: Lsn) {
+        let Some(lab) = &self.lab else { return };
+        let refused = |result: Result<(), JournalError>| {
+            assert!(
+                matches!(result, Err(JournalError::Thinned { lsn: at, .. }) if at == lsn),
+                "{}: {lsn} is thinned out, and not refused: {result:?}",
+                self.context
+            );
+        };
+        refused(lab.journal.check_window(lsn));
+        refused(lab.journal.lease(lsn).map(drop));
+        refused(lab.journal.pin(lsn, "test").map(drop));
+        refused(lab.journal.set_bookmark("refused", lsn, Class::Crash, false, Timestamp(0)).map(drop));
+    }
+
     /// Ends the replica, if it runs, and opens it again.
     pub fn restart(&mut self, end: End, keep_tables: bool) -> bool {
+        // One that did not even open ends like one that ran: the next process finds the same.
         if let Some(lab) = self.lab.take() {
             drop(lab.stop());
-            self.tables = if keep_tables { copy_of(&self.tables) } else { Arc::default() };
-            let pending = self.tree.pending();
-            match end {
-                // The tree stays as it is: its kernel lives on. One that could not sync is mounted anew.
-                End::Stop | End::Kill => {
-                    self.disk = self.disk.crash(Cut::Everything, &mut self.rng);
-                    let kept = DataChoice::All(Fate::Kept);
-                    self.tree = Arc::new(self.tree.crash_at(pending.metadata, &kept));
-                }
-                End::Power(cut) => {
-                    self.disk = self.disk.crash(cut, &mut self.rng);
-                    self.tree = Arc::new(self.tree.crash(&mut self.rng));
-                }
+        }
+        self.tables = if keep_tables { copy_of(&self.tables) } else { Arc::default() };
+        let pending = self.tree.pending();
+        match end {
+            // The tree stays as it is: its kernel lives on. One that could not sync is mounted anew.
+            End::Stop | End::Kill => {
+                self.disk = self.disk.crash(Cut::Everything, &mut self.rng);
+                let kept = DataChoice::All(Fate::Kept);
+                self.tree = Arc::new(self.tree.crash_at(pending.metadata, &kept));
+            }
+            End::Power(cut) => {
+                self.disk = self.disk.crash(cut, &mut self.rng);
+                self.tree = Arc::new(self.tree.crash(&mut self.rng));
             }
         }
         self.open()
@@ -454,6 +537,10 @@ impl World {
         points.retain(|lsn| *lsn >= oldest && *lsn <= newest);
         for lsn in points {
             if !all && lsn != newest && !self.rng.chance(1, 6) {
+                continue;
+            }
+            if self.is_thinned(lsn) {
+                self.assert_refused(lsn);
                 continue;
             }
             let (Some(expected), Some(lab)) = (self.is_promised(lsn), &self.lab) else { continue };

@@ -125,7 +125,7 @@ impl Backup<'_> {
         let media = place.media().join(", ");
         self.scene.context.vault.lies_on(place)?;
         let session = self.remember(&entity.path, self.replica.journal().id(), &made)?;
-        self.into_catalog();
+        self.catalogue();
         let text = format!(
             "session {} of {} in repository \"{}\" on {media}: {} files, {bytes} bytes written, {} missed, the drive waited {} times",
             made.id.short(),
@@ -163,7 +163,7 @@ impl Backup<'_> {
     }
 
     /// Brings the session into the catalog; if that fails it is done in the background, and never fails a backup.
-    fn into_catalog(&self) {
+    fn catalogue(&self) {
         let filled =
             self.catalog.fill(&self.request.repository, &mut |_| self.progress.interrupted().is_none());
         if filled.is_err() {

@@ -8,7 +8,7 @@ fn numbers_are_unique_and_sorted() {
     let ids: Vec<_> = CATALOGUE.iter().map(|code| code.id).collect();
     let sorted: BTreeSet<_> = ids.iter().copied().collect();
     assert_eq!(ids, sorted.into_iter().collect::<Vec<_>>());
-    for code in CATALOGUE {
+    for code in CATALOGUE.iter() {
         assert!(code.id.len() == 6 && code.id.starts_with("RW"), "{}", code.id);
         assert!(!code.title.is_empty() && !code.title.ends_with('.'), "{}", code.id);
         assert!(code.reason.ends_with('.') && code.action.ends_with('.'), "{}", code.id);

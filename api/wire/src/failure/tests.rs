@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn survives_the_wire() {
-    for code in codes::CATALOGUE {
+    for code in codes::CATALOGUE.iter() {
         let failure = Failure::new(code, "message \u{e4} \"quoted\"").because("because").advise("do this");
         let status = failure.to_status();
         assert_eq!(status.code(), code.grpc);

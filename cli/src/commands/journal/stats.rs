@@ -42,6 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         ("newest point", point(stats.newest.as_ref(), stats.newest_time.as_ref())),
         ("redo", segments(stats.redo_segments, stats.redo_bytes, figures.payload_bytes)),
         ("undo", segments(stats.undo_segments, stats.undo_bytes, figures.undo_payload_bytes)),
+        ("thinned", thinned(&stats.thinning.clone().unwrap_or_default())),
         ("kept files", format_size(stats.kept_bytes)),
         ("tables", format_size(stats.tables_bytes)),
         ("bookmarks", stats.bookmarks.to_string()),
@@ -61,4 +62,18 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         context.out.data(&format!("  pin {} keeps LSN {}: {}", pin.pin, pin.lsn, pin.why));
     }
     Ok(Exit::Done)
+}
+
+/// What was given up, and why no more is.
+fn thinned(thinning: &v1::Thinning) -> String {
+    let stopped = match thinning.stopped.as_str() {
+        "" => String::new(),
+        why => format!("; stopped after {} (RW1141): {why}", count(thinning.failures.into(), "failure")),
+    };
+    match thinning.points {
+        0 => format!("nothing{stopped}"),
+        points => {
+            format!("{}, {} of undo{stopped}", count(points, "point"), format_size(thinning.undo_bytes))
+        }
+    }
 }

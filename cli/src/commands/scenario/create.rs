@@ -47,6 +47,13 @@ pub struct Args {
     /// How many of the snapshots that backups make are kept; each keeps its point readable beyond the retention
     #[arg(long, value_name = "N", default_value = "10")]
     keep_snapshots: u32,
+    /// From this age on, one point a minute is kept; points with a name or in use are always kept, others are refused, and
+    /// the space that only they need is given back
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    thin_after: Option<Duration>,
+    /// From this age on, only points with a name or in use are kept
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "thin_after")]
+    thin_minutes: Option<Duration>,
     /// What happens after an error that needs a new synchronization
     #[arg(long, value_name = "WHEN", default_value = "ask")]
     auto_resync: AutoResync,
@@ -174,6 +181,8 @@ impl Args {
             adopt: self.adopt,
             hooks: Some(hooks(self.hooks, self.hook_timeout)),
             keep_snapshots: Some(self.keep_snapshots),
+            thin_after: self.thin_after.map(duration_to_wire),
+            thin_minutes: self.thin_minutes.map(duration_to_wire),
         })
     }
 }

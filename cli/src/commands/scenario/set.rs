@@ -10,10 +10,10 @@ use wire::{Exit, v1};
 pub struct Args {
     /// Name of the scenario
     name: String,
-    /// Properties: rewind, retention, journal-max, spool-max, keep-snapshots, auto-resync, adopt, hook-timeout, exclude (repeat it for
-    /// several, leave its value empty for none), hook (`hook=quiesce=CMD`; `hook=quiesce=` takes it away); also while it
-    /// runs: archive (`archive=REPOSITORY` or `archive=off`), archive-every (`60s`), scrub-every (`7d` or `off`) and scrub-rate
-    /// (`50MB/s`)
+    /// Properties: rewind, retention, journal-max, spool-max, keep-snapshots, thin-after, thin-minutes (a duration or `off`),
+    /// auto-resync, adopt, hook-timeout, exclude (repeat it for several, leave its value empty for none), hook
+    /// (`hook=quiesce=CMD`; `hook=quiesce=` takes it away); also while it runs: archive (`archive=REPOSITORY` or
+    /// `archive=off`), archive-every (`60s`), scrub-every (`7d` or `off`) and scrub-rate (`50MB/s`)
     #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_setting)]
     settings: Vec<(String, String)>,
 }

@@ -6,6 +6,12 @@ use journal::{Edge, Event, Kind, NodeId};
 impl Generator {
     /// One step of the capture under way.
     pub(super) fn step(&mut self) {
+        if self.options.block_bytes > 0
+            && self.rng.chance(4, 5)
+            && let Some(node) = self.some_file()
+        {
+            return self.write_block(node);
+        }
         let before = self.events.len();
         if self.live().len() > self.options.names_max && self.rng.chance(1, 2) {
             self.remove_some();
@@ -34,6 +40,14 @@ impl Generator {
         if self.events.len() == before {
             self.create();
         }
+    }
+
+    fn write_block(&mut self, node: NodeId) {
+        let bytes = self.options.block_bytes;
+        let offset = self.rng.below(self.options.file_bytes_max / bytes) * bytes;
+        let data = journal::Payload::Inline(self.rng.bytes(bytes as usize).into());
+        self.emit(Event::Write { node, offset, data, before: None });
+        self.set_times(node);
     }
 
     /// A new node of any kind, files with or without bytes.

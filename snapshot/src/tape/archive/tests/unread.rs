@@ -6,8 +6,7 @@ use crate::repository::testing::fresh;
 use crate::repository::{Id, Node, NodeKind};
 use crate::session::NoMonitor;
 use crate::tape::archive::{
-    ArchiveErrorKind, IntoOptions, Proof, SessionWriter, Source, SourceFailure, Stored, Unfit,
-    into_repository,
+    ArchiveErrorKind, IntoOptions, Proof, SessionWriter, Source, SourceFailure, Stored, into_repository,
 };
 use std::ffi::OsStr;
 
@@ -105,7 +104,7 @@ fn what_was_missed_below_a_wanted_path_is_missing_from_it() {
         let wanted = wanted.iter().map(|path| path.as_bytes().to_vec()).collect();
         let (_, repository) = fresh();
         let lock = locked(&repository);
-        let options = IntoOptions { wanted, unfit: Unfit::Refuse };
+        let options = IntoOptions { wanted, ..IntoOptions::default() };
         let into =
             into_repository(&archive[..], &options, (&repository, &lock), &scratch(), &NoMonitor).unwrap();
         let told: Vec<_> =
