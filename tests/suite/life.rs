@@ -185,7 +185,9 @@ fn one_life(mut world: World, seed: u64, steps: u64, operations: &[(Operation, u
 }
 
 /// Lives that once went wrong.
-const ONCE_WRONG: [u64; 1] = [
+const ONCE_WRONG: [u64; 2] = [
+    // A file had another name in a directory that retention had removed: with tables made anew it was looked for there.
+    553,
     // A rewind was given up, retention went past it and dropped no segment: tables could not be rebuilt any more.
     1689,
 ];

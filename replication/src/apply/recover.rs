@@ -92,6 +92,8 @@ struct Work<'j, T: TreeIo> {
     /// A name that holds what the window did not put there.
     foreign: Option<Name>,
     directories: HashMap<NodeId, T::Dir>,
+    /// Whether directories lie in what retention has removed.
+    gone: HashMap<NodeId, bool>,
     created: Vec<(NodeId, u64)>,
 }
 
@@ -141,6 +143,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
             strangers: Vec::new(),
             foreign: None,
             directories: HashMap::new(),
+            gone: HashMap::new(),
             created: Vec::new(),
         };
         for node in moved_nodes {
@@ -208,6 +211,21 @@ impl<'j, T: TreeIo> Work<'j, T> {
             at = edge.parent;
         }
         Ok(false)
+    }
+
+    /// A name of a node that the tree has: of a file that also had one in a directory that retention has removed, another.
+    fn standing(&mut self, node: NodeId) -> Result<Option<Edge>, JournalError> {
+        for edge in State::links(&**self.journal.tables(), node)? {
+            let gone = match self.gone.get(&edge.parent) {
+                Some(gone) => *gone,
+                None => self.is_gone(edge.parent)?,
+            };
+            self.gone.insert(edge.parent, gone);
+            if !gone {
+                return Ok(Some(edge));
+            }
+        }
+        Ok(None)
     }
 
     fn roots(&self, window: &[Placed]) -> BTreeSet<RootNo> {
@@ -377,9 +395,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
                 Event::Write { node, .. } | Event::Punch { node, .. } | Event::Resize { node, .. } => *node,
                 _ => continue,
             };
-            let links = State::links(&**self.journal.tables(), node)?;
-            let place = links.into_iter().next();
-            let Some(edge) = place else { continue };
+            let Some(edge) = self.standing(node)? else { continue };
             let Some(dir) = self.final_dir(edge.parent, placed)? else { continue };
             let file = self.tree.open_file(&dir, &edge.name, true).map_err(failed("open", node))?;
             match event {
@@ -440,9 +456,7 @@ impl<'j, T: TreeIo> Work<'j, T> {
                     let set = self.tree.set_dir_attributes(&dir, &row.meta.attributes);
                     self.tree.set_dir_xattrs(&dir, &row.meta.xattrs).and(set)
                 } else {
-                    let Some(edge) = State::links(&**self.journal.tables(), node)?.into_iter().next() else {
-                        continue;
-                    };
+                    let Some(edge) = self.standing(node)? else { continue };
                     let Some(dir) = self.final_dir(edge.parent, placed)? else { continue };
                     let (kind, meta) = (&row.meta.kind, &row.meta);
                     // In this order: changing the owner clears capabilities.
