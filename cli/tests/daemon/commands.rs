@@ -71,8 +71,7 @@ async fn running() {
     let expected = json!({
         "name": "docs", "id": "1", "state": "replicating", "cause": null, "captured_lsn": "9", "journaled_lsn": "9",
         "applied_lsn": "8.2", "lag_seconds": 1.5, "spool_bytes": 0, "gaps_open": 0, "skipped": 0, "last_proof": null,
-        "window": status["window"],
-        "archive": null,
+        "last_scrub": null, "scrub_every_seconds": null, "window": status["window"], "archive": null,
     });
     assert_eq!(status, expected);
     let flushed = world.good("flush docs --json --stage journaled").await.json();

@@ -100,9 +100,8 @@ struct Work<'j, T: TreeIo> {
 impl<'j, T: TreeIo> Work<'j, T> {
     fn new(journal: &'j Arc<Journal>, tree: &'j Arc<T>, window: &[Placed]) -> Result<Self, JournalError> {
         let mut edges = BTreeSet::new();
-        let (mut new, mut nodes) = (HashSet::new(), BTreeSet::new());
+        let (mut new, mut nodes, mut moved_nodes) = (HashSet::new(), BTreeSet::new(), BTreeSet::new());
         let (mut directories_made, mut expected) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
-        let mut moved_nodes = BTreeSet::new();
         for event in window.iter().flat_map(|placed| &placed.capture.events) {
             let (node, at) = match event {
                 Event::Create { node, at, meta, .. } => {
