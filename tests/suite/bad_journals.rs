@@ -153,7 +153,7 @@ fn codes_of_a_newer_journal_and_of_a_missing_segment() {
     let manifest = world.path("data/journal/docs/manifest");
     let sound = std::fs::read(&manifest).unwrap();
     let mut newer = sound.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let sum = crc(&[&newer[..20], &newer[24..]].concat());
     newer[20..24].copy_from_slice(&sum.to_le_bytes());
     std::fs::write(&manifest, &newer).unwrap();
