@@ -146,7 +146,8 @@ impl EngineRunner {
         if found == 0 {
             return Ok(ended);
         }
-        let message = format!("{found} differences in scenario \"{name}\", {repaired} of them repaired");
+        let message =
+            format!("master and replica of scenario \"{name}\" differ: found {found}, repaired {repaired}");
         let error = Some(EngineError::new(&codes::SCRUB_DIFFERS, message));
         Ok(Ended { outcome: Outcome::Failed, error, ..ended })
     }
