@@ -13,6 +13,7 @@
 //! The rest of the crate reads views and writes through three traits: [`EventSink`] takes changes of the replica, `MasterLink`
 //! those of a master, `TreeIo` is the directory that [`extract`] writes into. It knows nothing of capture, streams or networks.
 
+mod before;
 pub mod burst;
 mod content;
 pub mod difference;

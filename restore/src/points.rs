@@ -4,8 +4,10 @@
 //! read, however long the journal is. Local LSNs carry the time of what was journaled when they were minted and are
 //! not in this order: a time always means a captured LSN. Those that fit a filter are found by [`Points::search`].
 
+mod renames;
 mod search;
 
+pub use renames::old_path;
 pub use search::{Search, Wanted};
 
 use crate::error::RestoreError;

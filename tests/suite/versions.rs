@@ -99,3 +99,31 @@ fn filters_give_what_a_look_at_all_points_gives() {
     assert_eq!(world.list("points docs --path file?1 --limit 1").len(), 1);
     ask("--until 2001-01-01T00:00:00Z", &|_| false);
 }
+
+/// A rename says what it was called before, and so does a move into another directory, whatever that is called later.
+#[test]
+fn renames_say_their_old_names() {
+    let world = World::new();
+    let master = world.master();
+    fs::create_dir_all(master.join("drafts/old")).unwrap();
+    fs::write(master.join("drafts/a"), b"a").unwrap();
+    fs::write(master.join("b"), b"b").unwrap();
+    world.protect();
+    let steps = [("drafts/a", "drafts/c"), ("b", "drafts/old/b"), ("drafts", "final"), ("final/old/b", "b")];
+    for (from, to) in steps {
+        fs::rename(master.join(from), master.join(to)).unwrap();
+        world.flush();
+    }
+    let mut points = world.list("points docs --kind renamed");
+    points.reverse();
+    let seen: Vec<_> = points
+        .iter()
+        .map(|point| (point["from"].as_str().unwrap(), point["path"].as_str().unwrap()))
+        .collect();
+    let path = |path: &str| master.join(path).display().to_string();
+    let told: Vec<_> = steps.iter().map(|(from, to)| (path(from), path(to))).collect();
+    let told: Vec<_> = told.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    assert_eq!(seen, told, "{points:?}");
+    let created = world.list("points docs --kind created");
+    assert!(created.iter().all(|point| point["from"].is_null()), "{created:?}");
+}

@@ -1,5 +1,6 @@
 //! Points, bookmarks, differences: what needs only the replica.
 
+use super::control::Control as Controlled;
 use super::error;
 use super::running::master_path;
 use super::scene::Scene;
@@ -15,8 +16,10 @@ use journal::state::PointRow;
 use journal::{JournalError, Lsn, Provenance, Space, Timestamp};
 use replication::os_tree::OsTree;
 use replication::replica::Replica;
+use restore::points::old_path;
 use restore::{Entry, Monitor, Phase, Points, Scope};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::codes;
 
@@ -216,6 +219,7 @@ impl Scene {
             }
             return Ok(());
         }
+        let controlled = Controlled(Arc::clone(&replica));
         let wanted = filter.wanted(marks.iter().map(|mark| mark.lsn).collect());
         for found in Points::of(journal).search(wanted).map_err(error::restore)? {
             let (lsn, row) = found.map_err(error::restore)?;
@@ -224,8 +228,11 @@ impl Scene {
                     return Ok(());
                 }
             }
-            if filter.takes(&row) && give(self.point(lsn, row), each).is_break() {
-                return Ok(());
+            if filter.takes(&row) {
+                let from = old_path(&controlled, lsn, &row).map_err(error::restore)?;
+                if give(self.point(lsn, PointRow { from, ..row }), each).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

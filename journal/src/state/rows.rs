@@ -102,7 +102,7 @@ pub struct PointRow {
     pub root: RootNo,
     /// Path below the root; of a marker, what it says.
     pub path: Vec<u8>,
-    /// Old path of a rename.
+    /// Old path of a rename, where it was looked up (`restore::points::old_path`); rows are kept without it.
     pub from: Option<Vec<u8>>,
     /// Bytes written.
     pub bytes: u64,

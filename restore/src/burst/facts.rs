@@ -4,13 +4,14 @@
 //! come and gone. Growing is no replacing: what is appended or created overwrites nothing. Directories are left out,
 //! and so is what the replica did to itself. Memory: the rows of one capture.
 
+use crate::before::{meta_before, name_before};
 use crate::error::RestoreError;
 use crate::monitor::{Monitor, Phase};
 use crate::rewind::ReplicaControl;
 use journal::state::State;
-use journal::state::rows::{self, Change, PointRow, change_key, read};
+use journal::state::rows::{Change, PointRow, change_key, read};
 use journal::tables::Space;
-use journal::{Edge, JournalError, Lsn, Meta, NodeId, Provenance, RootNo, Tables, Timestamp};
+use journal::{Edge, Lsn, NodeId, Provenance, RootNo, Tables, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -131,8 +132,8 @@ fn facts_of<R: ReplicaControl>(
     for change in changes {
         match change {
             Change::Name(edge) if !edge.parent.is_kept_area() => {
-                let before = name_from(tables, edge, lsn).map_err(&failed)?;
-                let after = name_from(tables, edge, lsn.successor()).map_err(&failed)?;
+                let before = name_before(tables, edge, lsn).map_err(&failed)?;
+                let after = name_before(tables, edge, lsn.successor()).map_err(&failed)?;
                 if before != after {
                     gone.extend(before.map(|node| (node, edge.clone())));
                     come.extend(after.map(|node| (node, edge.clone())));
@@ -181,12 +182,12 @@ fn is_rewritten<R: ReplicaControl>(
     lsn: Lsn,
 ) -> Result<bool, RestoreError> {
     let failed = RestoreError::journal("read the list of changes");
-    let before = meta_from(tables, node, lsn).map_err(&failed)?.map_or(0, |meta| meta.size);
+    let before = meta_before(tables, node, lsn).map_err(&failed)?.map_or(0, |meta| meta.size);
     let enough = before.div_ceil(2).clamp(1, REWRITTEN_BYTES);
     if before == 0 {
         return Ok(false);
     }
-    let after = meta_from(tables, node, lsn.successor()).map_err(&failed)?.map_or(0, |meta| meta.size);
+    let after = meta_before(tables, node, lsn.successor()).map_err(&failed)?.map_or(0, |meta| meta.size);
     if before.saturating_sub(after) >= enough {
         return Ok(true);
     }
@@ -226,24 +227,4 @@ fn differs<R: ReplicaControl>(
     let (old, new) = (read(lsn.captured.saturating_sub(1))?, read(lsn.captured)?);
     let others = old.iter().zip(&new).filter(|(old, new)| old != new).count();
     Ok(others * 2 >= old.len().max(1))
-}
-
-/// What stood at a name before everything from `lsn` on. Present first, undo second, as in every view.
-fn name_from(tables: &dyn Tables, edge: &Edge, lsn: Lsn) -> Result<Option<NodeId>, JournalError> {
-    let present = State::name(tables, edge)?;
-    let (from, to) = (rows::name_undo_key(edge, lsn), rows::name_undo_key(edge, Lsn::MAX));
-    match tables.range(Space::NameUndo, &from, &to).next() {
-        Some(row) => rows::read(Space::NameUndo, &row?.1),
-        None => Ok(present),
-    }
-}
-
-/// Metadata of a node before everything from `lsn` on.
-fn meta_from(tables: &dyn Tables, node: NodeId, lsn: Lsn) -> Result<Option<Meta>, JournalError> {
-    let present = State::node(tables, node)?;
-    let (from, to) = (rows::node_undo_key(node, lsn), rows::node_undo_key(node, Lsn::MAX));
-    match tables.range(Space::NodeUndo, &from, &to).next() {
-        Some(row) => Ok(Some(rows::read(Space::NodeUndo, &row?.1)?)),
-        None => Ok(present.map(|row| row.meta)),
-    }
 }

@@ -1,15 +1,17 @@
-//! Bisection over points against looking at all of them.
+//! Bisection over points against looking at all of them; old paths of renames against the trees of a random history.
 
 use super::*;
+use crate::testing::{Chaos, World};
 use journal::controls::Controls;
 use journal::record::Control;
 use journal::state::{PointKind, rows};
 use journal::tables::MemoryTables;
-use journal::{Provenance, RootNo};
+use journal::{NodeId, Provenance, RootNo};
+use std::collections::BTreeMap;
 
-fn point(tables: &MemoryTables, lsn: Lsn, time: i64) {
-    let row = PointRow {
-        time: Timestamp(time),
+fn point_row(time: Timestamp) -> PointRow {
+    PointRow {
+        time,
         kind: PointKind::Marker,
         root: RootNo(0),
         path: Vec::new(),
@@ -17,7 +19,11 @@ fn point(tables: &MemoryTables, lsn: Lsn, time: i64) {
         bytes: 0,
         provenance: Provenance::Derived,
         class: Class::Fuzzy,
-    };
+    }
+}
+
+fn point(tables: &MemoryTables, lsn: Lsn, time: i64) {
+    let row = point_row(Timestamp(time));
     tables.commit(vec![(Space::Points, lsn.to_key().to_vec(), Some(rows::write(&row)))]).unwrap();
 }
 
@@ -68,4 +74,58 @@ fn numbers_and_names() {
     let found = Points::bookmark(&controls, "monday").unwrap();
     assert_eq!(found, Resolved { lsn: Lsn::local(5, 1), time: Timestamp(8), class: Class::Application });
     assert!(Points::bookmark(&controls, "tuesday").is_err());
+}
+
+/// Paths of a node, of the nodes that have exactly one.
+fn single(nodes: &BTreeMap<Vec<u8>, NodeId>) -> BTreeMap<NodeId, Vec<u8>> {
+    let mut paths = BTreeMap::<NodeId, Vec<&Vec<u8>>>::new();
+    for (path, node) in nodes {
+        paths.entry(*node).or_default().push(path);
+    }
+    paths.into_iter().filter(|(_, all)| all.len() == 1).map(|(node, all)| (node, all[0].clone())).collect()
+}
+
+/// Whatever happens later, each rename of a random history is told with the path that the tree had then.
+#[test]
+fn old_paths_of_renames() {
+    const ROOT: RootNo = RootNo(0);
+    let split = |path: &[u8]| {
+        let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        (path[..at].to_vec(), path[at..].to_vec())
+    };
+    let (mut renames, mut moves, mut below) = (0, 0, 0);
+    for seed in 0..8 {
+        let world = World::new(1);
+        let mut chaos = Chaos::new(seed);
+        let mut lsns = vec![Lsn::ZERO];
+        lsns.extend((0..120).map(|_| chaos.step(&world)));
+        lsns.dedup();
+        for pair in lsns.windows(2) {
+            let (before, lsn) = (world.view_at(pair[0]), world.view_at(pair[1]));
+            let (old, new) = (single(&world.nodes(&before, ROOT)), single(&world.nodes(&lsn, ROOT)));
+            for (node, path) in &new {
+                let mut row = point_row(Timestamp(0));
+                (row.kind, row.path) = (PointKind::Renamed, path.clone());
+                let found = old_path(&world, pair[1], &row).unwrap();
+                let Some(was) = old.get(node) else { continue };
+                let ((above, name), (new_above, new_name)) = (split(was), split(path));
+                let parent = |nodes: &BTreeMap<NodeId, Vec<u8>>, above: &[u8]| {
+                    let path = above.strip_suffix(b"/").unwrap_or(above);
+                    nodes.iter().find(|(_, found)| *found == path).map(|(node, _)| *node)
+                };
+                let moved = parent(&old, &above) != parent(&new, &new_above);
+                let context = format!("seed {seed}, {}: {was:?} to {path:?}", pair[1]);
+                if moved || name != new_name {
+                    assert_eq!(found.as_ref(), Some(was), "{context}");
+                    renames += 1;
+                    moves += usize::from(moved);
+                } else {
+                    assert_eq!(found, None, "{context}");
+                    below += usize::from(was != path);
+                }
+            }
+        }
+    }
+    println!("{renames} renames, {moves} to other directories, {below} objects below them");
+    assert!(renames > 100 && moves > 30 && below > 10, "{renames} renames, {moves} moves, {below} below");
 }
