@@ -34,6 +34,7 @@ mod deep;
 mod fed;
 mod find;
 mod first_sync;
+mod floor;
 mod flush;
 mod lag;
 mod memory;

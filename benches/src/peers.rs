@@ -9,9 +9,11 @@
 //! and who makes files after a mass deletion pays for its search for others, whoever that is.
 //!
 //! Beside the times: bytes stored, peak memory (the daemon's as long as the backup runs, with all it holds for other
-//! things), and processor seconds, the daemon's from the change to the session; and in which stages its threads were.
+//! things), and processor seconds, the daemon's from the change to the session; and in which stages its threads were. And
+//! what no restore can be faster than here ([`crate::floor`]), in turn with the restores.
 
 use crate::daemon::{Daemon, spent};
+use crate::floor::Floor;
 use crate::{report, run, tree};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -305,6 +307,8 @@ pub fn run() -> anyhow::Result<()> {
         Place::make(&scratch.path().join("fewer"), fewer)?,
         Place::make(&scratch.path().join("smaller"), |to| tree::copy_tenth(&linux, to))?,
     ];
+    let floor = Floor::read(&linux)?;
+    let mut floors = Vec::new();
     let mut figures = <[Figures; 3]>::default();
     let mut tenths = [const { Vec::new() }; 2];
     for small in &small {
@@ -313,6 +317,7 @@ pub fn run() -> anyhow::Result<()> {
     }
     for number in 0..rounds() {
         round(&large, number, &mut figures)?;
+        floors.push(floor.make(&large.at.join(format!("round-{number}/floor")))?);
         for (small, costs) in small.iter().zip(&mut tenths) {
             small.change(number)?;
             run::sync(&small.at)?;
@@ -341,6 +346,13 @@ pub fn run() -> anyhow::Result<()> {
         "after 100 changes, all / a tenth of each directory",
         second / took(smaller),
         "at most 1.2",
+    );
+    let floors = report::seconds(&floors);
+    report::line("the same files from memory, on the disk", &floors);
+    report::ratio(
+        "restore, restic / the same files from memory",
+        took(&restic.restore) / report::median(&floors),
+        "of no restore",
     );
     report::ratio("restore, restic / ours", took(&restic.restore) / took(&ours.restore), "at least 2");
     let stored = report::median(&ours.stored) / report::median(&restic.stored);
