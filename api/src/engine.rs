@@ -26,8 +26,8 @@ pub use catalog::{
 pub use error::EngineError;
 pub use restore_query::{LeftOut, QueryFound, QueryRestores, RestoreSet, RestoredSession, SetPart};
 pub use restores::{
-    CopyReport, CopyRequest, FilesQuery, RestoreMeaning, RestorePlan, RestoreReport, RestoreRequest,
-    RestoreSource, Restores, SessionEntry, SessionName, SessionVerifyReport,
+    CopiedTo, CopyReport, CopyRequest, FilesQuery, RestoreMeaning, RestorePlan, RestoreReport,
+    RestoreRequest, RestoreSource, Restores, SessionEntry, SessionName, SessionVerifyReport, Stored,
 };
 pub use rewinds::{Onto, RewindPlan, RewindReport, RewindRequest};
 pub use scrubs::{ScrubDifference, ScrubReport, ScrubRequest};

@@ -8,11 +8,13 @@
 //! which a backup of a few files must not pay each time. Each has a slot with a lock of its own, and no lock of all of them
 //! is held while a store is asked or a key derived: a slow repository makes nobody wait but those who want it.
 
+mod copies;
 mod error;
 mod open;
 mod sessions;
 mod tape;
 
+pub use copies::Copying;
 pub use error::{backup_error, repository_error, restore_error, upkeep_error};
 pub use sessions::{Found, is_at_or_below, no_such_session};
 pub(crate) use tape::place;
@@ -53,6 +55,8 @@ pub struct Vault {
     adding: Mutex<Vec<(String, StoreUrl)>>,
     /// Tape repositories whose media nobody has looked at yet.
     unread: Mutex<HashSet<u64>>,
+    /// Sessions that are being copied: the repository, and the session they were first copied from.
+    copying: Mutex<HashSet<(u64, Id)>>,
 }
 
 /// A repository that is open, or none yet. Locked while it is opened: a second caller waits for the first instead of
@@ -157,6 +161,7 @@ impl Vault {
             open: Mutex::default(),
             adding: Mutex::default(),
             unread: Mutex::default(),
+            copying: Mutex::default(),
         })
     }
 

@@ -16,6 +16,7 @@
 //! looking at everything, which stores again what is missing.
 
 pub mod content;
+pub mod copy;
 mod crew;
 pub mod delta;
 mod directory;

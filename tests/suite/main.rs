@@ -57,6 +57,7 @@ mod restores;
 mod rewinds;
 mod scrubs;
 mod session_archives;
+mod session_copies;
 mod session_crash;
 mod sessions;
 mod snapshots;

@@ -162,19 +162,60 @@ pub struct SessionVerifyReport {
     pub elapsed: Duration,
 }
 
-/// A session that is to be on tape.
+/// A session that is to be in another place too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyRequest {
     /// Which.
     pub session: SessionName,
-    /// The drive.
+    /// Name of a repository, or the address of a drive.
     pub to: String,
-    /// Pool whose volumes are written; none: that of the volume in the drive.
+    /// On tape: pool whose volumes are written; none: that of the volume in the drive.
     pub pool: Option<String>,
 }
 
-/// A session that is on tape.
+/// A session that is in a repository which is not on tape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id there.
+    pub session: String,
+    /// It was there before, and nothing was written.
+    pub was_there: bool,
+    /// Names in it of objects that are no directories.
+    pub files: u64,
+    /// Directories in it.
+    pub directories: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Objects that it lacks since it was made.
+    pub missed: u64,
+    /// Bytes of what the repository lacked.
+    pub bytes_read: u64,
+    /// And what that takes there.
+    pub bytes_stored: u64,
+}
+
+/// Where a session is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopiedTo {
+    /// On tape.
+    Tape(crate::tapes::Copied),
+    /// In a directory or an object store.
+    Repository(Stored),
+}
+
+impl CopiedTo {
+    /// Objects that are not in it, or not as they should be.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        match self {
+            CopiedTo::Tape(copied) => copied.missed,
+            CopiedTo::Repository(stored) => stored.missed,
+        }
+    }
+}
+
+/// A session that was copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyReport {
     /// 64 hexadecimal digits.
     pub session: String,
@@ -183,7 +224,7 @@ pub struct CopyReport {
     /// Where it was copied to.
     pub to: String,
     /// What is there.
-    pub copied: crate::tapes::Copied,
+    pub copied: CopiedTo,
     /// From the call to the end.
     pub elapsed: Duration,
 }
@@ -217,7 +258,7 @@ pub trait Restores: QueryRestores {
         session: &SessionName,
         progress: &dyn Progress,
     ) -> EngineResult<SessionVerifyReport>;
-    /// Copies a session to tape; one that is whole there is not written again (`NO_SUCH_SESSION`, `BAD_URL`,
-    /// `TAPE_VOLUME_WANTED`, `TAPE_DRIVE_FAILED` ...).
+    /// Copies a session into a repository or to tape; what is there is not written again (`NO_SUCH_SESSION`, `BAD_URL`,
+    /// `COPY_DAMAGED`, `COPY_BUSY`, `TAPE_VOLUME_WANTED`, `TAPE_DRIVE_FAILED` ...).
     fn copy_session(&self, request: &CopyRequest, progress: &dyn Progress) -> EngineResult<CopyReport>;
 }

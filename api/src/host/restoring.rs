@@ -467,7 +467,7 @@ impl Restores for Host {
     }
 
     fn copy_session(&self, request: &CopyRequest, progress: &dyn Progress) -> EngineResult<CopyReport> {
-        self.copy_to_tape(request, progress)
+        self.copy_to(request, progress)
     }
 }
 

@@ -86,7 +86,8 @@ impl Host {
         let none = || EngineError::new(&codes::TAPE_DAMAGED, "the tape gave no session");
         let (_, record) = recalled.sessions.pop().ok_or_else(none)?;
         // What it lacks as a whole is what the listing says, whatever part of it was wanted.
-        let record = SessionRecord { tree: record.tree, ..found.record.clone() };
+        // The listing does not know what a copy on tape was copied from; the label does.
+        let record = SessionRecord { tree: record.tree, original: record.original, ..found.record.clone() };
         let found = Found {
             repository: std::sync::Arc::clone(&recalled.repository),
             name: found.name.clone(),

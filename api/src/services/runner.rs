@@ -132,7 +132,7 @@ impl EngineRunner {
         progress: &dyn Progress,
     ) -> Result<Ended, EngineError> {
         let report = self.0.restores()?.copy_session(&copy_from_wire(request), progress)?;
-        let missed = report.copied.missed;
+        let missed = report.copied.missed();
         Ok(ended(Report::SessionCopy(report.into()), missed))
     }
 }

@@ -3,8 +3,8 @@
 use super::{Shared, Stream, timeout};
 use crate::convert::path_from_wire;
 use crate::engine::{
-    BackupRequest, CopyReport, CopyRequest, EngineError, EngineResult, FilesQuery, FlushRequest, SessionName,
-    SessionsQuery, SnapshotId, Stage,
+    BackupRequest, CopiedTo, CopyReport, CopyRequest, EngineError, EngineResult, FilesQuery, FlushRequest,
+    SessionName, SessionsQuery, SnapshotId, Stage,
 };
 use crate::jobs::Submission;
 use crate::points::{PointSpec, TimeSpec};
@@ -88,11 +88,7 @@ impl Sessions for SessionsService {
         let mut request = request.into_inner();
         let idempotency_key = std::mem::take(&mut request.idempotency_key);
         let job = self.0.call(move |shared| {
-            shared.engine.permits_tapes()?;
-            let known = shared.engine.list_repositories()?;
-            if !known.iter().any(|repository| repository.name == request.to) {
-                crate::tapes::check_url(&request.to)?;
-            }
+            check_copy(shared, &request)?;
             let wanted = copy_from_wire(request.clone());
             let session = shared.engine.restores()?.show_session(&wanted.session)?;
             (request.id, request.repository) = (session.id, session.repository);
@@ -186,6 +182,34 @@ impl Sessions for SessionsService {
     }
 }
 
+/// Refuses what is no place for a copy: here, not in the job.
+fn check_copy(shared: &Shared, request: &v1::CopySessionRequest) -> EngineResult<()> {
+    let known = shared.engine.list_repositories()?;
+    let known = known.iter().find(|repository| repository.name == request.to);
+    let is_tape = |url: &str| url.starts_with("tape:");
+    match known {
+        Some(repository) if !is_tape(&repository.url) => {
+            if request.pool.is_empty() {
+                return Ok(());
+            }
+            let text = format!("repository \"{}\" is not on tape and has no pools", request.to);
+            Err(EngineError::new(&codes::BAD_PARAMETERS, text))
+        }
+        Some(_) => shared.engine.permits_tapes(),
+        None if is_tape(&request.to) => {
+            shared.engine.permits_tapes()?;
+            crate::tapes::check_url(&request.to)
+        }
+        None if request.to.contains("://") => {
+            let text = format!("\"{}\" is no repository's name", request.to);
+            Err(EngineError::new(&codes::BAD_URL, text).advise(
+                "Sessions are copied into repositories by name: `restorectl repository add NAME URL` first. Of tape the address will do.",
+            ))
+        }
+        None => Err(crate::vault::no_such_repository(&request.to)),
+    }
+}
+
 /// A request to copy a session.
 pub(super) fn copy_from_wire(request: v1::CopySessionRequest) -> CopyRequest {
     let v1::CopySessionRequest { id, repository, to, pool, .. } = request;
@@ -194,28 +218,49 @@ pub(super) fn copy_from_wire(request: v1::CopySessionRequest) -> CopyRequest {
 
 impl From<CopyReport> for v1::SessionCopyReport {
     fn from(report: CopyReport) -> Self {
-        let copied = report.copied;
-        let part = |part: snapshot::tape::PartPlace| v1::SessionPart {
-            media: part.media,
-            volume: part.volume,
-            file: part.file,
-            blocks: part.blocks,
-        };
-        let missed = |(path, reason): (Vec<u8>, String)| v1::MissedObject { path: path.into(), reason };
-        v1::SessionCopyReport {
+        let told = v1::SessionCopyReport {
             session: report.session,
             repository: report.repository,
-            tape_session: copied.session,
             to: report.to,
-            parts: copied.parts.into_iter().map(part).collect(),
-            bytes: copied.bytes,
-            files: copied.files,
-            directories: copied.directories,
-            missed: copied.missed,
-            missed_first: copied.listed.into_iter().map(missed).collect(),
-            stalls: copied.stalls,
-            was_there: copied.was_there,
             elapsed: Some(duration_to_wire(report.elapsed)),
+            ..v1::SessionCopyReport::default()
+        };
+        match report.copied {
+            CopiedTo::Tape(copied) => on_tape(copied, told),
+            CopiedTo::Repository(stored) => v1::SessionCopyReport {
+                copied_session: stored.session,
+                was_there: stored.was_there,
+                files: stored.files,
+                directories: stored.directories,
+                bytes: stored.bytes,
+                missed: stored.missed,
+                bytes_read: stored.bytes_read,
+                bytes_stored: stored.bytes_stored,
+                ..told
+            },
         }
+    }
+}
+
+fn on_tape(copied: crate::tapes::Copied, told: v1::SessionCopyReport) -> v1::SessionCopyReport {
+    let part = |part: snapshot::tape::PartPlace| v1::SessionPart {
+        media: part.media,
+        volume: part.volume,
+        file: part.file,
+        blocks: part.blocks,
+    };
+    let missed = |(path, reason): (Vec<u8>, String)| v1::MissedObject { path: path.into(), reason };
+    v1::SessionCopyReport {
+        copied_session: copied.session.clone(),
+        tape_session: copied.session,
+        parts: copied.parts.into_iter().map(part).collect(),
+        bytes: copied.bytes,
+        files: copied.files,
+        directories: copied.directories,
+        missed: copied.missed,
+        missed_first: copied.listed.into_iter().map(missed).collect(),
+        stalls: copied.stalls,
+        was_there: copied.was_there,
+        ..told
     }
 }

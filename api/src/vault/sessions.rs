@@ -1,7 +1,7 @@
 //! Finding sessions: among those this daemon made, then in the repositories themselves.
 
 use super::tape::not_read;
-use super::{Vault, lsn_of, no_such_repository, repository_error};
+use super::{Known, Vault, lsn_of, no_such_repository, repository_error};
 use crate::engine::{EngineError, EngineResult, Session, SessionName, SessionsQuery};
 use crate::records::{SessionMade, SessionOnTape};
 use journal::{Class, Lsn, Timestamp};
@@ -10,6 +10,7 @@ use snapshot::repository::{
     Id, Lock, LockOptions, Purpose, Repository as Opened, RepositoryError, RepositoryErrorKind,
     SessionRecord, lock,
 };
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -208,7 +209,7 @@ impl Vault {
                 && made.entity == entity
                 && scenario.is_none_or(|name| name == made.scenario_name)
         });
-        let made = complete.max_by_key(|made| (made.point_time, lsn_of(made), made.time))?;
+        let made = complete.min_by_key(|made| nearest(&known, made))?;
         let repository = known.repositories.get(&made.repository).map(|added| added.name.clone());
         Some(SessionName { id: Id(made.session).to_string(), repository })
     }
@@ -224,13 +225,20 @@ impl Vault {
             .filter(|made| query.scenario.as_ref().is_none_or(|name| *name == made.scenario_name))
             .filter(|made| is_at_or_below(path, &made.entity) || is_at_or_below(&made.entity, path))
             .collect();
-        list.sort_by_key(|made| std::cmp::Reverse((made.point_time, lsn_of(made), made.time)));
+        list.sort_by_key(|made| nearest(&known, made));
         let name =
             |made: &SessionMade| known.repositories.get(&made.repository).map(|added| added.name.clone());
         list.into_iter()
             .map(|made| SessionName { id: Id(made.session).to_string(), repository: name(made) })
             .collect()
     }
+}
+
+/// The order in which sessions are asked for what they hold: the newest point first. Of one point what lacks nothing before what
+/// does, what no volume has to be fetched for before what lies on tape, and what was made first before its copies.
+fn nearest(known: &Known, made: &SessionMade) -> impl Ord + use<> {
+    let is_on_tape = known.on_tape.contains_key(&(made.repository, made.session));
+    (Reverse((made.point_time, lsn_of(made))), made.missed > 0, is_on_tape, made.time)
 }
 
 /// Whether a path is another one or lies below it.

@@ -327,11 +327,17 @@ impl Vault {
         }
         let record = stage.load_session(id);
         let record = record.map_err(|error| super::repository_error("read the session", error))?;
-        self.made(self.made_of(&place, &record)).map(drop)
+        self.made(self.made_of(number, &place.session, place.bytes, &record)).map(drop)
     }
 
     /// What a session's record says of it, as if it had been made here.
-    fn made_of(&self, place: &SessionOnTape, record: &SessionRecord) -> SessionMade {
+    pub(super) fn made_of(
+        &self,
+        repository: u64,
+        session: &[u8; 32],
+        bytes_stored: u64,
+        record: &SessionRecord,
+    ) -> SessionMade {
         let totals = Totals::of_record(record).unwrap_or_default();
         let lsn: Lsn = tag(record, "lsn:").parse().unwrap_or(Lsn::ZERO);
         let journal = u128::from_str_radix(tag(record, "journal:"), 16).unwrap_or_default().to_be_bytes();
@@ -345,11 +351,11 @@ impl Vault {
         };
         SessionMade {
             time: wall_clock(),
-            repository: place.repository,
+            repository,
             scenario,
             scenario_name: tag(record, "scenario:").to_owned(),
             journal,
-            session: place.session,
+            session: *session,
             tree: record.tree.0,
             entity: record.paths.first().map(|path| path_of_text(path)).unwrap_or_default(),
             master: record.hostname.clone(),
@@ -365,7 +371,7 @@ impl Vault {
             directories: totals.directories,
             bytes: totals.bytes,
             bytes_read: totals.bytes,
-            bytes_stored: place.bytes,
+            bytes_stored,
             missed: record.missed(),
             incremental: false,
         }

@@ -19,7 +19,7 @@ pub enum Command {
     Show(show::Args),
     /// List what a session holds
     Files(files::Args),
-    /// Copy a session to tape
+    /// Copy a session into another repository, or to tape
     Copy(copy::Args),
     /// Read all that a session needs and compare it
     Verify(verify::Args),

@@ -52,7 +52,8 @@ pub fn copied(report: &v1::SessionCopyReport) -> Value {
     json!({
         "session": report.session,
         "repository": report.repository,
-        "tape_session": report.tape_session,
+        "copied_session": report.copied_session,
+        "tape_session": (!report.tape_session.is_empty()).then_some(&report.tape_session),
         "to": report.to,
         "parts": parts.collect::<Vec<_>>(),
         "bytes": report.bytes,
@@ -61,6 +62,8 @@ pub fn copied(report: &v1::SessionCopyReport) -> Value {
         "missed": report.missed,
         "missed_first": missed.collect::<Vec<_>>(),
         "stalls": report.stalls,
+        "bytes_read": report.bytes_read,
+        "bytes_stored": report.bytes_stored,
         "was_there": report.was_there,
         "elapsed_seconds": seconds(report.elapsed.as_ref()),
     })

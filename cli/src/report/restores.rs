@@ -68,6 +68,9 @@ pub fn verified(out: &Output, report: &v1::SessionVerifyReport) {
 /// Where a session was copied to.
 pub fn copied(out: &Output, report: &v1::SessionCopyReport) {
     let short = report.session.get(..8).unwrap_or(&report.session);
+    if report.tape_session.is_empty() {
+        return stored(out, report, short);
+    }
     let media: Vec<&str> = report.parts.iter().map(|part| part.media.as_str()).collect();
     let (media, bytes) = (media.join(", "), format_size(report.bytes));
     if report.was_there {
@@ -88,6 +91,26 @@ pub fn copied(out: &Output, report: &v1::SessionCopyReport) {
         ..v1::RestoreListed::default()
     });
     listed(out, report.missed, &missed.collect::<Vec<_>>(), "not copied as it was");
+}
+
+/// Which session it is in the other repository.
+fn stored(out: &Output, report: &v1::SessionCopyReport, short: &str) {
+    let (to, copy) = (&report.to, report.copied_session.get(..8).unwrap_or(&report.copied_session));
+    if report.was_there {
+        out.data(&format!("session {short} is in {to} already, as session {copy}: nothing was written"));
+    } else {
+        let (bytes, read) = (format_size(report.bytes), format_size(report.bytes_read));
+        let (stored, elapsed) = (format_size(report.bytes_stored), elapsed(report.elapsed.as_ref()));
+        out.data(&format!(
+            "session {short} was copied to {to} as session {copy}: {bytes}, {read} read, {stored} stored in {elapsed}"
+        ));
+    }
+    if report.missed > 0 && !out.json {
+        let missed = count(report.missed, "object");
+        out.warn(&format!(
+            "{missed} could not be read when the session was made, and are not whole in the copy"
+        ));
+    }
 }
 
 /// What was left out is never left unsaid, not even with `-q`.

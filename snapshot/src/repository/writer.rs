@@ -157,6 +157,16 @@ impl BlobWriter {
         self.uploads.written()
     }
 
+    /// Whether a blob is there or on its way.
+    ///
+    /// # Errors
+    /// Those of [`Repository::index`].
+    pub fn holds(&self, kind: BlobKind, id: &Id) -> Result<bool, RepositoryError> {
+        // Claims end when the index has the blob, so it is looked for there second.
+        let is_claimed = self.shared.claimed.lock().contains(&(kind, *id));
+        Ok(is_claimed || self.repository().index()?.contains(kind, id))
+    }
+
     /// Saves a blob unless it is there or on its way. Blocks while the uploads are behind.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
-//! Copying sessions to tape.
+//! Copying sessions: to tape here, into other repositories in [`stored`].
 //!
 //! The session is locked against those who remove as long as it is read. It is on tape when the drive has said so; a job
 //! that is begun again looks whether it is there first, so that an end that was not recorded costs no second copy.
 
+mod stored;
+
 use super::super::Host;
 use super::super::backing::tape::take_drive;
-use crate::engine::{CopyReport, CopyRequest, EngineError, EngineResult, Level, Progress};
+use crate::engine::{CopiedTo, CopyReport, CopyRequest, EngineError, EngineResult, Level, Progress};
 use crate::records::SessionOnTape;
 use crate::tapes::{self, Copied};
 use crate::vault::{Found, TapeRepository, Which, place, repository_error};
@@ -78,41 +80,20 @@ impl Host {
         })
     }
 
-    pub(super) fn copy_to_tape(
-        &self,
-        request: &CopyRequest,
-        progress: &dyn Progress,
-    ) -> EngineResult<CopyReport> {
+    /// See [`crate::engine::Restores::copy_session`].
+    pub(super) fn copy_to(&self, request: &CopyRequest, progress: &dyn Progress) -> EngineResult<CopyReport> {
         let began = Instant::now();
-        let found = self.context.vault.find(&request.session)?;
-        // One that lies on tape itself is read from there first.
-        let from_tape = self.recalled(&found, &[], progress)?;
-        let found = from_tape.as_ref().map_or(&found, |from_tape| &from_tape.found);
-        let _lock = found.lock()?;
-        let scratch = self.layout.scratch()?;
-        let copied = match self.context.vault.tape_repository(&request.to) {
-            Some(tape) => self.copy_into(found, (&tape, request.pool.as_deref()), &scratch, progress),
-            None => {
-                if self.context.vault.number(&request.to).is_some() {
-                    let text = format!("repository \"{}\" is not on tape", request.to);
-                    return Err(EngineError::new(&codes::NOT_AVAILABLE, text)
-                        .because("Sessions are copied to tape only.")
-                        .advise("A backup of the same point, `backup SCENARIO --at lsn:N --to REPOSITORY`, makes the same session."));
-                }
-                let source = (&*found.repository, &found.id, &found.record);
-                tapes::copy(source, (&request.to, request.pool.as_deref()), &scratch, &Watch(progress))
-            }
+        let vault = &self.context.vault;
+        let found = vault.find(&request.session)?;
+        let on_tape = vault.tape_repository(&request.to);
+        let copied = if on_tape.is_none() && vault.number(&request.to).is_some() {
+            self.copy_into_store(&found, request, progress).map(CopiedTo::Repository)
+        } else {
+            self.copy_to_tape(&found, request, on_tape.as_ref(), progress).map(CopiedTo::Tape)
         };
         let copied = copied.map_err(|error| error.or_interrupted(progress.interrupted()))?;
-        let (short, media) = (found.id.short(), copied.media().join(", "));
-        let text = match (copied.was_there, copied.missed) {
-            (true, 0) => format!("session {short} is on {media} already"),
-            (true, missed) => format!("session {short} is on {media} already, without {missed} objects"),
-            (false, 0) => format!("session {short} was copied to {media}: {} bytes", copied.bytes),
-            (false, missed) => format!("session {short} was copied to {media}, without {missed} objects"),
-        };
-        let level = if copied.missed > 0 { Level::Warning } else { Level::Info };
-        self.context.activity.write(level, &found.scenario(), None, &text);
+        let level = if copied.missed() > 0 { Level::Warning } else { Level::Info };
+        self.context.activity.write(level, &found.scenario(), None, &told(&found, request, &copied));
         Ok(CopyReport {
             session: found.id.to_string(),
             repository: found.name.clone(),
@@ -120,5 +101,53 @@ impl Host {
             copied,
             elapsed: began.elapsed(),
         })
+    }
+
+    fn copy_to_tape(
+        &self,
+        found: &Found,
+        request: &CopyRequest,
+        on_tape: Option<&TapeRepository>,
+        progress: &dyn Progress,
+    ) -> EngineResult<Copied> {
+        // One that lies on tape itself is read from there first.
+        let from_tape = self.recalled(found, &[], progress)?;
+        let found = from_tape.as_ref().map_or(found, |from_tape| &from_tape.found);
+        let _lock = found.lock()?;
+        let scratch = self.layout.scratch()?;
+        let pool = request.pool.as_deref();
+        match on_tape {
+            Some(tape) => self.copy_into(found, (tape, pool), &scratch, progress),
+            None => {
+                let source = (&*found.repository, &found.id, &found.record);
+                tapes::copy(source, (&request.to, pool), &scratch, &Watch(progress))
+            }
+        }
+    }
+}
+
+/// The line in the log.
+fn told(found: &Found, request: &CopyRequest, copied: &CopiedTo) -> String {
+    let (short, missed) = (found.id.short(), copied.missed());
+    let without = if missed == 0 { String::new() } else { format!(", without {missed} objects") };
+    match copied {
+        CopiedTo::Tape(copied) if copied.was_there => {
+            format!("session {short} is on {} already{without}", copied.media().join(", "))
+        }
+        CopiedTo::Tape(copied) => {
+            let (media, bytes) = (copied.media().join(", "), copied.bytes);
+            format!("session {short} was copied to {media}: {bytes} bytes{without}")
+        }
+        CopiedTo::Repository(stored) => {
+            let (to, copy) = (&request.to, stored.session.get(..8).unwrap_or_default());
+            if stored.was_there {
+                format!("session {short} is in repository \"{to}\" already, as {copy}{without}")
+            } else {
+                let (read, bytes) = (stored.bytes_read, stored.bytes_stored);
+                format!(
+                    "session {short} was copied into repository \"{to}\" as {copy}: {read} bytes read, {bytes} stored{without}"
+                )
+            }
+        }
     }
 }

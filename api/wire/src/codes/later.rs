@@ -84,6 +84,16 @@ catalogue! {
         "the tape drive is in use"
         reason "A drive does one thing at a time, and somebody has it."
         action "Wait until that job has ended (`restorectl job list`), then try again.";
+    /// Where it lies now.
+    COPY_DAMAGED = "RW1135" "repository" Differs DataLoss
+        "the session is damaged where it lies and was not copied"
+        reason "Something that it needs cannot be read as it was stored; the message says what. Nothing was recorded in the other repository: there is no session that lacks something."
+        action "`restorectl session verify ID` lists all that is damaged. Copy the session from another repository that holds it, or back up the same point anew with `restorectl backup SCENARIO --at lsn:N --to NAME`.";
+    /// The same twice.
+    COPY_BUSY = "RW1136" "repository" Refused FailedPrecondition
+        "the session is being copied there already"
+        reason "Another job copies the same session into the same repository; the two would make two records of one session."
+        action "Wait for that job (`restorectl job list`).";
     /// Given up as it grew old.
     THINNED = "RW1140" "journal" NotFound OutOfRange
         "the point was thinned out"

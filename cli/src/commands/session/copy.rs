@@ -10,14 +10,14 @@ use wire::v1;
 pub struct Args {
     /// Id of the session, or an unambiguous beginning
     id: String,
-    /// Where to: a repository on tape, or tape:///dev/nst0, or tape:///DIR for a directory that is used as a drive, as the
-    /// daemon sees it
+    /// Where to: the name of a repository, or tape:///dev/nst0, or tape:///DIR for a directory that is used as a drive, as
+    /// the daemon sees it
     #[arg(long, value_name = "REPOSITORY")]
     to: String,
-    /// Pool whose volumes are written [default: that of the volume in the drive]
+    /// On tape: pool whose volumes are written [default: that of the volume in the drive]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pool: String,
-    /// Only a session of this repository
+    /// Copy it from this repository; needed only where several hold a session of this id
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
     /// Of the job.
@@ -25,7 +25,7 @@ pub struct Args {
     job: JobOptions,
 }
 
-/// Copies a session to tape.
+/// Copies a session into another repository or to tape.
 ///
 /// # Errors
 /// Those of the daemon.
