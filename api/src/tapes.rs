@@ -12,7 +12,7 @@ mod pipe;
 mod recall;
 
 pub(crate) use archive::Run;
-pub(crate) use copy::find;
+pub(crate) use copy::find_all;
 pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
 pub use drives::{Drives, Hold};
 pub use recall::{Chosen, PREFIX, Recalled, private_directory, recall, sweep};

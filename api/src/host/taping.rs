@@ -170,14 +170,17 @@ impl Host {
         let mut passed = Vec::new();
         with_drive(tape, |any| {
             let stock = stock(any, tape, &mut report)?;
-            for (number, place) in known.iter().enumerate() {
+            let mut left = to_read;
+            for place in &known {
                 let id = Id(place.session);
                 let chosen = Chosen { id: id.to_string(), parts: place.places() };
                 report.packs += chosen.parts.len() as u64;
                 report.pack_bytes = report.pack_bytes.saturating_add(place.bytes);
-                if !lies_there(place, &stock, &mut report, progress) || number >= to_read {
+                // What is not at hand takes nothing away from what can be read.
+                if !lies_there(place, &stock, &mut report, progress) || left == 0 {
                     continue;
                 }
+                left -= 1;
                 match tapes::prove(any, &chosen, &scratch, &OnDrive(progress, "check")) {
                     Ok((verdict, _)) => match verdict.fault() {
                         None => passed.push(id),

@@ -133,14 +133,19 @@ pub(super) fn pool_of(any: &mut AnyDrive) -> String {
 }
 
 /// A copy of the session that is whole on the volumes at hand.
-pub(crate) fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
+fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
+    Ok(find_all(url, id)?.into_iter().next())
+}
+
+/// All copies of the session that are whole on the volumes at hand, as far as their ends say.
+pub(crate) fn find_all(url: &str, id: &Id) -> EngineResult<Vec<Copied>> {
     let mut stock: Vec<VolumeInventory> = Vec::new();
     volumes(url, &mut |volume| {
         stock.extend(volume.content);
         ControlFlow::Continue(())
     })?;
     let id = id.to_string();
-    let found = sessions(&stock).into_iter().find_map(|session| {
+    let found = sessions(&stock).into_iter().filter_map(|session| {
         let label = session.label?;
         let is_it = label.get("original").and_then(|original| original.as_str()) == Some(id.as_str());
         let parts = session.parts.filter(|_| is_it)?;
@@ -148,7 +153,7 @@ pub(crate) fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
         let session = session.session;
         Some(Copied { session, parts, bytes, missed, was_there: true, ..Copied::default() })
     });
-    Ok(found)
+    Ok(found.collect())
 }
 
 fn archive_failure(url: &str, error: ArchiveError) -> EngineError {

@@ -46,9 +46,17 @@ impl Host {
         let vault = &self.context.vault;
         let what = format!("a copy of session {}", found.id.short());
         let hold = take_drive(vault, tape, &what, progress)?;
-        if let Some(there) = tapes::find(&tape.url, &found.id)? {
-            vault.read_media(tape, Which::All, &Watch(progress))?;
-            return Ok(there);
+        let there = tapes::find_all(&tape.url, &found.id)?;
+        if !there.is_empty() {
+            let report = vault.read_media(tape, Which::All, &Watch(progress))?;
+            let why_not = |copy: &Copied| report.failed.iter().find(|(id, _)| *id == copy.session);
+            for (session, why) in there.iter().filter_map(why_not) {
+                let text = format!("the copy {session} that is there cannot be read: {why}");
+                progress.note(Level::Warning, &text);
+            }
+            if let Some(there) = there.into_iter().find(|copy| why_not(copy).is_none()) {
+                return Ok(there);
+            }
         }
         let (number, stage) = vault.get(&tape.name)?;
         let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
