@@ -140,4 +140,32 @@ impl<T: TreeIo> ViewFile<'_, T> {
             .map(|range| range.start.max(offset)..range.end.min(self.size))
             .filter(|range| range.start < range.end))
     }
+
+    /// Refuses a file that was opened and is shorter than it is known to be: somebody cut it behind the replica's back, and
+    /// what is missing was read as zeros. Only while nothing has changed the node since the point; afterwards a file may have
+    /// any length for a while, and undo says what it held.
+    ///
+    /// # Errors
+    /// `Drift`; `Tree`, those of the tables.
+    pub fn check_length(&mut self) -> Result<(), JournalError> {
+        let Some(present) = &self.present else { return Ok(()) };
+        let stat = present.stat().map_err(|source| JournalError::Tree {
+            operation: "look at",
+            object: self.node.to_string(),
+            source,
+        })?;
+        if stat.size >= self.size {
+            return Ok(());
+        }
+        // Present first, undo second: who shortens it has published that before.
+        let from = rows::node_undo_key(self.node, self.view.lsn.successor());
+        let to = rows::node_undo_key(self.node, Lsn::MAX);
+        match self.view.tables.range(Space::NodeUndo, &from, &to).next() {
+            Some(row) => row.map(drop),
+            None => Err(JournalError::Drift {
+                object: self.node.to_string(),
+                what: "it ends before its size: somebody has cut it",
+            }),
+        }
+    }
 }

@@ -40,11 +40,14 @@ pub enum Failure {
 impl From<JournalError> for Failure {
     fn from(source: JournalError) -> Self {
         match source {
-            // The replica does not hold the file as it should, or the system does not let it be read.
-            JournalError::Tree { .. } | JournalError::Drift { .. } | JournalError::NotFound { .. } => {
-                Failure::Read(source)
-            }
-            // Tables or undo: what they say of other files is not to be trusted either.
+            // The replica does not hold the file as it should, or the system does not let it be read; or undo of its bytes has
+            // rotted, which has a checksum for each piece and says nothing of others.
+            JournalError::Tree { .. }
+            | JournalError::Drift { .. }
+            | JournalError::NotFound { .. }
+            | JournalError::Damaged { .. } => Failure::Read(source),
+            // Tables: what they say of other files is not to be trusted either. A segment that cannot be read at all is
+            // nobody's alone.
             source => {
                 Failure::Session(SessionError::Journal { operation: "read a file of the point", source })
             }
@@ -98,6 +101,7 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
             }
             self.work.check().map_err(Failure::Session)?;
         }
+        file.check_length()?;
         if self.window.capacity() > 2 * WINDOW_BYTES {
             // It grew for a chunk as there are few.
             self.window = Vec::new();

@@ -4,8 +4,8 @@
 //! are those that a session in a repository would have, the directories above the entity's root too, so an archive of a
 //! point holds the same as a copy of its session.
 //!
-//! A file that the replica does not give is missed, or damaged if that shows while it is read. What fails for all files
-//! (tables, undo) ends the work.
+//! A file that the replica does not give is missed, or damaged if that shows while it is read, also because undo of its bytes has
+//! rotted or somebody has cut it. What fails for all files (tables, a segment that cannot be read at all) ends the work.
 
 use super::label::SessionLabel;
 use super::sparse::{EXTENTS_MAX, HOLE_BYTES_MIN};
@@ -67,7 +67,13 @@ fn source(error: JournalError) -> ArchiveError {
 
 /// Whether an error is of one file, and others can still be read.
 fn is_of_one(error: &JournalError) -> bool {
-    matches!(error, JournalError::Tree { .. } | JournalError::Drift { .. } | JournalError::NotFound { .. })
+    matches!(
+        error,
+        JournalError::Tree { .. }
+            | JournalError::Drift { .. }
+            | JournalError::NotFound { .. }
+            | JournalError::Damaged { .. }
+    )
 }
 
 fn failure(error: JournalError) -> SourceFailure {
@@ -176,6 +182,10 @@ impl<T: TreeIo> Source for OfView<'_, '_, T> {
     fn read_at(&mut self, room: &mut [u8], offset: u64) -> std::result::Result<usize, SourceFailure> {
         if self.monitor.cancelled() {
             return Err(SourceFailure::Cancelled);
+        }
+        if offset >= self.file.size() {
+            // All was read; what was cut off behind our back was read as zeros.
+            self.file.check_length().map_err(failure)?;
         }
         self.file.read_at(room, offset).map_err(failure)
     }
