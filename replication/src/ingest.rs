@@ -10,11 +10,13 @@
 //! there on each part must be the successor of the last. A master that resumes too early sends what is known and is
 //! not heard; one that resumes too late leaves a gap and is refused.
 
+mod door;
 mod order;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use door::{JournalDoor, Submitted};
 pub use order::{Admission, Order, OrderError};
 pub use session::{InFlight, IngestSession, Observer};
 

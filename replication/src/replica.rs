@@ -37,6 +37,7 @@ pub use scrub::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Si
 pub use thinner::ThinningState;
 
 use crate::apply::{self, Applier};
+use crate::ingest::JournalDoor;
 use journal::journal::{Durable, Journal, Opened, Placed};
 use journal::retention::RetentionPolicy;
 use journal::thin::Tiers;
@@ -160,8 +161,8 @@ pub struct Replica<T: TreeIo> {
     options: ReplicaOptions,
     shared: Arc<(Mutex<Shared>, Condvar)>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Redo could not be made durable: nothing later may be, until the sender knows.
-    refusing: Arc<std::sync::atomic::AtomicBool>,
+    /// What sessions meet.
+    door: JournalDoor,
     /// One local change after the other.
     minting: Mutex<()>,
     /// What only this process holds, and the end of it: see [`end`].
@@ -215,12 +216,12 @@ impl<T: TreeIo> Replica<T> {
         let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
         let threads = worker::start(&journal, &tree, options, applier, &shared);
         let replica = Arc::new(Replica {
+            door: JournalDoor::new(Arc::clone(&journal)),
             journal,
             tree,
             options,
             shared,
             threads: Mutex::new(threads),
-            refusing: Arc::default(),
             minting: Mutex::new(()),
             first,
         });

@@ -3,7 +3,7 @@
 //! Both ends are blocking code behind the traits here: [`MasterCommands`] is the agent, [`ReplicaLink`] the replica of
 //! one scenario. [`master`] and [`replica`] join them over one gRPC stream a scenario; [`local`] joins them in one
 //! process. What is delivered, acknowledged and freed, and when a peer is refused, is decided by the same code in all
-//! cases: [`meet`], `Flow` here, [`crate::ingest::IngestSession`] there.
+//! cases: [`steps`], [`steps::Flow`] here, [`crate::ingest::IngestSession`] there.
 //!
 //! **Whose history it is.** LSNs alone do not tell two masters apart that began with the same state (a machine that was
 //! cloned) or one that came back with an older state: as long as it has minted enough, its next capture would fit behind
@@ -24,14 +24,16 @@ mod flow;
 pub mod local;
 pub mod master;
 pub mod replica;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 
 pub(crate) use flow::{Backoff, Flow};
+pub(crate) use steps::{begin, hello, meet, refused};
 
 use crate::ingest::{Ingest, SessionError};
-use crate::spool::{ResumeError, Spool, SpoolError, SpoolReader};
+use crate::spool::{ResumeError, Spool, SpoolError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use journal::{Lsn, Timestamp};
@@ -40,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wire::stream::{
     AgentState, BlockHashes, BlocksWanted, Command, ConvertError, Definition, Failed, Hello, MasterStatus,
-    MeetingId, NamespacePage, Outcome, PROTOCOL_VERSION, Reason, Refused, Synchronization, Welcome,
+    NamespacePage, Outcome, Refused, Synchronization, Welcome,
 };
 
 /// More commands than this wait for no reply at the same time.
@@ -314,124 +316,6 @@ impl StreamError {
 impl From<tonic::Status> for StreamError {
     fn from(status: tonic::Status) -> Self {
         StreamError::Connection(Box::new(status))
-    }
-}
-
-/// What the master says first.
-pub(crate) fn hello(
-    spool: &Spool,
-    agent: &dyn MasterCommands,
-    scenario: u64,
-    name: &str,
-    host: &str,
-) -> Hello {
-    let status = spool.status();
-    Hello {
-        protocol: PROTOCOL_VERSION,
-        scenario,
-        name: name.to_owned(),
-        host: host.to_owned(),
-        journal: spool.journal(),
-        acknowledged: status.acknowledged,
-        // A master that never made anything goes on after whatever the journal holds.
-        captured: status.captured.filter(|_| !spool.is_unused()),
-        index_clean_at: agent.index_clean_at(),
-        meeting: spool.meeting(),
-        dial: spool.dial(),
-        features: agent.features(),
-    }
-}
-
-/// Master's side of meeting a replica: finds out whether both belong together, and where delivery begins.
-///
-/// # Errors
-/// If they do not. Nothing is changed then.
-pub(crate) fn meet(spool: &Arc<Spool>, welcome: &Welcome) -> Result<SpoolReader, StreamError> {
-    if welcome.protocol != PROTOCOL_VERSION {
-        return Err(StreamError::Protocol { what: "another version of the protocol" });
-    }
-    let (status, journaled) = (spool.status(), welcome.journaled);
-    if status.acknowledged > Lsn::ZERO && spool.journal().is_some_and(|known| known != welcome.journal) {
-        return Err(StreamError::OtherHistory { what: "is not the one that acknowledged captures before" });
-    }
-    if journaled < status.acknowledged {
-        return Err(StreamError::LostAcknowledged { acknowledged: status.acknowledged, journaled });
-    }
-    if !spool.is_unused() && status.captured.is_some_and(|captured| captured < journaled) {
-        return Err(StreamError::OtherHistory { what: "holds captures that this master did not make" });
-    }
-    spool.meet(welcome.meeting);
-    spool.begin(welcome.journal, journaled, welcome.journaled_time)?;
-    spool.suspend(welcome.suspended);
-    SpoolReader::resume(spool, journaled, welcome.parts).map_err(StreamError::Resume)
-}
-
-/// Replica's side of meeting a master: the same question with what the master says.
-///
-/// # Errors
-/// The refusal, if they do not belong together.
-pub(crate) fn receive(hello: &Hello, welcome: &Welcome) -> Result<(), Refused> {
-    let refuse = |reason, text: String| Err(Refused { reason, text });
-    if hello.protocol != PROTOCOL_VERSION {
-        let text = format!("the master speaks protocol {}, the replica {PROTOCOL_VERSION}", hello.protocol);
-        return refuse(Reason::ProtocolVersion, text);
-    }
-    if hello.acknowledged > Lsn::ZERO && hello.journal.is_some_and(|known| known != welcome.journal) {
-        return refuse(
-            Reason::OtherHistory,
-            format!("the master belongs to another journal than {}", welcome.journal),
-        );
-    }
-    if hello.acknowledged > welcome.journaled {
-        let (acknowledged, journaled) = (hello.acknowledged, welcome.journaled);
-        let text = format!("capture {acknowledged} was acknowledged, the journal ends with {journaled}");
-        return refuse(Reason::LostAcknowledged, text);
-    }
-    if hello.captured.is_some_and(|captured| captured < welcome.journaled) {
-        let text = format!("the journal holds capture {}, which this master did not make", welcome.journaled);
-        return refuse(Reason::Diverged, text);
-    }
-    Ok(())
-}
-
-/// Makes the meeting known to the journal, as the last thing before the welcome is sent.
-///
-/// # Errors
-/// The refusal, if the master may not go on from where it was.
-pub(crate) fn meet_durably(ingest: &dyn Ingest, hello: &Hello) -> Result<MeetingId, Refused> {
-    let met = ingest.meet(hello.meeting, hello.captured.is_some()).map_err(|error| {
-        let error = SessionError::Ingest(Arc::new(error));
-        Refused { reason: error.reason(), text: error.to_string() }
-    })?;
-    met.ok_or_else(|| Refused {
-        reason: Reason::Diverged,
-        text: "another master, or this one in another state, has written to the journal since".to_owned(),
-    })
-}
-
-/// What the replica's refusal means here.
-pub(crate) fn refused(spool: &Spool, refused: Refused) -> StreamError {
-    if refused.reason == Reason::Diverged {
-        spool.forget_history();
-    }
-    StreamError::Refused(refused)
-}
-
-/// The welcome for a master on these terms, before a journal in this state.
-pub(crate) fn welcome(terms: Terms, state: &crate::ingest::IngestState) -> Welcome {
-    Welcome {
-        meeting: MeetingId::default(),
-        protocol: PROTOCOL_VERSION,
-        journal: state.journal,
-        journaled: state.journaled,
-        parts: state.parts,
-        journaled_time: state.time,
-        next_node: state.next_node,
-        incarnation: state.incarnation,
-        synchronization: terms.synchronization,
-        suspended: terms.suspended,
-        running: terms.running,
-        definition: terms.definition,
     }
 }
 

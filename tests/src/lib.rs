@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod faulty_tables;
 pub mod keep;
 pub mod lab;
+pub mod line;
 pub mod model;
 pub mod pair;
 pub mod restic;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wire::stream::Progress;
 
 /// The window of a connection: parts sent and not yet durable, bytes sent and not yet dealt with.
-pub(crate) struct Flow {
+pub struct Flow {
     state: Mutex<State>,
     moved: Condvar,
     in_flight_bytes_max: u64,
@@ -32,11 +32,14 @@ struct Sent {
 }
 
 impl Flow {
+    /// The window of a new connection: so many bytes are sent before any of them has been dealt with.
+    #[must_use]
     pub fn new(in_flight_bytes_max: u64) -> Self {
         Flow { state: Mutex::new(State::default()), moved: Condvar::new(), in_flight_bytes_max }
     }
 
     /// Waits until more may be sent; `false` if the connection is over.
+    #[must_use]
     pub fn wait_for_room(&self) -> bool {
         let mut state = self.state.lock();
         while !state.closed && state.sent_bytes - state.progress.taken_bytes >= self.in_flight_bytes_max {

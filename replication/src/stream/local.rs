@@ -5,7 +5,7 @@
 
 use super::{
     Backoff, Flow, LinkError, MasterCommands, MasterHandle, ReplicaHandle, ReplicaLink, Replier, StreamError,
-    Ticket, carry_out, hello, master_status, meet, meet_durably, receive, refused, welcome,
+    Ticket, begin, carry_out, hello, master_status, meet, refused, steps::Begun,
 };
 use crate::ingest::{IngestSession, SessionError};
 use crate::spool::{Spool, SpoolError, SpoolReader};
@@ -160,20 +160,17 @@ impl Runner {
             told.news.notify_all();
         });
         // More than the flow's limit, so that the flow, which can be stopped, is where waiting happens.
-        let session = IngestSession::begin(self.link.ingest(), 2 * options.in_flight_bytes_max, observer);
-        let mut welcome = welcome(terms, session.begun());
-        let met_now = receive(&hello, &welcome).and_then(|()| meet_durably(&*self.link.ingest(), &hello));
-        match met_now {
-            Ok(meeting) => welcome.meeting = meeting,
-            Err(cause) => {
-                self.link.refused(&cause);
-                let error = refused(&self.spool, cause);
-                // The master's own check words it better where it finds the same.
-                return Err(match error.is_retryable() {
-                    true => error,
-                    false => meet(&self.spool, &welcome).err().unwrap_or(error),
-                });
-            }
+        let limit = 2 * options.in_flight_bytes_max;
+        let Begun { session, welcome, met: met_now } =
+            begin(&self.link.ingest(), terms, &hello, limit, observer);
+        if let Err(cause) = met_now {
+            self.link.refused(&cause);
+            let error = refused(&self.spool, cause);
+            // The master's own check words it better where it finds the same.
+            return Err(match error.is_retryable() {
+                true => error,
+                false => meet(&self.spool, &welcome).err().unwrap_or(error),
+            });
         }
         let reader = meet(&self.spool, &welcome)?;
         *met = true;

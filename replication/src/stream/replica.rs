@@ -5,7 +5,7 @@
 //! begins only when nothing of the last is in flight any more: from there on the journal alone says where to go on.
 
 mod attachment;
-pub(in crate::stream) mod slots;
+pub mod slots;
 
 use super::ReplicaLink;
 use slots::Slots;

@@ -7,8 +7,8 @@ mod support;
 
 use super::*;
 use crate::ingest::tests::JOURNAL;
-use crate::spool::Draft;
 use crate::spool::tests::{Random, seed};
+use crate::spool::{Draft, SpoolReader};
 use journal::{Lsn, Timestamp};
 use local::{LocalOptions, LocalStream};
 use net::{Proxy, Setup};
@@ -145,7 +145,7 @@ fn a_replica_that_lost_acknowledged_data_is_refused_for_good() {
     );
     assert!(setup.link.refusals().contains(&Reason::LostAcknowledged));
     // The master finds it out by itself too.
-    let welcome = super::welcome(setup.link.terms.lock().clone(), &setup.link.ingest.state());
+    let welcome = super::steps::welcome(setup.link.terms.lock().clone(), &setup.link.ingest.state());
     let error = meet(&setup.spool, &welcome).err().unwrap();
     assert!(matches!(error, StreamError::LostAcknowledged { .. }), "{error}");
     assert!(!error.is_retryable());
@@ -157,13 +157,13 @@ fn another_journal_or_history_is_refused_for_good() {
     let mut state = setup.link.ingest.state();
     let terms = setup.link.terms.lock().clone();
     state.journaled = Lsn::captured(9);
-    assert!(meet(&setup.spool, &super::welcome(terms.clone(), &state)).is_ok());
+    assert!(meet(&setup.spool, &super::steps::welcome(terms.clone(), &state)).is_ok());
     state.journaled = Lsn::captured(10);
-    let other = meet(&setup.spool, &super::welcome(terms.clone(), &state)).err().unwrap();
+    let other = meet(&setup.spool, &super::steps::welcome(terms.clone(), &state)).err().unwrap();
     assert!(matches!(other, StreamError::OtherHistory { .. }), "{other}");
     state.journaled = Lsn::captured(9);
     state.journal = wire::stream::JournalId([1; 16]);
-    let other = meet(&setup.spool, &super::welcome(terms, &state)).err().unwrap();
+    let other = meet(&setup.spool, &super::steps::welcome(terms, &state)).err().unwrap();
     assert!(matches!(other, StreamError::OtherHistory { .. }), "{other}");
     assert_eq!(setup.spool.journal(), Some(JOURNAL));
 }

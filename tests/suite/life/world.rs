@@ -5,6 +5,7 @@
 //! is what the tests show.
 
 mod faults;
+mod over_line;
 
 use journal::journal::Placed;
 use journal::log::{LogOptions, Part, ShippedSegment, verify};
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tests::canonical::{Canonical, assert_equal, dump};
 use tests::faulty_tables::{FaultyFactory, TableFaults};
 use tests::lab::{Lab, SameTables, SetClock, copy_of};
+use tests::line::{Line, Trouble};
 use tests::model::{Generator, Options};
 use tests::rng::Rng;
 use tests::sim_disk::{Cut, SimDisk};
@@ -67,7 +69,11 @@ pub struct World {
     generator: Generator,
     /// All captures that were ever made, by their number.
     made: BTreeMap<u64, Capture>,
-    /// Made, not acknowledged.
+    /// What lies between the master and the replica; `None`: what is made is journaled at once.
+    line: Option<Line>,
+    /// All that is made arrives at once over the line.
+    is_line_good: bool,
+    /// Made, not acknowledged; without a line.
     unsent: Vec<Capture>,
     acknowledged: Lsn,
     /// Journaled, not applied.
@@ -134,6 +140,8 @@ impl World {
             rng: Rng::new(seed ^ 0x11fe),
             generator: Generator::new(seed, options),
             made: BTreeMap::new(),
+            line: None,
+            is_line_good: true,
             unsent: Vec::new(),
             acknowledged: Lsn::ZERO,
             pending: Vec::new(),
@@ -152,19 +160,17 @@ impl World {
 
     /// Something failed: it must say so in a way that its owner can act upon.
     fn trouble(&mut self, error: &JournalError) {
-        let kind = error.kind();
+        self.note(&Trouble::from(error));
+    }
+
+    fn note(&mut self, trouble: &Trouble) {
+        let Trouble { kind, names_it, text } = trouble;
         let known = matches!(kind, ErrorKind::Full | ErrorKind::Io | ErrorKind::Poisoned);
-        assert!(known, "{}: {error:?}", self.context);
-        let names_it = match error {
-            JournalError::File { path, .. } | JournalError::Poisoned { path } => path.starts_with("/"),
-            JournalError::Tree { object, .. } => !object.is_empty(),
-            JournalError::Tables { operation, .. } => !operation.is_empty(),
-            _ => false,
-        };
-        assert!(names_it, "{}: {error:?} names nothing", self.context);
+        assert!(known, "{}: {text}", self.context);
+        assert!(names_it, "{}: {text} names nothing", self.context);
         *self.met.entry(format!("{kind:?}")).or_default() += 1;
         // A manifest of which it is not known whether it counts shuts the journal as well.
-        self.down |= self.is_poisoned() || kind == ErrorKind::Poisoned;
+        self.down |= self.is_poisoned() || *kind == ErrorKind::Poisoned;
     }
 
     /// The plan of a rewind reads tables and tree, which may refuse.
@@ -204,13 +210,22 @@ impl World {
                 capture.events.push(Event::Mark(completed));
             }
             capture.time = Timestamp(self.clock.0.load(Ordering::SeqCst));
-            self.made.insert(capture.lsn.captured, capture.clone());
-            self.unsent.push(capture);
+            if self.line.is_some() {
+                // As a spool does.
+                let before = self.made.values().next_back().map_or(capture.time, |last| last.time);
+                capture.time = capture.time.max(before);
+            } else {
+                self.unsent.push(capture.clone());
+            }
+            self.made.insert(capture.lsn.captured, capture);
         }
     }
 
     /// Sends what was not acknowledged.
     pub fn send(&mut self) -> bool {
+        if self.line.is_some() {
+            return self.settle_line();
+        }
         let captures = self.unsent.clone();
         if self.down || captures.is_empty() {
             return !self.down;
@@ -470,9 +485,7 @@ impl World {
     /// Ends the replica, if it runs, and opens it again.
     pub fn restart(&mut self, end: End, keep_tables: bool) -> bool {
         // One that did not even open ends like one that ran: the next process finds the same.
-        if let Some(lab) = self.lab.take() {
-            drop(lab.stop());
-        }
+        self.end_replica();
         self.tables = if keep_tables { copy_of(&self.tables) } else { Arc::default() };
         let pending = self.tree.pending();
         match end {
@@ -518,7 +531,13 @@ impl World {
             }
         }
         self.acknowledged = journaled;
-        self.unsent = self.made.range(journaled.captured + 1..).map(|(_, capture)| capture.clone()).collect();
+        match &mut self.line {
+            Some(line) => line.replica_runs(&lab.journal),
+            None => {
+                let after = self.made.range(journaled.captured + 1..);
+                self.unsent = after.map(|(_, capture)| capture.clone()).collect();
+            }
+        }
         self.unfinished.clear();
         self.home = applied.is_local().then_some(Lsn::captured(applied.captured));
         self.down = false;
@@ -590,7 +609,7 @@ impl World {
     fn shipped(&self, lab: &Lab) -> Result<(), JournalError> {
         let (redo, elsewhere) = (lab.journal.redo(), SimDisk::new());
         elsewhere.create_dir_all(Path::new("/a")).expect("a directory");
-        let (mut chain, mut newest) = (None, Lsn::ZERO);
+        let (mut chain, mut newest, mut open) = (None, Lsn::ZERO, Vec::new());
         for segment in redo.segments() {
             let bytes = redo.read_raw(segment.number, 0, segment.bytes as usize)?;
             let path = Path::new("/a").join(segment.number.to_string());
@@ -603,8 +622,12 @@ impl World {
                 if part.capture.lsn.is_local() {
                     continue;
                 }
-                newest = part.capture.lsn;
-                self.compare_shipped(part, &shipped);
+                let lsn = part.capture.lsn;
+                let is_next = newest == Lsn::ZERO || lsn.captured == newest.captured + 1;
+                assert!(is_next, "{}: archived {lsn} after {newest}", self.context);
+                if self.gather_shipped(part, &shipped, &mut open) {
+                    newest = lsn;
+                }
             }
             chain = shipped.chain();
         }
@@ -612,8 +635,9 @@ impl World {
         Ok(())
     }
 
-    fn compare_shipped(&self, part: Part, shipped: &ShippedSegment) {
-        let mut capture = part.capture;
+    /// Compares a capture that is whole with what was made; whether it is.
+    fn gather_shipped(&self, part: Part, shipped: &ShippedSegment, open: &mut Vec<Event>) -> bool {
+        let Part { number, last, mut capture } = part;
         for event in &mut capture.events {
             if let Event::Write { data, .. } = event
                 && let Payload::Stored(at) = data
@@ -621,8 +645,18 @@ impl World {
                 *data = Payload::Inline(shipped.payload(*at).expect("a payload"));
             }
         }
-        let made = &self.made[&capture.lsn.captured];
-        assert_eq!(&capture, made, "{}: archived {}", self.context, capture.lsn);
+        if number == 0 {
+            open.clear();
+        }
+        open.append(&mut capture.events);
+        if last {
+            capture.events = std::mem::take(open);
+            let made = &self.made[&capture.lsn.captured];
+            // The window may begin within a capture.
+            let whole = number == 0 || capture.events.len() == made.events.len();
+            assert!(!whole || &capture == made, "{}: archived {}: {capture:?}", self.context, made.lsn);
+        }
+        last
     }
 
     /// Goes on after a fault was lifted, without anybody's help, until all that was made is applied.

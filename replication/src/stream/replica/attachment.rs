@@ -1,8 +1,6 @@
 //! One connection of a master, from hello until nothing of it is in flight.
 
-use super::super::{
-    COMMANDS_MAX, LinkError, MasterHandle, ReplicaLink, Ticket, meet_durably, receive, welcome,
-};
+use super::super::{COMMANDS_MAX, LinkError, MasterHandle, ReplicaLink, Ticket};
 use super::slots::Place;
 use super::{Inner, Outgoing, Peer};
 use crate::chain::chain;
@@ -125,13 +123,9 @@ fn begin(
     let observer = Arc::new(move |progress: &Told| {
         told.send_modify(|last| *last = progress.clone());
     });
-    let session = IngestSession::begin(link.ingest(), in_flight_bytes_max, observer);
-    let mut welcome = welcome(terms, session.begun());
-    match receive(hello, &welcome).and_then(|()| meet_durably(&*link.ingest(), hello)) {
-        Ok(meeting) => {
-            welcome.meeting = meeting;
-            Ok((session, welcome))
-        }
+    let begun = super::super::begin(&link.ingest(), terms, hello, in_flight_bytes_max, observer);
+    match begun.met {
+        Ok(()) => Ok((begun.session, begun.welcome)),
         Err(refused) => {
             tracing::error!(
                 scenario = hello.scenario,

@@ -14,7 +14,7 @@ use wire::stream::{Dial, Reason, Refused};
 
 /// One place a scenario.
 #[derive(Default)]
-pub(in crate::stream) struct Slots {
+pub struct Slots {
     /// A scenario that somebody came for once stays.
     scenarios: Mutex<HashMap<u64, Scenario>>,
 }
@@ -37,11 +37,11 @@ struct Slot {
 }
 
 /// The place of one connection; free again when this is dropped.
-pub(in crate::stream) struct Place {
+pub struct Place {
     slots: Arc<Slots>,
     scenario: u64,
     /// Turns true when the connection is to end.
-    pub superseded: watch::Receiver<bool>,
+    pub(super) superseded: watch::Receiver<bool>,
     _freed: watch::Sender<()>,
 }
 
@@ -73,7 +73,10 @@ impl Slots {
     }
 
     /// Makes a connection the newest one; its number among those that came.
-    pub(in crate::stream) fn arrive(&self, scenario: u64, host: &str, dial: Dial) -> Result<u64, Refused> {
+    ///
+    /// # Errors
+    /// `OtherHost` if another host is attached, `Superseded` if this connection is older than one that came.
+    pub fn arrive(&self, scenario: u64, host: &str, dial: Dial) -> Result<u64, Refused> {
         let mut scenarios = self.scenarios.lock();
         let scenario = scenarios.entry(scenario).or_default();
         if let Some(slot) = scenario.slot.as_ref().filter(|slot| slot.host != host) {
@@ -88,8 +91,11 @@ impl Slots {
         Ok(scenario.arrivals)
     }
 
-    /// The place, or what closes when it is free.
-    pub(in crate::stream) fn try_take(
+    /// The place, or what closes when it is free; its holder is told to end then.
+    ///
+    /// # Errors
+    /// `Superseded` if a newer connection came.
+    pub fn try_take(
         self: &Arc<Self>,
         number: u64,
         host: &str,
@@ -109,6 +115,14 @@ impl Slots {
         scenario.slot = Some(Slot { host: host.to_owned(), superseded, freed });
         let slots = Arc::clone(self);
         Ok(Ok(Place { slots, scenario: number, superseded: is_superseded, _freed: hold }))
+    }
+}
+
+impl Place {
+    /// Whether a newer connection of the host wants the place.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        *self.superseded.borrow()
     }
 }
 

@@ -44,9 +44,7 @@ impl World {
 
     /// A process ends and another begins; kernel, disk and tree are the same, and so is what is wrong with them.
     pub fn reopen(&mut self, keep_tables: bool) -> bool {
-        if let Some(lab) = self.lab.take() {
-            drop(lab.stop());
-        }
+        self.end_replica();
         self.tree.reopen();
         if !keep_tables {
             self.tables = Arc::default();

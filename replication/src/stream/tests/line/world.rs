@@ -1,6 +1,6 @@
 //! Masters, a line and a replica.
 
-use super::super::super::replica::slots::{Place, Slots};
+use super::super::super::steps::{Place, Slots};
 use super::super::super::*;
 use super::super::support::{Agent, spool_in, terms};
 use crate::ingest::tests::Memory;
@@ -314,7 +314,7 @@ impl World {
                 Ok(Err(_)) => End::Waiting { hello, arrival },
                 Ok(Ok(place)) => self.begin(at, &hello, place),
             },
-            End::Attached { session, place, .. } if is_over || *place.superseded.borrow() => {
+            End::Attached { session, place, .. } if is_over || place.is_superseded() => {
                 session.in_flight().close();
                 End::Closing { session, _place: place }
             }
@@ -364,13 +364,12 @@ impl World {
         let observer = Arc::new(move |progress: &Result<Progress, SessionError>| {
             *own.lock() = Some(progress.clone());
         });
-        let session = IngestSession::begin(Arc::clone(&self.door) as Arc<dyn Ingest>, u64::MAX, observer);
-        let mut welcome = welcome(terms(), session.begun());
-        match receive(hello, &welcome).and_then(|()| meet_durably(&*self.door, hello)) {
-            Ok(meeting) => {
-                welcome.meeting = meeting;
-                self.connections[at].to_master.push_back(ToMaster::Welcome(Box::new(welcome)));
-                End::Attached { session: Box::new(session), told, place }
+        let door = Arc::clone(&self.door) as Arc<dyn Ingest>;
+        let begun = super::super::super::begin(&door, terms(), hello, u64::MAX, observer);
+        match begun.met {
+            Ok(()) => {
+                self.connections[at].to_master.push_back(ToMaster::Welcome(Box::new(begun.welcome)));
+                End::Attached { session: Box::new(begun.session), told, place }
             }
             Err(refused) => self.refuse(at, refused),
         }
