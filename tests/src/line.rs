@@ -178,13 +178,13 @@ type Step = fn(&mut Line, &mut Rng, &Made);
 const STEPS: [(Step, u64); 11] = [
     (Line::emit, 30),
     (|line, _, _| line.dial(), 6),
-    (Line::deliver, 25),
+    (Line::deliver, 35),
     (Line::hear_master, 30),
     (|line, rng, _| line.hear_replica(rng), 30),
     (|line, rng, _| line.acknowledge(rng), 20),
-    (|line, _, _| line.commit(), 25),
+    (|line, _, _| line.commit(), 14),
     (|line, _, _| line.give_up(), 3),
-    (Line::lose, 5),
+    (Line::lose, 6),
     (Line::resend, 4),
     (Line::restart_master, 1),
 ];
@@ -234,7 +234,9 @@ impl Line {
                 self.dial();
             }
             (0..self.connections.len()).for_each(|at| self.hear(at));
-            self.commit();
+            if rng.chance(2, 3) {
+                self.commit();
+            }
             if self.door.as_ref().is_none_or(|door| door.is_in_trouble()) {
                 return false;
             }
@@ -346,7 +348,8 @@ impl Line {
     /// The master sends what it has.
     fn deliver(&mut self, rng: &mut Rng, _: &Made) {
         let Some(at) = self.some(rng, |one| one.delivery.is_some()) else { return };
-        let bytes_max = 1 + rng.below(4000) as usize;
+        let most = if rng.chance(1, 2) { 300 } else { 4000 };
+        let bytes_max = 1 + rng.below(most) as usize;
         let connection = &mut self.connections[at];
         let Some((reader, _)) = connection.delivery.as_mut() else { return };
         let batch = reader.next_batch(bytes_max, Duration::ZERO).expect("the spool reads");
@@ -511,7 +514,7 @@ impl Line {
 
     /// Part of what is under way is lost: with its connection, or one message within it.
     fn lose(&mut self, rng: &mut Rng, _: &Made) {
-        if rng.chance(2, 3) {
+        if rng.chance(3, 4) {
             // What comes behind it shows that something is missing.
             let Some(at) = self.some(rng, |one| one.stands && one.to_replica.len() > 1) else { return };
             let connection = &mut self.connections[at];

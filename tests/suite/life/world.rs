@@ -73,6 +73,8 @@ pub struct World {
     line: Option<Line>,
     /// All that is made arrives at once over the line.
     is_line_good: bool,
+    /// The last capture that became durable on it.
+    came: u64,
     /// Made, not acknowledged; without a line.
     unsent: Vec<Capture>,
     acknowledged: Lsn,
@@ -142,6 +144,7 @@ impl World {
             made: BTreeMap::new(),
             line: None,
             is_line_good: true,
+            came: 0,
             unsent: Vec::new(),
             acknowledged: Lsn::ZERO,
             pending: Vec::new(),
@@ -530,7 +533,7 @@ impl World {
                 return false;
             }
         }
-        self.acknowledged = journaled;
+        (self.acknowledged, self.came) = (journaled, journaled.captured);
         match &mut self.line {
             Some(line) => line.replica_runs(&lab.journal),
             None => {
