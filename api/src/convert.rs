@@ -334,6 +334,7 @@ impl From<Point> for v1::Point {
             provenance: v1::Provenance::from(point.provenance).into(),
             note: point.note.unwrap_or_default(),
             class: point.class.map_or(v1::Class::Unspecified, v1::Class::from).into(),
+            thinned_out: !point.retained,
         }
     }
 }

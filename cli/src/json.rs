@@ -251,6 +251,7 @@ pub fn point(point: &v1::Point) -> Value {
     if point.class() != v1::Class::Unspecified {
         map.insert("class".into(), point.class().word().into());
     }
+    map.insert("retained".into(), (!point.thinned_out).into());
     map.into()
 }
 

@@ -19,8 +19,38 @@ use wire::stream::{
     MeetingId, Progress, Reason, Refused, RootDefinition, Synchronization, Welcome, encode_part, proto,
 };
 
-/// Files of the golden journal.
-pub const GOLDEN: [&str; 7] = [
+/// A golden journal.
+pub struct Golden {
+    directory: &'static str,
+    pub files: &'static [&'static str],
+}
+
+/// One with every event and every record.
+pub const WHOLE: Golden = Golden { directory: "v2", files: &GOLDEN };
+
+/// One of which segments were thinned.
+pub const THINNED: Golden = Golden { directory: "v2-thinned", files: &THINNED_FILES };
+
+const THINNED_FILES: [&str; 16] = [
+    "manifest",
+    "00000002.undo.thin.1",
+    "00000003.undo.thin.1",
+    "00000004.undo.thin.1",
+    "00000005.undo.thin.1",
+    "00000006.undo.thin.1",
+    "00000001.checkpoint",
+    "00000001.seg",
+    "00000002.seg",
+    "00000003.seg",
+    "00000004.seg",
+    "00000005.seg",
+    "00000006.seg",
+    "00000007.seg",
+    "00000007.undo",
+    "00000008.seg",
+];
+
+const GOLDEN: [&str; 7] = [
     "manifest",
     "00000001.checkpoint",
     "00000001.seg",
@@ -30,10 +60,23 @@ pub const GOLDEN: [&str; 7] = [
     "00000004.seg",
 ];
 
-/// One of them.
-pub fn golden(name: &str) -> Vec<u8> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("journal/tests/golden/v2");
-    std::fs::read(place.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+impl Golden {
+    /// One of its files.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        let place = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("journal/tests/golden");
+        let path = place.join(self.directory).join(name);
+        std::fs::read(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Inputs of a target that puts each of these files in its place: its number and its bytes.
+    fn inputs(&self, is: impl Fn(&str) -> bool) -> Vec<Vec<u8>> {
+        let files = self.files.iter().enumerate().filter(|(_, name)| is(name));
+        files.map(|(number, name)| [&[number as u8], self.read(name).as_slice()].concat()).collect()
+    }
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    WHOLE.read(name)
 }
 
 type Inputs = Vec<(String, Vec<u8>)>;
@@ -207,7 +250,6 @@ pub fn all() -> Vec<(&'static str, Inputs)> {
         })),
     };
     let replica = |message: FromReplica| proto::ReplicaMessage::from(message).encode_to_vec();
-    let files = GOLDEN.iter().enumerate().map(|(n, name)| [&[n as u8], golden(name).as_slice()].concat());
     vec![
         ("redo", numbered(redo.iter().map(again).collect())),
         ("undo", numbered(undo.iter().map(undo_again).collect())),
@@ -216,7 +258,8 @@ pub fn all() -> Vec<(&'static str, Inputs)> {
         ("from-master", numbered(vec![message(hello()), batch.encode_to_vec()])),
         ("from-replica", numbered(replica_messages(&travelling[0]).into_iter().map(replica).collect())),
         ("archive", numbered(vec![archive()])),
-        ("journal", numbered(files.collect())),
+        ("journal", numbered(WHOLE.inputs(|_| true))),
+        ("thinned", numbered(THINNED.inputs(|name| name == "manifest" || name.contains(".thin.")))),
         (
             "shipped",
             numbered(GOLDEN.iter().filter(|name| name.ends_with("seg")).map(|n| golden(n)).collect()),

@@ -172,6 +172,11 @@ fn files_of_a_journal() {
 }
 
 #[test]
+fn thinned_segments() {
+    run_named("thinned");
+}
+
+#[test]
 fn segments_of_the_archive() {
     run_named("shipped");
 }

@@ -3,17 +3,19 @@
 //! A target that decodes goes on to use what it has decoded, as the product would: a value that no rule refuses must not
 //! break what comes next. Files of a journal get their checksums put right first, else nothing behind them were tested.
 
-use crate::kept::{GOLDEN, golden};
+use crate::kept::{Golden, THINNED, WHOLE};
 use journal::journal::{Journal, TablesFactory};
 use journal::log::{LogOptions, RecordAt, ShippedSegment, StoredRecord, verify};
 use journal::record::{RedoRecord, UndoRecord};
 use journal::state::{Change, NodeRow, PointRow, rows};
 use journal::tables::MemoryTables;
+use journal::thin::Tiers;
 use journal::view::View;
 use journal::{Disk, JournalError, Lsn, NodeId, PayloadAt, RootNo, Space, Tables, Timestamp};
 use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tests::lab::{SameTables, StillClock};
 use tests::sim_disk::SimDisk;
 use tests::sim_tree::SimTree;
@@ -36,7 +38,7 @@ pub struct Target {
 /// A record body may claim this much at once: the limit of its decoder. Allowed thrice, for what is made of it.
 const BODY: usize = 3 * journal::record::BODY_BYTES_MAX;
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "redo", run: redo, factor: 400, constant: BODY, turns: 20_000 },
     Target { name: "undo", run: undo, factor: 400, constant: BODY, turns: 20_000 },
     Target { name: "rows", run: row, factor: 400, constant: BODY, turns: 20_000 },
@@ -45,6 +47,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "from-replica", run: from_replica, factor: 600, constant: 64 << 10, turns: 20_000 },
     Target { name: "archive", run: archive, factor: 100, constant: 64 << 10, turns: 20_000 },
     Target { name: "journal", run: files, factor: 400, constant: BODY + (8 << 20), turns: 8000 },
+    Target { name: "thinned", run: thinned, factor: 400, constant: BODY + (8 << 20), turns: 5000 },
     Target { name: "shipped", run: shipped, factor: 400, constant: BODY, turns: 5000 },
 ];
 
@@ -219,6 +222,65 @@ fn reseal_segment(bytes: &mut [u8]) {
     }
 }
 
+fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).map_or(0, |eight| u64::from_le_bytes(eight.try_into().unwrap()))
+}
+
+/// Puts the checksums of a thinned segment right: of the frames in it, as far as its table says where they stood, of the
+/// table, and of its header.
+fn reseal_thinned(bytes: &mut [u8]) {
+    if bytes.len() < 128 {
+        return;
+    }
+    let (stretches, points) = (read_u64(bytes, 56), read_u64(bytes, 64));
+    let table = stretches.saturating_add(points).saturating_mul(16).saturating_add(128);
+    if let Ok(table) = usize::try_from(table)
+        && table <= bytes.len()
+    {
+        reseal_frames(bytes, stretches as usize, table);
+        let sum = crc32c::crc32c(&bytes[128..table]);
+        set(bytes, 120, &sum.to_le_bytes());
+    }
+    let sum = crc32c::crc32c(&bytes[..124]);
+    set(bytes, 124, &sum.to_le_bytes());
+}
+
+fn reseal_frames(bytes: &mut [u8], stretches: usize, table: usize) {
+    let length = read_u64(bytes, 48);
+    if length > 1 << 16 {
+        return;
+    }
+    let mut whole = vec![0; length as usize];
+    let mut places = Vec::new();
+    let mut at = table;
+    for number in 0..stretches {
+        let (offset, count) = (read_u64(bytes, 128 + 16 * number), read_u64(bytes, 136 + 16 * number));
+        let (offset, count) = (offset.min(1 << 20) as usize, count.min(1 << 20) as usize);
+        let (Some(from), Some(to)) = (bytes.get(at..at + count), whole.get_mut(offset..offset + count))
+        else {
+            return;
+        };
+        to.copy_from_slice(from);
+        places.push((offset, count, at));
+        at += count;
+    }
+    reseal_segment(&mut whole);
+    for (offset, count, at) in places {
+        set(bytes, at, &whole[offset..offset + count]);
+    }
+}
+
+/// A manifest with the length of a thinned segment as it is now.
+fn relengthened(manifest: &[u8], before: usize, now: usize) -> Vec<u8> {
+    let mut bytes = manifest.to_vec();
+    let entry = [1_u64.to_le_bytes(), (before as u64).to_le_bytes()].concat();
+    if let Some(at) = bytes.windows(16).position(|window| window == entry) {
+        set(&mut bytes, at + 8, &(now as u64).to_le_bytes());
+    }
+    reseal_manifest(&mut bytes);
+    bytes
+}
+
 /// Puts the checksums of the blocks of a checkpoint right.
 fn reseal_checkpoint(bytes: &mut [u8]) {
     let mut at = 32;
@@ -254,12 +316,33 @@ impl TablesFactory for Fresh {
 /// Input: which file of the golden journal stands there, and its bytes. The journal is verified, opened without tables,
 /// and looked at in all its points.
 fn files(input: &[u8]) {
-    let [which, bytes @ ..] = input else { return };
-    let name = GOLDEN[usize::from(*which) % GOLDEN.len()];
+    if let Some(journal) = opened(&WHOLE, input) {
+        show(&journal);
+    }
+}
+
+/// The same with the golden journal that was thinned. It is asked what was given up, and thinned once more.
+fn thinned(input: &[u8]) {
+    let Some(journal) = opened(&THINNED, input) else { return };
+    show(&journal);
+    let (oldest, newest) = journal.window();
+    for captured in (oldest.captured..=newest.captured).take(200) {
+        drop(journal.thinned_out(Lsn::captured(captured)));
+    }
+    drop(journal.thinned_so_far());
+    let tiers = Tiers { every: Duration::ZERO, minutes: Duration::ZERO };
+    drop(journal.thin(tiers, Timestamp(1 << 62), u64::MAX));
+    drop(journal.set().verify(&mut |_| {}));
+}
+
+/// The journal with this file in its place, verified, if it opens.
+fn opened(golden: &Golden, input: &[u8]) -> Option<Arc<Journal>> {
+    let [which, bytes @ ..] = input else { return None };
+    let name = golden.files[usize::from(*which) % golden.files.len()];
     let mut bytes = bytes.to_vec();
     let disk = SimDisk::new();
     disk.create_dir_all(Path::new("/j")).expect("a directory");
-    let mut manifest = golden("manifest");
+    let mut manifest = golden.read("manifest");
     match name.rsplit('.').next() {
         Some("manifest") => {
             reseal_manifest(&mut bytes);
@@ -269,13 +352,17 @@ fn files(input: &[u8]) {
             reseal_checkpoint(&mut bytes);
             manifest = renamed(&manifest, name, &bytes);
         }
+        _ if name.contains(".thin.") => {
+            reseal_thinned(&mut bytes);
+            manifest = relengthened(&manifest, golden.read(name).len(), bytes.len());
+        }
         _ => reseal_segment(&mut bytes),
     }
-    for other in GOLDEN {
-        match other {
+    for other in golden.files {
+        match *other {
             "manifest" => put(&disk, other, &manifest),
-            _ if other == name => put(&disk, other, &bytes),
-            _ => put(&disk, other, &golden(other)),
+            other if other == name => put(&disk, other, &bytes),
+            other => put(&disk, other, &golden.read(other)),
         }
     }
     drop(verify(&disk, Path::new("/j"), &mut |_| {}));
@@ -283,12 +370,14 @@ fn files(input: &[u8]) {
     let factory = Fresh(Arc::clone(&tables));
     let options = LogOptions::default();
     let opened = Journal::open(Arc::new(disk), Path::new("/j"), options, &factory, Arc::new(StillClock));
-    let Ok(opened) = opened else { return };
-    let journal = opened.journal;
+    opened.ok().map(|opened| opened.journal)
+}
+
+fn show(journal: &Arc<Journal>) {
     let (oldest, newest) = journal.window();
     let tree = Arc::new(SimTree::new(2));
     for lsn in [oldest, newest, Lsn::captured(oldest.captured / 2 + newest.captured / 2)] {
-        let bytes = replication::apply::payloads(&journal);
+        let bytes = replication::apply::payloads(journal);
         let view = View::new(lsn, Arc::clone(journal.tables()), bytes, Arc::clone(&tree));
         look(&view, RootNo(0));
     }

@@ -32,7 +32,7 @@ use wire::stream::{
 
 const SCENARIO: u64 = 1;
 const HOST: &str = "here";
-/// Connections that are remembered; the oldest lose what is under way.
+/// Connections that are remembered; the oldest that wait for the place are lost.
 const CONNECTIONS_MAX: usize = 8;
 
 /// All captures that were ever made, by their number.
@@ -324,7 +324,10 @@ impl Line {
         let hello = hello(&self.spool, &Agent, SCENARIO, "life", HOST);
         self.connections.retain(|one| one.stands || !matches!(one.end, End::Gone));
         if self.connections.len() >= CONNECTIONS_MAX {
-            self.connections.remove(0);
+            // Whoever has the place is waited for.
+            let lost =
+                self.connections.iter().position(|one| matches!(one.end, End::New | End::Waiting { .. }));
+            lost.map(|at| self.connections.remove(at));
         }
         self.connections.push(Connection {
             stands: true,

@@ -4,7 +4,8 @@
 //! record, sealed segments, a checkpoint and a dropped segment, and the dump it had then. Those files are never edited:
 //! a later version opens them, finds them whole, makes tables of them, and dumps them alike. The journal of the present
 //! version is written anew here, too, and must dump the same: so a change of what is written cannot go unseen.
-//! `REWIND_GOLDEN=DIRECTORY` writes it there, for the version after this one.
+//! `vN-thinned` is the same with a segment that was thinned, and a manifest that says so.
+//! `REWIND_GOLDEN=DIRECTORY` writes them there, for the version after this one.
 
 use crate::log_kit::{copy_into, crc};
 use journal::check::TablesReport;
@@ -14,6 +15,7 @@ use journal::journal::{Journal, TablesFactory};
 use journal::log::{LogOptions, LogSet, RecordDraft, Stream, verify};
 use journal::record::Control;
 use journal::tables::MemoryTables;
+use journal::thin::Tiers;
 use journal::{
     Attributes, Capture, Class, Disk, Edge, Event, GapCause, JournalError, Kind, Lsn, Marker, Meta, Name,
     NodeId, Origin, Payload, Provenance, RootNo, SkippedWhat, Tables, Timestamp,
@@ -21,7 +23,9 @@ use journal::{
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tests::lab::{Lab, SameTables, StillClock};
+use tests::rng::Rng;
 use tests::sim_disk::SimDisk;
 
 const ROOT: RootNo = RootNo(0);
@@ -158,10 +162,17 @@ fn packed() -> Vec<(Provenance, Vec<Event>)> {
     ]
 }
 
+/// What comes before the thinning: bytes that are replaced over and over.
+fn replaced() -> Vec<(Provenance, Vec<Event>)> {
+    let mut rng = Rng::new(0x7417);
+    (0..24).map(|_| (Provenance::Exact, vec![write(DIRECTORY + 20, 0, &rng.bytes(400))])).collect()
+}
+
 /// Versions of the format, each with its number of captures.
-fn versions() -> [(&'static str, u64); 2] {
+fn versions() -> [(&'static str, u64); 3] {
     let first = captures().len() + later().len();
-    [("v1", first as u64), ("v2", (first + packed().len()) as u64)]
+    let second = first + packed().len();
+    [("v1", first as u64), ("v2", second as u64), ("v2-thinned", (second + replaced().len()) as u64)]
 }
 
 /// Every kind of control record but those that retention and opening write themselves.
@@ -199,7 +210,7 @@ fn written() -> Lab {
             .expect("a new journal opens");
     let before = captures();
     let retained = before.len() as u64;
-    let [_, (_, all)] = versions();
+    let [_, (_, all), _] = versions();
     let mut together = Vec::new();
     for (number, (provenance, events)) in (1_u64..).zip(before.into_iter().chain(later()).chain(packed())) {
         let (lsn, time) = (Lsn::captured(number), Timestamp(number as i64 * 1_000_000_000));
@@ -222,6 +233,31 @@ fn written() -> Lab {
     lab.move_cursor().expect("cursor");
     lab
 }
+
+/// The same, with more behind it, and thinned.
+fn thinned() -> Lab {
+    let mut lab = written();
+    let [_, (_, before), _] = versions();
+    for (number, (provenance, events)) in (before + 1..).zip(replaced()) {
+        let (lsn, time) = (Lsn::captured(number), Timestamp(number as i64 * 1_000_000_000));
+        let capture = Capture { lsn, time, provenance, root: ROOT, path: b"some/path".to_vec(), events };
+        let placed = lab.journal_them(&[capture]).expect("journal");
+        lab.apply(&placed).unwrap_or_else(|error| panic!("{number}: {error:?}"));
+        lab.move_cursor().expect("cursor");
+        if number == before + 8 {
+            let set = lab.journal.set_bookmark("stays", lsn, Class::Crash, false, Timestamp(12_345));
+            set.expect("a bookmark");
+        }
+    }
+    let tiers = Tiers { every: Duration::ZERO, minutes: Duration::ZERO };
+    let thinned = lab.journal.thin(tiers, Timestamp(1 << 62), u64::MAX).expect("thin");
+    assert!(thinned.segments > 1 && thinned.points > 4, "{thinned:?}");
+    lab
+}
+
+/// Points of the golden journal that was thinned which are no points any more.
+const THINNED_OUT: [u64; 23] =
+    [17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 30, 31, 32, 35, 36, 37, 40, 41, 42, 45, 46, 47];
 
 fn dump(journal: &Journal) -> String {
     let mut text = String::new();
@@ -268,23 +304,49 @@ fn anywhere(line: &str) -> Vec<&str> {
 
 #[test]
 fn what_is_written_now_is_what_the_present_version_writes() {
-    let lab = written();
-    let text = dump(&lab.journal);
-    assert!(compared(&lab.journal).is_sound());
-    let (disk, ..) = lab.stop();
-    if let Some(directory) = std::env::var_os("REWIND_GOLDEN").map(PathBuf::from) {
-        std::fs::create_dir_all(&directory).unwrap();
-        files(&disk)
-            .into_iter()
-            .for_each(|(name, bytes)| std::fs::write(directory.join(name), bytes).unwrap());
-        std::fs::write(directory.join("dump.txt"), &text).unwrap();
-        return;
+    for (name, lab) in [("v2", written()), ("v2-thinned", thinned())] {
+        let text = dump(&lab.journal);
+        assert!(compared(&lab.journal).is_sound());
+        let (disk, ..) = lab.stop();
+        if let Some(directory) = std::env::var_os("REWIND_GOLDEN").map(PathBuf::from) {
+            let directory = directory.join(name);
+            std::fs::create_dir_all(&directory).unwrap();
+            files(&disk)
+                .into_iter()
+                .for_each(|(name, bytes)| std::fs::write(directory.join(name), bytes).unwrap());
+            std::fs::write(directory.join("dump.txt"), &text).unwrap();
+            continue;
+        }
+        let expected = std::fs::read_to_string(golden().join(name).join("dump.txt")).unwrap();
+        for (found, expected) in text.lines().zip(expected.lines()) {
+            assert_eq!(anywhere(found), anywhere(expected), "{name}");
+        }
+        assert_eq!(text.lines().count(), expected.lines().count(), "{name}");
     }
-    let expected = std::fs::read_to_string(golden().join("v2/dump.txt")).unwrap();
-    for (found, expected) in text.lines().zip(expected.lines()) {
-        assert_eq!(anywhere(found), anywhere(expected));
+}
+
+/// What was given up with a segment is told by the file that stands for it.
+#[test]
+fn what_was_thinned_out_stays_so() {
+    let disk = SimDisk::new();
+    copy_into(&disk, &golden().join("v2-thinned"));
+    let journal = open(&disk).unwrap();
+    let (oldest, newest) = journal.window();
+    let all = (oldest.captured..=newest.captured).map(Lsn::captured);
+    let gone: Vec<u64> = all
+        .clone()
+        .filter(|lsn| journal.thinned_out(*lsn).unwrap().is_some())
+        .map(|lsn| lsn.captured)
+        .collect();
+    assert_eq!(gone, THINNED_OUT);
+    for lsn in all {
+        assert_eq!(journal.lease(lsn).is_ok(), !gone.contains(&lsn.captured), "{lsn}");
     }
-    assert_eq!(text.lines().count(), expected.lines().count());
+    let so_far = journal.thinned_so_far().unwrap();
+    assert_eq!(so_far.points, gone.len() as u64);
+    assert!(so_far.bytes > 0);
+    // Its manifest is of the version that came with it; who knows only the one before refuses it.
+    assert_eq!(disk.contents(Path::new("/j/manifest")).unwrap()[8], 2);
 }
 
 #[test]

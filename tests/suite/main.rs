@@ -68,6 +68,7 @@ mod tape_rescues;
 mod tape_sessions;
 mod tapes;
 mod thinned;
+mod thinned_out;
 mod thinning;
 mod tidy;
 mod two_processes;

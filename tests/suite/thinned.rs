@@ -338,3 +338,169 @@ fn readers_go_on_while_their_segments_are_replaced() {
     });
     assert!(journal.thinned_out(leased).expect("told").is_none(), "a lease holds its point");
 }
+
+/// What the thinning of a history gives up, and what stays of it.
+fn thinned(mut history: History, hold: impl FnOnce(&mut History)) -> (History, BTreeSet<Lsn>) {
+    let mut rng = Rng::new(0x401d);
+    hold(&mut history);
+    history.thin(NAMED_ONLY, &mut rng);
+    let refused = history.look(&mut rng, 0, "held");
+    (history, refused)
+}
+
+/// The same history each time, and a point of it that goes if nothing holds it, with those next to it.
+fn same_history() -> History {
+    History::new(2, &mut Rng::new(0x5a3e), 14)
+}
+
+impl History {
+    fn shows(&self, lsn: Lsn, what: &str) {
+        assert!(self.lab.journal.lease(lsn).is_ok(), "{what} does not hold {lsn}");
+        assert_equal(&self.points[&lsn], &self.lab.canonical(lsn), &format!("{what} at {lsn}"));
+    }
+
+    fn pin(&self, lsn: Lsn) -> u64 {
+        self.lab.journal.pin(lsn, "test").expect("pin")
+    }
+}
+
+/// Each of them by itself: a thinning that forgets one gives its point up.
+#[test]
+fn whatever_holds_a_point_keeps_it() {
+    let (_, all) = thinned(same_history(), |_| {});
+    let captured: Vec<Lsn> = all.iter().copied().filter(|lsn| !lsn.is_local()).collect();
+    assert!(captured.len() > 20, "{all:?}");
+    let held = captured[captured.len() / 2];
+    let check = |what: &str, hold: &dyn Fn(&mut History)| {
+        let (history, refused) = thinned(same_history(), |history| hold(history));
+        history.shows(held, what);
+        assert!(refused.len() > 10, "{what}: hardly anything was given up");
+    };
+    for (name, automatic) in [("a bookmark", false), ("an automatic bookmark", true)] {
+        check(name, &|history| {
+            let set = history.lab.journal.set_bookmark(name, held, Class::Fuzzy, automatic, LATE);
+            set.expect("a bookmark");
+        });
+    }
+    check("a pin", &|history| {
+        history.pin(held);
+    });
+    check("the horizon", &|history| {
+        let pin = history.pin(held);
+        history.lab.retain(1).expect("retention");
+        assert_eq!(history.lab.journal.window().0, held);
+        history.lab.journal.control(journal::record::Control::Unpinned { pin }).expect("unpin");
+    });
+    let history = same_history();
+    let journal = Arc::clone(&history.lab.journal);
+    let lease = journal.lease(held).expect("a lease");
+    thinned(history, |_| {}).0.shows(held, "a lease");
+    drop(lease);
+}
+
+/// A rewound replica goes back to where it stood, also if nothing names that point and all around it is old.
+#[test]
+fn a_detached_replica_keeps_the_point_it_returns_to() {
+    let mut history = same_history();
+    let home = history.lab.journal.applied();
+    assert!(!home.is_local());
+    let back = |lsn: Lsn, by: u64| Lsn::captured(lsn.captured - by);
+    let why = "rewind".to_owned();
+    history.lab.journal.control(journal::record::Control::Detached { why }).expect("detached");
+    let sealed = |history: &History| history.lab.journal.undo().segments().len();
+    let before = sealed(&history);
+    for turn in 0_u64.. {
+        history.lab.rewind(back(home, 4 + 9 * (turn % 5)));
+        if sealed(&history) > before + 3 {
+            break;
+        }
+    }
+    history.lab.move_cursor().expect("cursor");
+    let (mut history, refused) = thinned(history, |_| {});
+    assert!(refused.len() > 10, "hardly anything was given up");
+    history.shows(home, "a detached replica");
+    history.lab.rewind(home);
+    let tree = tests::canonical::dump(&*history.lab.tree, RootNo(0)).expect("dump");
+    assert_equal(&history.points[&home], &tree, "back home");
+}
+
+/// Bytes of redo, and of undo as it was, with a point a minute, and with none that nobody named.
+struct Sizes {
+    redo: u64,
+    undo: [u64; 3],
+}
+
+/// A change a second of one of 16 pages of a file: of some rows in it, or of all of it.
+fn sizes(whole_pages: bool) -> Sizes {
+    const PAGE: usize = 8 << 10;
+    let (disk, tree) = (SimDisk::new(), Arc::new(SimTree::new(1)));
+    let log = LogOptions { segment_bytes_max: 256 << 10, ..LogOptions::default() };
+    let mut lab = Lab::open_with(disk, tree, Arc::default(), log).expect("a new one");
+    let mut generator = Generator::new(7, options(0));
+    lab.synchronized(&mut generator);
+    let (mut rng, mut pages) = (Rng::new(0x9a6e), vec![vec![0_u8; PAGE]; 16]);
+    let node = journal::NodeId(1 << 40);
+    let mut changes = vec![new_file(node)];
+    for _ in 0..2000 {
+        let page = rng.below(pages.len() as u64) as usize;
+        for _ in 0..3 {
+            let row = rng.below(PAGE as u64 / 200) as usize * 200;
+            let fresh = rng.bytes(200);
+            pages[page][row..row + 200].copy_from_slice(&fresh);
+        }
+        if whole_pages {
+            pages[page] = rng.bytes(PAGE);
+        }
+        let data = journal::Payload::Inline(pages[page].clone().into());
+        changes.push(vec![journal::Event::Write { node, offset: (page * PAGE) as u64, data, before: None }]);
+    }
+    let begin = generator.model.last().captured;
+    for (number, some) in (0_u64..).zip(changes.chunks(40)) {
+        let captures: Vec<_> = some.iter().zip(1 + begin + 40 * number..).map(capture_at).collect();
+        let placed = lab.journal_them(&captures).expect("journal");
+        lab.apply(&placed).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+    lab.move_cursor().expect("cursor");
+    let bytes = |log: &journal::log::Log| log.segments().iter().map(|segment| segment.bytes).sum::<u64>();
+    let (now, hour) = (Timestamp(SECOND * 100_000), Duration::from_secs(3600));
+    let thinned = |minutes| {
+        lab.journal.thin(Tiers { every: hour, minutes }, now, u64::MAX).expect("thin");
+        bytes(lab.journal.undo())
+    };
+    let before = bytes(lab.journal.undo());
+    Sizes { redo: bytes(lab.journal.redo()), undo: [before, thinned(100 * hour), thinned(hour)] }
+}
+
+/// What is won is printed: undo of pages written anew is all payload, that of rows is hardly more than its records.
+#[test]
+fn pages_that_are_rewritten_give_their_undo_back() {
+    for (what, whole_pages, parts) in [("rows in pages", false, [9, 8]), ("whole pages", true, [7, 5])] {
+        let Sizes { redo, undo: [whole, by_minute, named] } = sizes(whole_pages);
+        println!("{what}: redo {redo}; undo {whole}, with a point a minute {by_minute}, with none {named}");
+        assert!(by_minute * 10 < whole * parts[0] && named * 10 < whole * parts[1], "{what}");
+    }
+}
+
+const SECOND: i64 = 1_000_000_000;
+
+fn capture_at((events, captured): (&Vec<journal::Event>, u64)) -> journal::Capture {
+    journal::Capture {
+        lsn: Lsn::captured(captured),
+        time: Timestamp(SECOND * captured as i64),
+        provenance: journal::Provenance::Exact,
+        root: RootNo(0),
+        path: b"table".to_vec(),
+        events: events.clone(),
+    }
+}
+
+/// Creates a file that nobody else makes.
+fn new_file(node: journal::NodeId) -> Vec<journal::Event> {
+    let name = journal::Name::new(b"table").expect("a name");
+    let at = journal::Edge::new(journal::NodeId::root(RootNo(0)), name);
+    let attributes =
+        journal::Attributes { mode: 0o600, uid: 0, gid: 0, mtime: Timestamp(1), ctime: Timestamp(1) };
+    let (kind, xattrs) = (journal::Kind::File, journal::Xattrs::new());
+    let meta = journal::Meta { kind, size: 0, attributes, xattrs };
+    vec![journal::Event::Create { node, at, meta, origin: None, parent_mtime: None }]
+}

@@ -343,6 +343,8 @@ pub struct Point {
     pub note: Option<String>,
     /// How consistent, of a bookmark.
     pub class: Option<Class>,
+    /// Whether it can still be gone back to; else it was thinned out.
+    pub retained: bool,
 }
 
 /// One difference between two states of a tree.
@@ -438,9 +440,8 @@ pub struct JournalStats {
     pub undo_payload_bytes: u64,
     /// Points that retention must leave, oldest first: number, point, who needs it. At most some.
     pub pinned: Vec<(u64, Lsn, String)>,
-    /// What thinning has given up.
+    /// What thinning has given up, and how it goes.
     pub thinned: journal::thinning::ThinnedSoFar,
-    /// How it goes.
     pub thinning: replication::replica::ThinningState,
 }
 

@@ -203,17 +203,19 @@ impl Scene {
             return Ok(());
         }
         // Ends with the last one, not when it meets one too many: that may be far.
-        let mut give = |point: Point, each: Each<'_, Point>| {
+        let any_thinned = journal.undo().segments().iter().any(|segment| segment.is_thinned);
+        let mut give = |mut point: Point, each: Each<'_, Point>| -> EngineResult<ControlFlow<()>> {
             left -= 1;
+            point.retained = !any_thinned || journal.thinned_out(point.lsn)?.is_none();
             let flow = each(point);
-            if left == 0 { ControlFlow::Break(()) } else { flow }
+            Ok(if left == 0 { ControlFlow::Break(()) } else { flow })
         };
         let takes = |mark: &Bookmark| filter.takes_bookmarks() && filter.takes_time(mark.time);
         if query.kinds == [PointKind::Bookmark] {
             let (oldest, _) = journal.window();
             for mark in marks.iter().rev().filter(|mark| mark.lsn >= oldest && takes(mark)) {
                 let is_there = journal.tables().get(Space::Points, &mark.lsn.to_key())?.is_some();
-                if is_there && give(bookmark_point(mark), each).is_break() {
+                if is_there && give(bookmark_point(mark), each)?.is_break() {
                     break;
                 }
             }
@@ -224,13 +226,13 @@ impl Scene {
         for found in Points::of(journal).search(wanted).map_err(error::restore)? {
             let (lsn, row) = found.map_err(error::restore)?;
             while let Some(mark) = marks.pop_if(|mark| mark.lsn >= lsn) {
-                if mark.lsn == lsn && takes(&mark) && give(bookmark_point(&mark), each).is_break() {
+                if mark.lsn == lsn && takes(&mark) && give(bookmark_point(&mark), each)?.is_break() {
                     return Ok(());
                 }
             }
             if filter.takes(&row) {
                 let from = old_path(&controlled, lsn, &row).map_err(error::restore)?;
-                if give(self.point(lsn, PointRow { from, ..row }), each).is_break() {
+                if give(self.point(lsn, PointRow { from, ..row }), each)?.is_break() {
                     return Ok(());
                 }
             }
@@ -252,6 +254,7 @@ impl Scene {
             provenance: row.provenance,
             note: (kind == PointKind::Marker).then(|| String::from_utf8_lossy(&row.path).into_owned()),
             class: None,
+            retained: true,
         }
     }
 
@@ -317,5 +320,6 @@ fn bookmark_point(mark: &Bookmark) -> Point {
         provenance: if mark.lsn.is_local() { Provenance::Local } else { Provenance::Derived },
         note: Some(mark.name.clone()),
         class: Some(mark.class),
+        retained: true,
     }
 }

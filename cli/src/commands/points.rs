@@ -84,6 +84,9 @@ fn line(point: &v1::Point) -> String {
     if point.bytes > 0 {
         what.push_str(&format!("  ({})", format_size(point.bytes)));
     }
+    if point.thinned_out {
+        what.push_str("  [thinned out]");
+    }
     format!(
         "{:>10}  {}  {:<10}  {what}",
         lsn_text(point.lsn.as_ref()),
@@ -116,4 +119,22 @@ pub async fn run(args: Args, context: &Context) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_that_was_thinned_out_is_marked() {
+        let point = |thinned_out| v1::Point {
+            lsn: Some(v1::Lsn { captured: 7, local: 0 }),
+            kind: v1::PointKind::Modified.into(),
+            path: b"/srv/a".as_slice().into(),
+            thinned_out,
+            ..v1::Point::default()
+        };
+        assert!(line(&point(false)).ends_with("modified    /srv/a"), "{}", line(&point(false)));
+        assert!(line(&point(true)).ends_with("modified    /srv/a  [thinned out]"), "{}", line(&point(true)));
+    }
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const FAILURES_MAX: u32 = 5;
 /// How long it then stops.
 const STOPPED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// Pause before the first look at most: a daemon that is started often thins, too.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between two segments.
 const SEGMENT_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of segments in one go.
@@ -42,7 +44,7 @@ pub(super) struct Thinner {
 
 impl Thinner {
     pub(super) fn new(tiers: Tiers, every: Duration) -> Self {
-        Thinner { tiers, every, due: Instant::now() + every, failures: 0 }
+        Thinner { tiers, every, due: Instant::now() + every.min(FIRST_PAUSE), failures: 0 }
     }
 
     pub(super) fn is_due(&self) -> bool {
