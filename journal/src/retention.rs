@@ -263,6 +263,33 @@ impl Journal {
         Ok(since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon))
     }
 
+    /// Takes away the names that nodes with other names have below a kept node. Before the tree is touched: a removal that
+    /// is cut short must not leave a file that is looked for at a name which is gone.
+    ///
+    /// # Errors
+    /// As the tables.
+    pub fn let_go(&self, node: NodeId) -> Result<(), JournalError> {
+        let tables = self.tables();
+        let mut todo = vec![node];
+        let mut batch = Overlay::new(&**tables);
+        while let Some(node) = todo.pop() {
+            for row in tables.range(Space::Names, &node.to_key(), &crate::tables::prefix_end(&node.to_key()))
+            {
+                let (key, value) = row?;
+                let child = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: "names" })?;
+                if batch.links(child)?.len() > 1 {
+                    batch.unbind(&rows::edge_of_name_key(&key)?, child)?;
+                } else {
+                    todo.push(child);
+                }
+            }
+            if batch.len() > PRUNE_ROWS {
+                tables.commit(std::mem::replace(&mut batch, Overlay::new(&**tables)).into_puts())?;
+            }
+        }
+        tables.commit(batch.into_puts())
+    }
+
     /// Removes the rows of a kept node that is no longer in the tree, and of all it held.
     ///
     /// # Errors

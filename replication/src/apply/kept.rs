@@ -1,7 +1,9 @@
 //! Removing for good what no promised point shows any more.
 //!
 //! The tree goes first and the rows after it: after a crash in between the rows are still there, the node is named
-//! again by the next run, and what is gone already is gone. Only the applying thread does this, between batches.
+//! again by the next run, and what is gone already is gone. Names of files that have others are taken away before: if the
+//! tree refuses halfway, such a file is not looked for where it may be no more. Only the applying thread does this,
+//! between batches.
 
 use journal::journal::Journal;
 use journal::state::State;
@@ -38,6 +40,7 @@ pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> 
 }
 
 fn remove<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, node: NodeId) -> Result<(), JournalError> {
+    journal.let_go(node)?;
     let links = State::links(&**journal.tables(), node)?;
     for edge in links.iter().filter(|edge| edge.parent.is_kept_area()) {
         let Some(root) = edge.parent.as_root_or_kept() else { continue };
