@@ -20,6 +20,7 @@
 //! archives that are not ours. Nothing is allocated on the say-so of a length.
 
 mod acl;
+mod carrier;
 mod catalog;
 mod error;
 mod from_repository;
@@ -30,6 +31,7 @@ mod links;
 mod member;
 mod pax;
 mod reader;
+mod scan;
 mod sparse;
 mod spill;
 mod trees;
@@ -37,10 +39,11 @@ mod ustar;
 mod verdict;
 mod writer;
 
+pub use carrier::{BadKey, CarrierLabel, Compression, Encoder, Encoding, TapeKey};
 pub use error::{ArchiveError, ArchiveErrorKind};
 pub use from_repository::from_repository;
 pub use from_view::from_view;
-pub use into_repository::{Held, IntoOptions, Keep, Taken, Unfit, into_repository, take, whole};
+pub use into_repository::{COPIED_FROM, Held, IntoOptions, Keep, Taken, Unfit, into_repository, take, whole};
 pub use label::{LabelFields, SessionLabel};
 pub use member::{Member, MemberKind};
 pub use reader::{Content, Flow, Proof, SessionReader, Visitor};

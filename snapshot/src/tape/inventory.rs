@@ -32,7 +32,8 @@ pub enum FileContent {
     First {
         /// Id of the session; only its first eight characters if the part ends inside the label.
         session: String,
-        /// Its label, as it was written, if all of it is in this part.
+        /// Its label, as it was written, if all of it is in this part: of a session that is compressed or encrypted the one in
+        /// clear.
         label: Option<serde_json::Value>,
     },
     /// A part that goes on.
@@ -229,10 +230,12 @@ fn session_label(start: &mut Start<'_>) -> Result<(FileContent, usize), DriveErr
             _ => return Ok((FileContent::Foreign, 0)),
         }
     };
-    let Some(short_id) = std::str::from_utf8(&header.name)
+    // What a label calls the session depends on whose it is: the session's, or that of what carries it.
+    let Some((short_id, key)) = std::str::from_utf8(&header.name)
         .ok()
-        .and_then(|name| name.strip_prefix(".rewind/")?.strip_suffix("/session.json"))
-        .filter(|id| id.len() == 8 && is_session(id))
+        .and_then(|name| name.strip_prefix(".rewind/")?.split_once('/'))
+        .and_then(|(id, name)| Some((id, session_key(name)?)))
+        .filter(|(id, _)| id.len() == 8 && is_session(id))
     else {
         return Ok((FileContent::Foreign, 0));
     };
@@ -242,11 +245,20 @@ fn session_label(start: &mut Start<'_>) -> Result<(FileContent, usize), DriveErr
     }
     let content = start.bytes.get(at..end).unwrap_or_default();
     let label: Option<serde_json::Value> = serde_json::from_slice(content).ok();
-    let session = label.as_ref().and_then(|label| label.get("id")?.as_str()).map(str::to_owned);
+    let session = label.as_ref().and_then(|label| label.get(key)?.as_str()).map(str::to_owned);
     Ok(match session.filter(|session| is_session(session) && short(session) == short_id) {
         Some(session) => (FileContent::First { session, label }, content.len()),
         None => (FileContent::Foreign, 0),
     })
+}
+
+/// Where a label says the session's id.
+fn session_key(name: &str) -> Option<&'static str> {
+    match name {
+        "session.json" => Some("id"),
+        "label.json" => Some("session"),
+        _ => None,
+    }
 }
 
 /// Whether a tape file is of a session, as far as it says.

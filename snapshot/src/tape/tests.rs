@@ -31,7 +31,7 @@ pub(super) fn seed() -> u64 {
     seed
 }
 
-pub(super) const DIRECTORY: &str = "/tape";
+pub(crate) const DIRECTORY: &str = "/tape";
 pub(super) const POOL: &str = "weekly";
 
 /// An id of a session.
@@ -78,7 +78,7 @@ pub(super) fn archive(session: &str, members: usize, size_max: usize, rng: &mut 
     archive
 }
 
-pub(super) fn open(disk: &SimDisk) -> FileDrive {
+pub(crate) fn open(disk: &SimDisk) -> FileDrive {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     FileDrive::open(disk, Path::new(DIRECTORY)).unwrap()
 }
@@ -103,7 +103,7 @@ pub(super) fn request(media: &str, sequence: u32, block_bytes: usize) -> LabelRe
 }
 
 /// Puts labelled volumes of so many blocks behind the label into a drive; none is loaded then.
-pub(super) fn labelled(drive: &mut FileDrive, volumes: &[u64], block: usize, early_warning: u64) {
+pub(crate) fn labelled(drive: &mut FileDrive, volumes: &[u64], block: usize, early_warning: u64) {
     for (index, blocks) in volumes.iter().enumerate() {
         let media = format!("TAPE-{}", index + 1);
         // The label takes a few blocks where blocks are small.
@@ -122,7 +122,7 @@ pub(super) fn options(session: &str) -> SpanOptions {
     SpanOptions { session, pool, media: None, seconds: 1_700_000_000 }
 }
 
-pub(super) fn write(drive: &mut dyn Drive, session: &str, archive: &[u8]) -> Result<Written, TapeError> {
+pub(crate) fn write(drive: &mut dyn Drive, session: &str, archive: &[u8]) -> Result<Written, TapeError> {
     let mut changer = Automatic;
     let mut writer = SpanWriter::begin(drive, &mut changer, options(session))?;
     for piece in archive.chunks(1000) {
@@ -132,7 +132,7 @@ pub(super) fn write(drive: &mut dyn Drive, session: &str, archive: &[u8]) -> Res
 }
 
 /// All volumes of the drive that have a label.
-pub(super) fn take_stock(drive: &mut FileDrive) -> Vec<VolumeInventory> {
+pub(crate) fn take_stock(drive: &mut FileDrive) -> Vec<VolumeInventory> {
     let mut found = Vec::new();
     for name in drive.volumes().to_vec() {
         drive.load(Wanted::Named(&name)).unwrap();

@@ -8,6 +8,8 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArchiveErrorKind {
+    /// It is encrypted, and the key is missing or another one.
+    Key,
     /// Where the archive is written to or read from failed.
     Medium,
     /// The archive is not what it should be.
@@ -42,14 +44,23 @@ pub enum ArchiveError {
     /// The label's version.
     #[error("the session's label is of version {version}; this program knows 1")]
     Version { version: u32 },
-    /// Members are compressed or encrypted, which this version does not read.
+    /// It is compressed or encrypted in a way that this version does not read.
     #[error(
-        "the session is compressed as {compression:?} and encrypted as {encryption:?}; this program knows \"none\""
+        "the session is compressed as {compression:?} and encrypted as {encryption:?}, which this program does not know"
     )]
     Encoding { compression: String, encryption: String },
     /// A label cannot be made or read.
     #[error("the session's label: {what}")]
     Label { what: &'static str },
+    /// It is encrypted, and there is no key.
+    #[error("session {session} is encrypted")]
+    KeyWanted { session: String },
+    /// It is encrypted with something else.
+    #[error("{}", wrong_key(*is_passphrase))]
+    WrongKey { is_passphrase: bool },
+    /// What carries a compressed or encrypted session cannot be opened.
+    #[error("what carries the session cannot be opened: {what}")]
+    Carrier { what: String },
     /// JSON of ours cannot be written or read.
     #[error("{object} does not hold what it should")]
     Json { object: &'static str, source: serde_json::Error },
@@ -89,7 +100,10 @@ impl ArchiveError {
             Self::Scratch { .. } => Kind::System,
             Self::NotASession { .. } => Kind::NotASession,
             Self::Version { .. } | Self::Encoding { .. } => Kind::UnsupportedVersion,
-            Self::Label { .. } | Self::Json { .. } | Self::NotWhole { .. } => Kind::Damaged,
+            Self::KeyWanted { .. } | Self::WrongKey { .. } => Kind::Key,
+            Self::Carrier { .. } | Self::Label { .. } | Self::Json { .. } | Self::NotWhole { .. } => {
+                Kind::Damaged
+            }
             Self::TooMany { .. } | Self::Member { .. } => Kind::Refused,
             Self::Repository { .. } | Self::Source { .. } | Self::Removed => Kind::Source,
             Self::Cancelled => Kind::Cancelled,
@@ -98,5 +112,13 @@ impl ArchiveError {
 
     pub(super) fn scratch(operation: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Scratch { operation, source }
+    }
+}
+
+fn wrong_key(is_passphrase: bool) -> &'static str {
+    if is_passphrase {
+        "the session is encrypted with another passphrase"
+    } else {
+        "the session is encrypted for another secret key of age"
     }
 }

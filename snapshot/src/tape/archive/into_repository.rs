@@ -13,6 +13,7 @@
 //! What was saved for a session that is not recorded is removed by the next prune, like that of any backup that was
 //! broken off.
 
+use super::carrier::TapeKey;
 use super::label::SessionLabel;
 use super::links::LINKED_MAX;
 use super::member::{Member, MemberKind};
@@ -32,6 +33,9 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Where the summary of a listed session says which session of a repository it is a copy of.
+pub const COPIED_FROM: &str = "copied_from";
 
 /// What to do with an archive that is not whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct IntoOptions {
     pub unfit: Unfit,
     /// What is saved.
     pub keep: Keep,
+    /// What opens it if it is encrypted.
+    pub key: Option<TapeKey>,
 }
 
 /// A session that was read.
@@ -94,7 +100,7 @@ pub struct Held {
 /// Scratch files are made in `scratch`.
 ///
 /// # Errors
-/// `NotASession`, `NotWhole`, `Label`, `Version` of the archive; `Repository`, `Removed`; `Scratch`, `Cancelled`.
+/// `NotASession`, `NotWhole`, `Label`, `Version`, `KeyWanted`, `WrongKey`, `Carrier` of the archive; `Repository`, `Removed`; `Scratch`, `Cancelled`.
 pub fn into_repository<R: Read>(
     input: R,
     options: &IntoOptions,
@@ -116,7 +122,7 @@ pub fn take<R: Read>(
     scratch: &Path,
     monitor: &dyn Monitor,
 ) -> Result<Held> {
-    let reader = SessionReader::open(input, scratch)?;
+    let reader = SessionReader::open_with(input, options.key.as_ref(), scratch)?;
     let writer = BlobWriter::new(Arc::clone(repository), WriterOptions::default())?;
     let mut taker = Taker::new(&writer, options, monitor, scratch)?;
     let verdict = reader.read(&mut taker)?;
@@ -155,6 +161,10 @@ fn record_of(label: &SessionLabel, tree: Id, (totals, missed): (Totals, u64), ke
     let before = summary.get("missed").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if let Some(summary) = summary.as_object_mut() {
         summary.insert("missed".to_owned(), before.saturating_add(missed).into());
+        // The record's own word for it is taken: it is what the listing goes by.
+        if let Some(original) = fields.original.filter(|_| keep == Keep::Trees) {
+            summary.insert(COPIED_FROM.to_owned(), original.to_string().into());
+        }
     }
     SessionRecord {
         time: fields.time,

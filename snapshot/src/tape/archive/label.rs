@@ -2,17 +2,20 @@
 //!
 //! The first key is `id`; the id is the SHA-256 of the same bytes without that key. So a label of a later program, with
 //! more keys, is still proved by its bytes. Refused when reading: labels that do not have their hash, of other versions, of
-//! members that are compressed or encrypted, or beyond [`LABEL_BYTES_MAX`].
+//! members that are compressed or encrypted, or beyond [`LABEL_BYTES_MAX`]. The label of a carrier is another one, see
+//! [`super::carrier`].
 
+use super::member::Short;
 use super::{ArchiveError, Result};
 use crate::repository::{Id, SessionRecord, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Largest label, in bytes.
 pub(super) const LABEL_BYTES_MAX: u64 = 16 << 20;
 const VERSION: u32 = 1;
 /// What a label says of members that are as they are.
-const NOT_ENCODED: &str = "none";
+pub(super) const NOT_ENCODED: &str = "none";
 
 /// What a label says beside its id. The order of fields is that of the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,9 @@ pub struct LabelFields {
     /// Which program wrote it.
     #[serde(default)]
     pub program: String,
+    /// Random digits that keep whoever reads the id from trying which paths have it; only of what will be encrypted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub salt: String,
     /// How members are compressed.
     pub compression: String,
     /// How members are encrypted.
@@ -87,6 +93,18 @@ impl LabelFields {
             summary: record.summary.clone(),
             ..Self::now()
         }
+    }
+
+    /// With a salt, for a session whose id is read by people who shall not read the rest.
+    ///
+    /// # Errors
+    /// `Label` if the system gives no random bytes.
+    pub fn salted(self) -> Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)
+            .map_err(|_| ArchiveError::Label { what: "the system gives no random bytes for it" })?;
+        let salt = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { salt, ..self })
     }
 
     /// An empty label, written now by this program.
@@ -126,14 +144,7 @@ impl SessionLabel {
     /// # Errors
     /// `Json`, `Label` if it is too large.
     pub fn new(fields: LabelFields) -> Result<Self> {
-        let failed = |source| ArchiveError::Json { object: "the session's label", source };
-        let body = serde_json::to_vec(&Versioned { version: VERSION, fields: &fields }).map_err(failed)?;
-        let id = Id::of(&body);
-        let rest = body.strip_prefix(b"{").unwrap_or_default();
-        let json = [format!("{{\"id\":\"{id}\",").as_bytes(), rest].concat();
-        if json.len() as u64 > LABEL_BYTES_MAX {
-            return Err(ArchiveError::Label { what: "it is too large" });
-        }
+        let (id, json) = sealed(&fields)?;
         Ok(Self { id, json, fields })
     }
 
@@ -142,26 +153,7 @@ impl SessionLabel {
     /// # Errors
     /// `Label` if it does not prove itself; `Version`; `Encoding` if members are not as they are; `Json`.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        const HEAD: &[u8] = b"{\"id\":\"";
-        let unproved = ArchiveError::Label { what: "it does not have the hash it is named by" };
-        let Some((digits, rest)) = json.strip_prefix(HEAD).and_then(|rest| rest.split_first_chunk::<64>())
-        else {
-            return Err(unproved);
-        };
-        let id = std::str::from_utf8(digits).ok().and_then(Id::parse);
-        let (Some(id), Some(rest)) = (id, rest.strip_prefix(b"\",")) else { return Err(unproved) };
-        let body = [b"{", rest].concat();
-        if Id::of(&body) != id {
-            return Err(unproved);
-        }
-        let failed = |source| ArchiveError::Json { object: "the session's label", source };
-        let Versioned { version, .. } =
-            serde_json::from_slice::<Versioned<Nothing>>(&body).map_err(failed)?;
-        if version != VERSION {
-            return Err(ArchiveError::Version { version });
-        }
-        let Versioned { fields, .. } =
-            serde_json::from_slice::<Versioned<LabelFields>>(&body).map_err(failed)?;
+        let (id, fields) = proved::<LabelFields>(json)?;
         if fields.compression != NOT_ENCODED || fields.encryption != NOT_ENCODED {
             let LabelFields { compression, encryption, .. } = fields;
             return Err(ArchiveError::Encoding { compression, encryption });
@@ -187,9 +179,49 @@ impl SessionLabel {
         &self.json
     }
 
-    pub(super) fn short(&self) -> super::member::Short {
-        let mut short = [b'0'; 8];
-        short.iter_mut().zip(self.id.hex()).for_each(|(to, from)| *to = from);
-        short
+    pub(super) fn short(&self) -> Short {
+        short_of(&self.id)
     }
+}
+
+/// The bytes of a label and the hash they are named by.
+pub(super) fn sealed<T: Serialize>(fields: &T) -> Result<(Id, Vec<u8>)> {
+    let failed = |source| ArchiveError::Json { object: "the session's label", source };
+    let body = serde_json::to_vec(&Versioned { version: VERSION, fields }).map_err(failed)?;
+    let id = Id::of(&body);
+    let rest = body.strip_prefix(b"{").unwrap_or_default();
+    let json = [format!("{{\"id\":\"{id}\",").as_bytes(), rest].concat();
+    if json.len() as u64 > LABEL_BYTES_MAX {
+        return Err(ArchiveError::Label { what: "it is too large" });
+    }
+    Ok((id, json))
+}
+
+/// What a label says that has its hash.
+pub(super) fn proved<T: DeserializeOwned>(json: &[u8]) -> Result<(Id, T)> {
+    const HEAD: &[u8] = b"{\"id\":\"";
+    let unproved = ArchiveError::Label { what: "it does not have the hash it is named by" };
+    let Some((digits, rest)) = json.strip_prefix(HEAD).and_then(|rest| rest.split_first_chunk::<64>()) else {
+        return Err(unproved);
+    };
+    let id = std::str::from_utf8(digits).ok().and_then(Id::parse);
+    let (Some(id), Some(rest)) = (id, rest.strip_prefix(b"\",")) else { return Err(unproved) };
+    let body = [b"{", rest].concat();
+    if Id::of(&body) != id {
+        return Err(unproved);
+    }
+    let failed = |source| ArchiveError::Json { object: "the session's label", source };
+    let Versioned { version, .. } = serde_json::from_slice::<Versioned<Nothing>>(&body).map_err(failed)?;
+    if version != VERSION {
+        return Err(ArchiveError::Version { version });
+    }
+    let Versioned { fields, .. } = serde_json::from_slice::<Versioned<T>>(&body).map_err(failed)?;
+    Ok((id, fields))
+}
+
+/// The beginning of an id, as headers have it.
+pub(super) fn short_of(id: &Id) -> Short {
+    let mut short = [b'0'; 8];
+    short.iter_mut().zip(id.hex()).for_each(|(to, from)| *to = from);
+    short
 }

@@ -64,6 +64,10 @@ pub(super) enum Role {
     Label,
     Object,
     Catalog,
+    /// A piece of a carrier.
+    Data,
+    /// The end of a carrier.
+    End,
 }
 
 impl Role {
@@ -72,11 +76,15 @@ impl Role {
             Self::Label => "label",
             Self::Object => "object",
             Self::Catalog => "catalog",
+            Self::Data => "data",
+            Self::End => "end",
         }
     }
 
     fn named(word: &[u8]) -> Option<Self> {
-        [Self::Label, Self::Object, Self::Catalog].into_iter().find(|role| role.word().as_bytes() == word)
+        [Self::Label, Self::Object, Self::Catalog, Self::Data, Self::End]
+            .into_iter()
+            .find(|role| role.word().as_bytes() == word)
     }
 }
 

@@ -1,31 +1,29 @@
 //! Reading a session from bytes that anybody may have written.
 //!
-//! A header counts if it proves itself, says this session, and stands behind the one before. Where the next header
-//! should be and is not, the reader goes on block by block until one is. Bytes that were lost on the way move nothing:
-//! each header says where it stands.
+//! Headers are found by [`super::scan`]. A session that was compressed or encrypted is a carrier ([`super::carrier`]): the
+//! archive in it is read as any other, and what is damaged of the carrier is told beside what is damaged of the archive.
 //!
 //! What a visitor is told of a member, it is told in two steps: the member with its content, and then, before the next
 //! member, whether the content was proved. Whoever stores contents holds them back until then.
 //!
 //! An error of the input ends the session there, like a stream that breaks off: the verdict says so.
 
+use super::carrier::{LABEL_NAME as CARRIER_LABEL, Pieces, Source, TapeKey};
 use super::catalog::{Catalog, LINE_BYTES_MAX};
 use super::label::{LABEL_BYTES_MAX, SessionLabel};
-use super::member::{Before, Head, Member, MemberKind, Role, Short};
+use super::member::{Before, Head, Member, MemberKind, Role};
+use super::scan::{Bytes, Scanner};
 use super::sparse::MapReader;
 use super::spill::Spill;
-use super::ustar::{Block, Ustar};
 use super::verdict::{Verdict, judge};
 use super::writer::hash_zeros;
-use super::{ArchiveError, BLOCK_BYTES, MEMBERS_MAX, RECORDS_BYTES_MAX, Result, padding};
+use super::{ArchiveError, BLOCK_BYTES, MEMBERS_MAX, Result, padding};
 use crate::repository::{Id, NodeKind};
 use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Longest extended header that is looked at where no header was expected: each block there could claim to be one.
-const SEARCHED_BYTES_MAX: u64 = 64 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 /// Zeros that are hashed between two looks at whether to go on.
 const ZEROS_AT_ONCE: u64 = 64 << 20;
@@ -69,79 +67,6 @@ pub trait Visitor {
     /// Whether to stop in the middle of a content that nobody reads.
     fn cancelled(&self) -> bool {
         false
-    }
-}
-
-/// Bytes with a place, which can be put back.
-struct Input<R> {
-    inner: R,
-    /// Bytes that were put back, the next one last.
-    back: Vec<u8>,
-    at: u64,
-    failure: Option<String>,
-}
-
-trait Bytes {
-    /// Reads some bytes; 0 at the end, and after a failure.
-    fn some(&mut self, room: &mut [u8]) -> usize;
-}
-
-impl<R: Read> Bytes for Input<R> {
-    fn some(&mut self, room: &mut [u8]) -> usize {
-        if !self.back.is_empty() {
-            let count = room.len().min(self.back.len());
-            let from = self.back.split_off(self.back.len() - count);
-            room.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
-            self.at = self.at.saturating_add(count as u64);
-            return count;
-        }
-        while self.failure.is_none() {
-            match self.inner.read(room) {
-                Ok(count) => {
-                    let count = count.min(room.len());
-                    self.at = self.at.saturating_add(count as u64);
-                    return count;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => self.failure = Some(crate::repository::chain(&error)),
-            }
-        }
-        0
-    }
-}
-
-impl<R: Read> Input<R> {
-    /// Fills the room as far as there are bytes.
-    fn fill(&mut self, room: &mut [u8]) -> usize {
-        let mut done = 0;
-        while let Some(rest) = room.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.some(rest) {
-                0 => break,
-                count => done += count,
-            }
-        }
-        done
-    }
-
-    /// So many bytes, or as many as there are; memory follows what is there.
-    fn take(&mut self, count: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < count {
-            let piece = (count - bytes.len() as u64).min(PIECE_BYTES as u64) as usize;
-            let start = bytes.len();
-            bytes.resize(start + piece, 0);
-            let read = self.fill(bytes.get_mut(start..).unwrap_or_default());
-            if read < piece {
-                bytes.truncate(start + read);
-                break;
-            }
-        }
-        bytes
-    }
-
-    fn put_back(&mut self, bytes: &[u8]) {
-        self.back.extend(bytes.iter().rev());
-        self.at = self.at.saturating_sub(bytes.len() as u64);
     }
 }
 
@@ -281,31 +206,60 @@ struct Pending {
 
 /// Reads one session.
 pub struct SessionReader<R: Read> {
-    input: Input<R>,
+    scan: Scanner<Source<R>>,
     scratch: PathBuf,
-    session: Option<Short>,
     label: Option<SessionLabel>,
     /// The first header, if it is not the label's.
     first: Option<(Head, bool)>,
-    last: Option<u64>,
-    gaps: u64,
     members: u64,
 }
 
 impl<R: Read> SessionReader<R> {
-    /// Finds the beginning of a session. Scratch files are made in `scratch`.
+    /// Finds the beginning of a session that is not encrypted. Scratch files are made in `scratch`.
     ///
     /// # Errors
-    /// `NotASession`; `Version` and `Encoding` of the label.
+    /// As [`SessionReader::open_with`].
     pub fn open(input: R, scratch: &Path) -> Result<Self> {
-        let input = Input { inner: input, back: Vec::new(), at: 0, failure: None };
-        let (session, label, first, last) = (None, None, None, None);
+        Self::open_with(input, None, scratch)
+    }
+
+    /// Finds the beginning of a session, and of the archive in it where it is a carrier. The key is for encrypted ones.
+    ///
+    /// # Errors
+    /// `NotASession`; `Version` and `Encoding` of the label; `KeyWanted`, `WrongKey`, `Carrier` if the carrier cannot be opened.
+    pub fn open_with(input: R, key: Option<&TapeKey>, scratch: &Path) -> Result<Self> {
+        let mut outer = Scanner::new(input);
+        let (mut first, mut label) = beginning(&mut outer);
+        let mut scan = if is_carrier(first.as_ref(), label.as_ref()) {
+            let json = label.take().and_then(|(_, json)| json);
+            let pieces = Pieces::begin(outer, first.take(), json.as_deref())?;
+            let session = pieces.session();
+            let mut scan = Scanner::new(Source::open(pieces, key)?);
+            (first, label) = beginning(&mut scan);
+            let refused = match () {
+                () if is_carrier(first.as_ref(), label.as_ref()) => Some("there is a carrier in it"),
+                () if session.is_some() && scan.session.is_some_and(|inside| Some(inside) != session) => {
+                    Some("what is in it is another session")
+                }
+                () => None,
+            };
+            if let Some(what) = refused {
+                return Err(ArchiveError::Carrier { what: what.to_owned() });
+            }
+            scan
+        } else {
+            outer.map(Source::Plain)
+        };
+        if scan.session.is_none() {
+            return Err(match scan.input.failure.take() {
+                Some(what) if !matches!(scan.input.inner, Source::Plain(_)) => ArchiveError::Carrier { what },
+                _ => ArchiveError::NotASession { bytes: scan.input.at },
+            });
+        }
         let scratch = scratch.to_path_buf();
-        let mut reader = Self { input, scratch, session, label, first, last, gaps: 0, members: 0 };
-        match reader.next() {
-            None => return Err(ArchiveError::NotASession { bytes: reader.input.at }),
-            Some((head, _)) if head.role == Role::Label => reader.read_label(&head.member)?,
-            Some(other) => reader.first = Some(other),
+        let mut reader = Self { scan, scratch, label: None, first, members: 0 };
+        if let Some((_, Some(json))) = label {
+            reader.believe(&json)?;
         }
         Ok(reader)
     }
@@ -316,69 +270,14 @@ impl<R: Read> SessionReader<R> {
         self.label.as_ref()
     }
 
-    fn read_label(&mut self, member: &Member) -> Result<()> {
-        if member.stored > LABEL_BYTES_MAX {
-            return Ok(());
-        }
-        let json = self.input.take(member.stored);
-        self.input.take(padding(member.stored) as u64);
-        match SessionLabel::parse(&json) {
-            Ok(label) if Some(label.short()) == self.session => self.label = Some(label),
+    fn believe(&mut self, json: &[u8]) -> Result<()> {
+        match SessionLabel::parse(json) {
+            Ok(label) if Some(label.short()) == self.scan.session => self.label = Some(label),
             Err(error @ (ArchiveError::Version { .. } | ArchiveError::Encoding { .. })) => return Err(error),
             // Damaged: the members say nonetheless what they are.
             _ => {}
         }
         Ok(())
-    }
-
-    /// The next header, and whether it stands where the one before ended.
-    fn next(&mut self) -> Option<(Head, bool)> {
-        let mut adjacent = true;
-        loop {
-            let at = self.input.at;
-            let mut block = [0; BLOCK_BYTES];
-            if self.input.fill(&mut block) < BLOCK_BYTES {
-                return None;
-            }
-            if let Some(head) = self.head(&block, adjacent) {
-                let stated = head.member.offset;
-                if stated != at {
-                    // Bytes are missing before it; what follows is where it says.
-                    let length = self.input.at.saturating_sub(at);
-                    self.input.at = stated.saturating_add(length);
-                    adjacent = false;
-                }
-                self.session = Some(head.session);
-                self.last = Some(stated);
-                self.gaps += u64::from(!adjacent);
-                return Some((head, adjacent));
-            }
-            adjacent = false;
-        }
-    }
-
-    /// The header that begins with a block; if it is none, only the block was read.
-    fn head(&mut self, block: &Block, expected: bool) -> Option<Head> {
-        let extended = Ustar::decode(block)?;
-        let limit = if expected { RECORDS_BYTES_MAX } else { SEARCHED_BYTES_MAX };
-        let behind = match extended.typeflag {
-            b'x' => BLOCK_BYTES as u64,
-            b'g' => 0,
-            _ => return None,
-        };
-        if extended.size > limit {
-            return None;
-        }
-        let padded = extended.size + padding(extended.size) as u64;
-        let bytes = self.input.take(padded + behind);
-        let head = decode(extended.typeflag, &bytes, (extended.size, padded)).filter(|head| {
-            self.session.is_none_or(|session| session == head.session)
-                && self.last.is_none_or(|last| last < head.member.offset)
-        });
-        if head.is_none() {
-            self.input.put_back(&bytes);
-        }
-        head
     }
 
     /// Reads to the end and says what is right.
@@ -391,14 +290,20 @@ impl<R: Read> SessionReader<R> {
         let mut pending: Option<Pending> = None;
         let mut catalog = None;
         loop {
-            let next = self.first.take().or_else(|| self.next());
+            let next = self.first.take().or_else(|| self.scan.next());
             let proof = next.as_ref().filter(|(_, adjacent)| *adjacent).map(|(head, _)| head.before);
             if let Some(pending) = pending.take() {
                 settle(pending, proof, &mut seen, visitor)?;
             }
             let Some((head, _)) = next else { break };
             match head.role {
-                Role::Label => self.read_label(&head.member)?,
+                Role::Label => {
+                    if let Some(json) = label_json(&mut self.scan, &head.member) {
+                        self.believe(&json)?;
+                    }
+                }
+                // Of a carrier; here it is a stretch that nobody wrote.
+                Role::Data | Role::End => self.scan.gaps += 1,
                 Role::Catalog => {
                     catalog = Some(self.read_catalog(&head.member)?);
                     break;
@@ -413,8 +318,10 @@ impl<R: Read> SessionReader<R> {
             }
         }
         let mut verdict = judge(catalog, seen, self.label)?;
-        verdict.gaps = self.gaps;
-        verdict.failure = self.input.failure;
+        verdict.gaps = self.scan.gaps;
+        verdict.failure = self.scan.input.failure.take();
+        let id = verdict.label.as_ref().map(SessionLabel::id);
+        verdict.of_carrier(self.scan.input.inner.finish(id.as_ref()));
         Ok(verdict)
     }
 
@@ -430,7 +337,7 @@ impl<R: Read> SessionReader<R> {
         let has_content = member.kind == MemberKind::Node && member.node.kind == NodeKind::File;
         let size = if has_content { member.node.size } else { 0 };
         let mut content = Content {
-            input: &mut self.input,
+            input: &mut self.scan.input,
             hash: Sha256::new(),
             size,
             at: 0,
@@ -447,7 +354,7 @@ impl<R: Read> SessionReader<R> {
             flow = Flow::Stop;
         }
         let (hash, fault) = (Id(content.hash.finalize().into()), content.fault);
-        self.input.take(padding(member.stored) as u64);
+        self.scan.input.take(padding(member.stored) as u64);
         Ok((has_content.then_some(hash), fault, flow))
     }
 
@@ -456,7 +363,7 @@ impl<R: Read> SessionReader<R> {
         let mut spill = Spill::new(&self.scratch)?;
         let mut left = member.stored;
         while left > 0 {
-            let piece = self.input.take(left.min(LINE_BYTES_MAX).min(PIECE_BYTES as u64));
+            let piece = self.scan.input.take(left.min(LINE_BYTES_MAX).min(PIECE_BYTES as u64));
             if piece.is_empty() {
                 break;
             }
@@ -467,13 +374,32 @@ impl<R: Read> SessionReader<R> {
     }
 }
 
-/// Takes a header apart: its records, and the block behind them.
-fn decode(typeflag: u8, bytes: &[u8], (size, padded): (u64, u64)) -> Option<Head> {
-    let records = bytes.get(..usize::try_from(size).ok()?)?;
-    if typeflag == b'g' {
-        return Head::decode_hidden(records);
+/// The first header, if it is not a label's, and the label's member with its bytes, if it is.
+type Beginning = (Option<(Head, bool)>, Option<(Member, Option<Vec<u8>>)>);
+
+fn beginning<R: Read>(scan: &mut Scanner<R>) -> Beginning {
+    match scan.next() {
+        Some((head, _)) if head.role == Role::Label => {
+            let json = label_json(scan, &head.member);
+            (None, Some((head.member, json)))
+        }
+        other => (other, None),
     }
-    Head::decode(records, bytes.get(usize::try_from(padded).ok()?..)?.try_into().ok()?)
+}
+
+fn is_carrier(first: Option<&(Head, bool)>, label: Option<&(Member, Option<Vec<u8>>)>) -> bool {
+    first.is_some_and(|(head, _)| matches!(head.role, Role::Data | Role::End))
+        || label.is_some_and(|(member, _)| member.path.ends_with(CARRIER_LABEL))
+}
+
+/// The bytes of a label; `None` if they are more than any has.
+fn label_json<R: Read>(scan: &mut Scanner<R>, member: &Member) -> Option<Vec<u8>> {
+    if member.stored > LABEL_BYTES_MAX {
+        return None;
+    }
+    let json = scan.input.take(member.stored);
+    scan.input.take(padding(member.stored) as u64);
+    Some(json)
 }
 
 /// Says what is known of a member, to the visitor and for the verdict.

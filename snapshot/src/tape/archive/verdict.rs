@@ -4,6 +4,7 @@
 //! the header behind it proved is right without a catalog. One that it could not prove is right if the catalog's line
 //! proves it. A catalog that is cut or damaged proves what its lines prove, and that nothing is missing as far as they go.
 
+use super::carrier::Report;
 use super::catalog::{Catalog, Line, Lines, Next};
 use super::label::SessionLabel;
 use super::spill::Spill;
@@ -87,7 +88,9 @@ impl Verdict {
         let text = match (first, &self.failure, self.catalog) {
             _ if self.is_whole() => return None,
             (Some(first), ..) => {
-                format!("{} (at {}): {}", String::from_utf8_lossy(&first.path), first.offset, first.reason)
+                let why = self.failure.as_ref().map(|failure| format!("; the archive ends early: {failure}"));
+                let (path, why) = (String::from_utf8_lossy(&first.path), why.unwrap_or_default());
+                format!("{path} (at {}): {}{why}", first.offset, first.reason)
             }
             (None, Some(failure), _) => format!("the archive ends early: {failure}"),
             (None, None, CatalogState::Absent) => "the archive ends without its catalog".to_owned(),
@@ -97,6 +100,13 @@ impl Verdict {
             }
         };
         Some(text)
+    }
+
+    /// Adds what is wrong with what carried the archive, behind what that did to it.
+    pub(super) fn of_carrier(&mut self, report: Report) {
+        self.damaged_count += report.count;
+        let room = LISTED_MAX.saturating_sub(self.damaged.len());
+        self.damaged.extend(report.damaged.into_iter().take(room));
     }
 
     fn wrong(&mut self, entry: Entry, is_lost: bool, reason: String) {

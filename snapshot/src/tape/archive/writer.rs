@@ -111,7 +111,7 @@ pub struct SessionWriter<W: Write> {
 }
 
 /// A file of ours.
-fn own(path: String, size: u64, time: Timestamp) -> (Vec<u8>, Node) {
+pub(super) fn own(path: String, size: u64, time: Timestamp) -> (Vec<u8>, Node) {
     let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
     let (modified, accessed, changed) = (time, time, time);
     let node = Node { name, permissions: 0o644, modified, accessed, changed, size, ..Node::default() };
@@ -349,7 +349,7 @@ impl<W: Write> SessionWriter<W> {
     }
 }
 
-fn member(path: &[u8], node: &Node) -> Member {
+pub(super) fn member(path: &[u8], node: &Node) -> Member {
     let node = Node { content: Vec::new(), subtree: None, ..node.clone() };
     let (kind, first, stored) = (MemberKind::Node, Vec::new(), node.size);
     Member { path: path.to_vec(), node, kind, first, offset: 0, stored, sparse: false }

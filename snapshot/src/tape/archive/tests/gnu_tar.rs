@@ -71,7 +71,7 @@ pub fn equal(from: &Path, to: &Path) {
     }
 }
 
-fn make(top: &Path) {
+pub fn make(top: &Path) {
     let write = |name: &str, bytes: &[u8]| {
         let path = top.join(name);
         fs::write(&path, bytes).unwrap();
