@@ -11,7 +11,7 @@ mod v1;
 mod v2;
 mod v3;
 
-pub use tape::{SessionOnTape, TapePart};
+pub use tape::{SessionOnTape, TapeEncoding, TapePart};
 
 use crate::definition::Definition;
 use crate::engine::EngineError;
@@ -322,6 +322,8 @@ pub enum Record {
     SessionsVerified(SessionsVerified),
     /// Where a session lies on tape.
     SessionOnTape(SessionOnTape),
+    /// What is done to sessions on their way to tape.
+    TapeEncoding(TapeEncoding),
     /// The archive of a scenario is another one.
     ArchiveSet(ArchiveSet),
     /// The schedule of scrubs is another one.
@@ -388,6 +390,7 @@ kinds! {
     SessionsForgotten = 0x4201,
     SessionsVerified = 0x4301,
     SessionOnTape = 0x4401,
+    TapeEncoding = 0x4501,
     ArchiveSet = 0x5101,
     ScrubSet = 0x5201,
 }

@@ -15,7 +15,7 @@ pub(crate) use archive::Run;
 pub(crate) use copy::find_all;
 pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
 pub use drives::{Drives, Hold};
-pub use recall::{Chosen, PREFIX, Recalled, private_directory, recall, sweep};
+pub use recall::{Chosen, PREFIX, Recalled, label_inside, private_directory, recall, sweep};
 pub(crate) use recall::{KEY_COST, check_whole, list, prove, random_password};
 
 use crate::engine::{EngineError, EngineResult};

@@ -9,6 +9,7 @@
 //! is held while a store is asked or a key derived: a slow repository makes nobody wait but those who want it.
 
 mod copies;
+mod encoding;
 mod error;
 mod open;
 mod sessions;
@@ -25,7 +26,7 @@ use crate::engine::{EngineError, EngineResult, NewRepository, Repository, Sessio
 use crate::points::wall_clock;
 use crate::records::{
     Record, RepositoryAdded, RepositoryChecked, SessionMade, SessionOnTape, SessionsForgotten,
-    SessionsVerified, replay,
+    SessionsVerified, TapeEncoding, replay,
 };
 use crate::server_journal::{Durability, ServerJournal};
 use crate::store::Layout;
@@ -86,6 +87,8 @@ struct Known {
     verified: BTreeMap<(u64, [u8; 32]), Timestamp>,
     /// Where sessions lie on tape, by repository.
     on_tape: BTreeMap<(u64, [u8; 32]), SessionOnTape>,
+    /// What is done to sessions on their way to tape.
+    encodings: BTreeMap<u64, TapeEncoding>,
     last_id: u64,
 }
 
@@ -110,6 +113,7 @@ impl Known {
                 self.verified.extend(sessions.into_iter().map(|id| ((repository, id), time)));
             }
             Record::SessionOnTape(on) => drop(self.on_tape.insert((on.repository, on.session), on)),
+            Record::TapeEncoding(one) => drop(self.encodings.insert(one.repository, one)),
             Record::RepositoryChecked(checked) => drop(self.checks.insert(checked.repository, checked)),
             _ => {}
         }
@@ -176,13 +180,14 @@ impl Vault {
         if let StoreUrl::Tape(_) = url {
             return self.add_tape(new, &url, found);
         }
+        encoding::refuse_elsewhere(new)?;
         if let Some(found) = found {
             // Opened, never made anew: what is known was there, and if it is gone somebody has to know.
             let opened = open::open(&url, &new.password, &self.runtime)?;
             check_same(&found, &opened)?;
             open::write_secret(&self.secrets, found.id, &new.password)?;
             *self.slot(found.id).lock() = Some(opened);
-            return Ok(repository(&found));
+            return Ok(self.known.read().told(&found));
         }
         let made = open::open_or_create(&url, &new.password, &self.runtime)?;
         // Held until it is journaled, so that no two get one number.
@@ -206,7 +211,7 @@ impl Vault {
         self.append(&mut known, Record::RepositoryAdded(added.clone()))?;
         drop(known);
         *self.slot(id).lock() = Some(made.repository);
-        Ok(repository(&added))
+        Ok(self.known.read().told(&added))
     }
 
     /// Keeps others from adding the same name or place; what is known of it.
@@ -247,7 +252,8 @@ impl Vault {
     /// All of them, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Repository> {
-        let mut list: Vec<_> = self.known.read().repositories.values().map(repository).collect();
+        let known = self.known.read();
+        let mut list: Vec<_> = known.repositories.values().map(|added| known.told(added)).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
     }
@@ -288,7 +294,7 @@ impl Vault {
     pub fn describe(&self, number: u64) -> EngineResult<Repository> {
         let known = self.known.read();
         let added = known.repositories.get(&number);
-        added.map(repository).ok_or_else(|| no_such_repository(&number.to_string()))
+        added.map(|added| known.told(added)).ok_or_else(|| no_such_repository(&number.to_string()))
     }
 
     /// Ids of the sessions that are remembered of a repository.
@@ -470,22 +476,6 @@ fn parse(url: &str) -> EngineResult<StoreUrl> {
         Ok(StoreUrl::Memory) => Err(EngineError::new(&codes::BAD_URL, "memory:// keeps nothing")),
         Ok(url) => Ok(url),
         Err(error) => Err(EngineError::new(&codes::BAD_URL, error.to_string())),
-    }
-}
-
-fn repository(added: &RepositoryAdded) -> Repository {
-    Repository {
-        name: added.name.clone(),
-        url: added.url.clone(),
-        id: added.repository.clone(),
-        added: added.time,
-        created: added.created,
-        conditional_put: match added.conditional_put {
-            1 => "honoured",
-            2 => "ignored",
-            3 => "refused",
-            _ => "",
-        },
     }
 }
 

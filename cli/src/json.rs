@@ -167,6 +167,8 @@ pub fn repository(repository: &v1::Repository) -> Value {
         "added": utc_time(repository.added.as_ref()),
         "created": repository.created,
         "conditional_put": text(&repository.conditional_put),
+        "compression": text(&repository.compression),
+        "encryption": text(&repository.encryption),
     })
 }
 

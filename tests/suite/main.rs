@@ -63,6 +63,7 @@ mod sessions;
 mod snapshots;
 mod sparse;
 mod table_check;
+mod tape_encodings;
 mod tape_faults;
 mod tape_rescues;
 mod tape_sessions;

@@ -15,6 +15,8 @@ impl From<Repository> for v1::Repository {
             added: time(repository.added),
             created: repository.created,
             conditional_put: repository.conditional_put.to_owned(),
+            compression: repository.compression.to_owned(),
+            encryption: repository.encryption.to_owned(),
         }
     }
 }

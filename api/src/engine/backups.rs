@@ -14,8 +14,10 @@ pub struct NewRepository {
     pub name: String,
     /// Where it lies.
     pub url: String,
-    /// Of one of its keys.
+    /// Of one of its keys. On tape: what sessions are encrypted with; empty: they are not.
     pub password: SecretString,
+    /// How sessions on tape are compressed: `none`, `zstd`; empty: as before, at first not.
+    pub compression: String,
 }
 
 /// A repository.
@@ -33,6 +35,10 @@ pub struct Repository {
     pub created: bool,
     /// What its store does with exclusive puts, if that was looked at.
     pub conditional_put: &'static str,
+    /// On tape: how sessions are compressed; else empty.
+    pub compression: &'static str,
+    /// On tape: how sessions are encrypted; else empty.
+    pub encryption: &'static str,
 }
 
 /// A backup wanted.

@@ -24,11 +24,15 @@ use snapshot::repository::upkeep::stats::Stats;
 use snapshot::repository::{Id, SessionRecord};
 use snapshot::tape::{AnyDrive, VolumeInventory};
 use std::time::{Duration, Instant};
-use wire::codes;
+use wire::codes::{self, Code};
 use wire::failure::chain;
 
 /// Damaged objects and sessions that are named.
 const NAMED_MAX: usize = 1000;
+
+/// Failures that are of one session.
+const UNPROVED: [&Code; 3] =
+    [&codes::TAPE_DAMAGED, &codes::TAPE_PASSWORD_WANTED, &codes::TAPE_PASSWORD_WRONG];
 
 /// A session that was recalled, as a restore reads it.
 pub(super) struct FromTape {
@@ -78,8 +82,9 @@ impl Host {
         let scratch = self.layout.scratch()?;
         let directory = tapes::private_directory(&scratch)
             .map_err(|error| EngineError::io("make a directory in", &scratch, error))?;
+        let key = vault.tape_key(tape.number)?;
         let mut recalled = with_drive(&tape, |any| {
-            let chosen = std::slice::from_ref(&chosen);
+            let chosen = (std::slice::from_ref(&chosen), key.as_ref());
             tapes::recall(any, chosen, paths, directory, &OnDrive(progress, "recall"))
         })
         .map_err(|error| error.or_interrupted(progress.interrupted()))?;
@@ -123,8 +128,10 @@ impl Host {
         let what = format!("session {} is verified", found.id.short());
         let _hold = take_drive(&self.context.vault, &tape, &what, progress)?;
         let scratch = self.layout.scratch()?;
+        let key = self.context.vault.tape_key(tape.number)?;
+        let what = (&chosen, key.as_ref());
         let (verdict, proved) =
-            with_drive(&tape, |any| tapes::prove(any, &chosen, &scratch, &OnDrive(progress, "verify")))
+            with_drive(&tape, |any| tapes::prove(any, what, &scratch, &OnDrive(progress, "verify")))
                 .map_err(|error| error.or_interrupted(progress.interrupted()))?;
         let failures: Vec<Listed> = verdict.damaged.iter().take(NAMED_MAX).map(listed).collect();
         // A stretch that is damaged without a member of its own is damage too.
@@ -168,6 +175,7 @@ impl Host {
         let scratch = self.layout.scratch()?;
         let mut report = CheckReport { sessions: known.len() as u64, ..CheckReport::default() };
         let mut passed = Vec::new();
+        let key = vault.tape_key(tape.number)?;
         with_drive(tape, |any| {
             let stock = stock(any, tape, &mut report)?;
             let mut left = to_read;
@@ -181,12 +189,13 @@ impl Host {
                     continue;
                 }
                 left -= 1;
-                match tapes::prove(any, &chosen, &scratch, &OnDrive(progress, "check")) {
+                match tapes::prove(any, (&chosen, key.as_ref()), &scratch, &OnDrive(progress, "check")) {
                     Ok((verdict, _)) => match verdict.fault() {
                         None => passed.push(id),
                         Some(fault) => damaged(&mut report, format!("session {}", id.short()), fault),
                     },
-                    Err(error) if *error.code() == codes::TAPE_DAMAGED => {
+                    // What the password does not open cannot be restored either.
+                    Err(error) if UNPROVED.contains(&error.code()) => {
                         damaged(&mut report, format!("session {}", id.short()), error.to_string());
                     }
                     Err(error) => return Err(error),

@@ -61,3 +61,17 @@ impl SessionOnTape {
         media
     }
 }
+
+/// What is done to sessions on their way to a repository on tape. A later record takes the place of an earlier one; it stands
+/// before the record that adds the repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct TapeEncoding {
+    /// When.
+    pub time: Timestamp,
+    /// Id of the repository here.
+    pub repository: u64,
+    /// How they are compressed: 0 not, 1 zstd.
+    pub compression: u8,
+    /// Whether they are encrypted; the password is not in the journal.
+    pub is_encrypted: bool,
+}

@@ -43,6 +43,15 @@ fn golden_bytes_of_tape() {
         }),
         "fc00943577010707070707070707070707070707070707070707070707070707070707070707067765656b6c79fc0000100001036f6e65026162015303fb2c01",
     );
+    check(
+        Record::TapeEncoding(TapeEncoding {
+            time: Timestamp(1_000_000_000),
+            repository: 1,
+            compression: 1,
+            is_encrypted: true,
+        }),
+        "fc00943577010101",
+    );
 }
 
 #[test]

@@ -207,8 +207,8 @@ impl Repositories for RepositoriesService {
         &self,
         request: Request<v1::AddRepositoryRequest>,
     ) -> Result<Response<v1::Repository>, Status> {
-        let v1::AddRepositoryRequest { name, url, password } = request.into_inner();
-        let new = NewRepository { name, url, password: password.into() };
+        let v1::AddRepositoryRequest { name, url, password, compression } = request.into_inner();
+        let new = NewRepository { name, url, password: password.into(), compression };
         let added = self.0.call(move |shared| shared.engine.add_repository(new)).await?;
         Ok(Response::new(added.into()))
     }

@@ -30,13 +30,20 @@ fn label_to_wire(label: VolumeLabel) -> v1::TapeVolume {
 }
 
 fn file_to_wire(file: TapeFile) -> v1::TapePart {
+    let word = |key: &str| match &file.content {
+        FileContent::First { label: Some(label), .. } => label.get(key)?.as_str().map(str::to_owned),
+        _ => None,
+    };
+    let (compression, encryption) =
+        (word("compression").unwrap_or_default(), word("encryption").unwrap_or_default());
     let (session, part, problem) = match file.content {
         FileContent::First { session, .. } => (session, 1, String::new()),
         FileContent::Later { session, part, .. } => (session, part, String::new()),
         FileContent::Foreign => (String::new(), 0, String::new()),
         FileContent::Unreadable { why } => (String::new(), 0, why),
     };
-    v1::TapePart { file: file.file, session, part, ends: file.ends.is_some(), bytes: file.bytes, problem }
+    let (ends, bytes, file) = (file.ends.is_some(), file.bytes, file.file);
+    v1::TapePart { file, session, part, ends, bytes, problem, compression, encryption }
 }
 
 fn volume_to_wire(volume: Volume) -> v1::TapeVolume {

@@ -1,14 +1,18 @@
-//! A point of a journal straight to tape.
+//! The one way to tape: a point of a journal, or a session of a repository.
 //!
-//! The archive is made once, on this thread. Every byte that the drive's feeder takes goes to a second reader too, on a
-//! thread of its own: the same that reads media ([`super::recall`]), which saves trees and a record in the repository's
-//! listing. So what is known of the session is what was proved of the very bytes that went to tape. If that reader does not
-//! find them whole, the session is given up before it is complete on the tape, and nothing counts.
+//! The archive is made once, on this thread, and compressed and encrypted there if the repository has it so. Every byte that
+//! the drive's feeder takes goes to a second reader too, on a thread of its own: the same that reads media
+//! ([`super::recall`]), which decrypts and decompresses, and saves trees and a record in the repository's listing; of a copy
+//! to volumes that are no repository's it proves the bytes and keeps nothing. So what is known of the session is what was
+//! proved of the very bytes that went to tape. If that reader does not find them whole, the session is given up before it is
+//! complete on the tape, and nothing counts.
 //!
 //! The record of the listing is written when the drive has said that the session is durable. A crash between leaves a
 //! session on tape that the listing lacks; reading the media finds it.
 
-use super::pipe::{Writer, pipe};
+use super::copy::{pool_of, spool};
+use super::pipe::{Reader, Writer, pipe};
+use super::recall::proved;
 use super::{POOL, tape_failure};
 use crate::engine::{EngineError, EngineResult};
 use crate::points::wall_clock;
@@ -18,8 +22,8 @@ use journal::view::View;
 use snapshot::repository::{Id, Lock, Repository};
 use snapshot::session::{Entity, Monitor, NoMonitor};
 use snapshot::tape::archive::{
-    ArchiveError, ArchiveErrorKind, Held, IntoOptions, Keep, SessionLabel, Taken, Totals, Wrote,
-    from_repository, from_view, take,
+    ArchiveError, ArchiveErrorKind, Encoder, Encoding, Held, IntoOptions, Keep, SessionLabel, Taken, Totals,
+    Wrote, from_repository, from_view, take,
 };
 use snapshot::tape::{
     AnyDrive, Automatic, Drive, DriveError, Fed, Feeder, Finished, SpanOptions, TapeError, TapeErrorKind,
@@ -28,7 +32,7 @@ use snapshot::tape::{
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use wire::codes;
+use wire::codes::{self, Code};
 use wire::failure::chain;
 
 /// A drive that sessions are written to, one after the other.
@@ -41,14 +45,16 @@ pub(crate) struct Run {
     is_device: bool,
     /// Pool of its volumes.
     pub pool: String,
+    /// What is done to sessions on the way.
+    pub encoding: Encoding,
     /// Labels of the volumes that were at hand in the beginning, as far as they could be read.
     pub labels: Vec<VolumeLabel>,
 }
 
-/// A session that is durable on tape and in the listing.
-pub(crate) struct Archived {
+/// A session that is durable on tape, and in the listing if it has one.
+pub(crate) struct Archived<T> {
     /// As the second reader took it.
-    pub taken: Taken,
+    pub taken: T,
     /// Where it lies.
     pub written: Written,
     /// Times the drive had to wait.
@@ -81,18 +87,27 @@ fn labels(any: &mut AnyDrive) -> Result<Vec<VolumeLabel>, DriveError> {
 
 /// What the making of an archive came to.
 type Made = Result<(Totals, Vec<(Vec<u8>, String)>), ArchiveError>;
+/// Where an archive goes.
+type Out<'f> = Encoder<Tee<'f>>;
+
+/// What is written, and what to call a failure to read it.
+struct Making<'m> {
+    label: &'m SessionLabel,
+    scratch: &'m Path,
+    code: &'static Code,
+}
 
 impl Run {
     /// Opens the drive; the pool is that of the volume in it.
     ///
     /// # Errors
     /// As [`super::open_existing`].
-    pub fn open(url: &str) -> EngineResult<Run> {
+    pub fn open(url: &str, encoding: Encoding) -> EngineResult<Run> {
         let mut any = super::open_existing(url)?;
         let labels = labels(&mut any).map_err(|error| tape_failure(url, error.into()))?;
-        let pool = super::copy::pool_of(&mut any);
+        let pool = pool_of(&mut any);
         let is_device = matches!(any, AnyDrive::Device(_));
-        Ok(Run { url: url.to_owned(), drive: Some(any.into_drive()), is_device, pool, labels })
+        Ok(Run { url: url.to_owned(), drive: Some(any.into_drive()), is_device, pool, encoding, labels })
     }
 
     fn begin(&mut self, session: &SessionLabel, scratch: &Path) -> EngineResult<Feeder> {
@@ -104,7 +119,7 @@ impl Run {
             media: None,
             seconds: u64::try_from(wall_clock().0 / 1_000_000_000).unwrap_or_default(),
         };
-        let spool = super::copy::spool(self.is_device, scratch);
+        let spool = spool(self.is_device, scratch);
         Feeder::start(drive, Box::new(Automatic), options, &spool)
             .map_err(|error| tape_failure(&self.url, error))
     }
@@ -121,11 +136,9 @@ impl Run {
         stage: (&Arc<Repository>, &Lock),
         scratch: &Path,
         monitor: &dyn Monitor,
-    ) -> EngineResult<Archived> {
-        self.write(label, stage, scratch, |tee| {
-            let Wrote { totals, listed, .. } = from_view(view, (label, entity), tee, scratch, monitor)?;
-            Ok((totals, listed))
-        })
+    ) -> EngineResult<Archived<Taken>> {
+        let making = Making { label, scratch, code: &codes::BACKUP_FAILED };
+        self.listed(&making, stage, |out| from_view(view, (label, entity), out, scratch, monitor))
     }
 
     /// Writes a session of a repository, and lists it.
@@ -139,38 +152,66 @@ impl Run {
         stage: (&Arc<Repository>, &Lock),
         scratch: &Path,
         monitor: &dyn Monitor,
-    ) -> EngineResult<Archived> {
-        self.write(label, stage, scratch, |tee| {
-            let Wrote { totals, listed, .. } =
-                from_repository(repository, (label, tree), tee, scratch, monitor)?;
-            Ok((totals, listed))
-        })
+    ) -> EngineResult<Archived<Taken>> {
+        let making = Making { label, scratch, code: &codes::REPOSITORY_DAMAGED };
+        self.listed(&making, stage, |out| from_repository(repository, (label, tree), out, scratch, monitor))
     }
 
-    fn write(
+    /// Writes a session of a repository to volumes that are no repository's.
+    ///
+    /// # Errors
+    /// As [`Run::archive`], but for those of the listing.
+    pub fn copy_unlisted(
         &mut self,
+        (repository, tree): (&Repository, &Id),
         label: &SessionLabel,
-        (stage, lock): (&Arc<Repository>, &Lock),
         scratch: &Path,
-        make: impl FnOnce(Tee<'_>) -> Made,
-    ) -> EngineResult<Archived> {
-        let mut feeder = self.begin(label, scratch)?;
-        let (made, held) = both(&mut feeder, stage, scratch, make);
-        let (made, held) = match (made, held) {
+        monitor: &dyn Monitor,
+    ) -> EngineResult<Archived<()>> {
+        let making = Making { label, scratch, code: &codes::REPOSITORY_DAMAGED };
+        let key = self.encoding.key.clone();
+        self.write(
+            &making,
+            |from| proved(from, key.as_ref(), scratch),
+            |out| from_repository(repository, (label, tree), out, scratch, monitor),
+        )
+    }
+
+    fn listed(
+        &mut self,
+        making: &Making<'_>,
+        (stage, lock): (&Arc<Repository>, &Lock),
+        make: impl for<'f> FnOnce(Out<'f>) -> Result<Wrote<Out<'f>>, ArchiveError>,
+    ) -> EngineResult<Archived<Taken>> {
+        let key = self.encoding.key.clone();
+        let options = IntoOptions { keep: Keep::Trees, key, ..IntoOptions::default() };
+        let listen = |from: &mut Reader| take(from, &options, stage, making.scratch, &NoMonitor);
+        let Archived { taken, written, stalls, totals, listed } = self.write::<Held>(making, listen, make)?;
+        let taken = taken.record(lock).map_err(|error| listing_failure(&self.url, error))?;
+        Ok(Archived { taken, written, stalls, totals, listed })
+    }
+
+    fn write<T: Send>(
+        &mut self,
+        making: &Making<'_>,
+        listen: impl FnOnce(&mut Reader) -> Result<T, ArchiveError> + Send,
+        make: impl for<'f> FnOnce(Out<'f>) -> Result<Wrote<Out<'f>>, ArchiveError>,
+    ) -> EngineResult<Archived<T>> {
+        let mut feeder = self.begin(making.label, making.scratch)?;
+        let (made, held) = both(&mut feeder, (making.label, &self.encoding), listen, make);
+        let ((totals, listed), taken) = match (made, held) {
             (Ok(made), Ok(held)) => (made, held),
             (made, held) => {
                 feeder.canceller().cancel();
                 let Finished { drive, result } = feeder.finish();
                 self.drive = drive;
-                return Err(self.failure(made.err(), held.err(), result.err()));
+                return Err(self.failure(making.code, (made.err(), held.err(), result.err())));
             }
         };
-        feeder.note_missed(made.0.missed + made.0.damaged);
+        feeder.note_missed(totals.missed + totals.damaged);
         let Finished { drive, result } = feeder.finish();
         self.drive = drive;
         let Fed { written, stalls, .. } = result.map_err(|error| tape_failure(&self.url, error))?;
-        let taken = held.record(lock).map_err(|error| listing_failure(&self.url, error))?;
-        let (totals, listed) = made;
         let stalls = if self.is_device { stalls } else { 0 };
         Ok(Archived { taken, written, stalls, totals, listed })
     }
@@ -178,15 +219,15 @@ impl Run {
     /// Which of three failures is the cause of the others.
     fn failure(
         &self,
-        made: Option<ArchiveError>,
-        listed: Option<ArchiveError>,
-        tape: Option<TapeError>,
+        source: &'static Code,
+        failures: (Option<ArchiveError>, Option<ArchiveError>, Option<TapeError>),
     ) -> EngineError {
-        match (made, listed, tape) {
+        match failures {
             (_, _, Some(tape)) if tape.kind() != TapeErrorKind::Cancelled => tape_failure(&self.url, tape),
             (Some(made), ..) if made.kind() != ArchiveErrorKind::Medium => {
                 let code = match made.kind() {
                     ArchiveErrorKind::Cancelled => &codes::CANCELLED,
+                    ArchiveErrorKind::Source => source,
                     _ => &codes::BACKUP_FAILED,
                 };
                 EngineError::new(code, format!("write a session to {}", self.url)).caused_by(made)
@@ -212,25 +253,34 @@ fn listing_failure(url: &str, error: ArchiveError) -> EngineError {
 }
 
 /// Makes an archive, and reads it while it is made.
-fn both(
+fn both<T: Send>(
     feeder: &mut Feeder,
-    stage: &Arc<Repository>,
-    scratch: &Path,
-    make: impl FnOnce(Tee<'_>) -> Made,
-) -> (Made, Result<Held, ArchiveError>) {
+    (label, encoding): (&SessionLabel, &Encoding),
+    listen: impl FnOnce(&mut Reader) -> Result<T, ArchiveError> + Send,
+    make: impl for<'f> FnOnce(Out<'f>) -> Result<Wrote<Out<'f>>, ArchiveError>,
+) -> (Made, Result<T, ArchiveError>) {
     let (to, mut from) = pipe();
-    let options = IntoOptions { keep: Keep::Trees, ..IntoOptions::default() };
     std::thread::scope(|scope| {
         let taking = scope.spawn(move || {
-            let held = take(&mut from, &options, stage, scratch, &NoMonitor)?;
+            let held = listen(&mut from)?;
             // What is behind the end of the archive is for the tape alone.
             io::copy(&mut from, &mut io::sink()).map_err(|_| ArchiveError::Cancelled)?;
             Ok(held)
         });
-        let made = make(Tee { feeder, to });
+        let made = encode(Tee { feeder, to }, (label, encoding), make);
         let held = taking.join();
         (made, held.unwrap_or(Err(ArchiveError::Cancelled)))
     })
+}
+
+fn encode<'f>(
+    tee: Tee<'f>,
+    (label, encoding): (&SessionLabel, &Encoding),
+    make: impl FnOnce(Out<'f>) -> Result<Wrote<Out<'f>>, ArchiveError>,
+) -> Made {
+    let Wrote { out, totals, listed, .. } = make(Encoder::begin(tee, label, encoding)?)?;
+    out.finish()?.flush().map_err(|source| ArchiveError::Write { offset: 0, source })?;
+    Ok((totals, listed))
 }
 
 /// What the feeder takes, the second reader gets.

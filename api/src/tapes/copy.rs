@@ -1,21 +1,15 @@
-//! Writing a session of a repository to tape.
+//! Copies of sessions of a repository on tape.
 //!
-//! The archive is made on this thread and fed to the drive's own ([`Feeder`]): through a spool, so that the drive streams.
-//! It counts when the feeder says that it is durable, and not before; whatever failed until then has left nothing that
-//! counts. A session that is whole on the volumes at hand is not written again.
+//! They go the way of every session ([`Run`]). One that is whole on the volumes at hand is not written again: the label says
+//! which session it is a copy of, but for encrypted ones, of which the listing knows it.
 
-use super::{AnyDrive, POOL, open_existing, tape_failure, volumes};
+use super::archive::{Archived, Run};
+use super::{AnyDrive, POOL, volumes};
 use crate::engine::{EngineError, EngineResult};
-use crate::points::wall_clock;
 use snapshot::repository::{Id, Repository, SessionRecord};
 use snapshot::session::Monitor;
-use snapshot::tape::archive::{
-    ArchiveError, ArchiveErrorKind, LabelFields, SessionLabel, Wrote, from_repository,
-};
-use snapshot::tape::{
-    Automatic, Fed, Feeder, FeederOptions, Finished, PartPlace, SpanOptions, TapeError, VolumeInventory,
-    WhenFull, sessions, volume,
-};
+use snapshot::tape::archive::{Encoding, LabelFields, SessionLabel};
+use snapshot::tape::{FeederOptions, PartPlace, VolumeInventory, WhenFull, sessions, volume};
 use std::ops::ControlFlow;
 use std::path::Path;
 use wire::codes;
@@ -51,6 +45,22 @@ pub struct Copied {
 }
 
 impl Copied {
+    /// A session that was just written.
+    pub(crate) fn new<T>(session: &Id, made: Archived<T>) -> Self {
+        let Archived { written, stalls, totals, listed, .. } = made;
+        Self {
+            session: session.to_string(),
+            parts: written.parts,
+            bytes: written.bytes,
+            files: totals.files,
+            directories: totals.directories,
+            missed: totals.missed + totals.damaged,
+            listed,
+            stalls,
+            was_there: false,
+        }
+    }
+
     /// Names of the volumes, in their order.
     #[must_use]
     pub fn media(&self) -> Vec<&str> {
@@ -68,7 +78,7 @@ pub(super) fn spool(is_device: bool, scratch: &Path) -> FeederOptions {
     }
 }
 
-/// Copies a session; `scratch` is a directory for the spool.
+/// Copies a session as it is to volumes that are no repository's; `scratch` is a directory for the spool.
 ///
 /// # Errors
 /// `BAD_URL`, `TAPE_DRIVE_FAILED`, `TAPE_VOLUME_WANTED` if there is no volume with room at hand, `TAPE_WOULD_OVERWRITE` if
@@ -82,48 +92,14 @@ pub fn copy(
     if let Some(found) = find(url, id)? {
         return Ok(found);
     }
-    let failed = |error: TapeError| tape_failure(url, error);
-    let mut any = open_existing(url)?;
-    let is_device = matches!(any, AnyDrive::Device(_));
-    let session =
-        SessionLabel::new(LabelFields::of_record(id, record)).map_err(|error| archive_failure(url, error))?;
-    let options = SpanOptions {
-        session: session.id().to_string(),
-        pool: pool.map_or_else(|| pool_of(&mut any), str::to_owned),
-        media: None,
-        seconds: u64::try_from(wall_clock().0 / 1_000_000_000).unwrap_or_default(),
-    };
-    let spool = spool(is_device, scratch);
-    let mut feeder = Feeder::start(any.into_drive(), Box::new(Automatic), options, &spool).map_err(failed)?;
-    let made = from_repository(repository, (&session, &record.tree), &mut feeder, scratch, monitor);
-    let made = match made {
-        Ok(Wrote { totals, listed, out, .. }) => {
-            out.note_missed(totals.missed + totals.damaged);
-            Ok((totals, listed))
-        }
-        Err(error) => {
-            feeder.canceller().cancel();
-            Err(error)
-        }
-    };
-    let Finished { result, .. } = feeder.finish();
-    match (made, result) {
-        (Ok((totals, listed)), Ok(Fed { written, stalls, .. })) => Ok(Copied {
-            session: session.id().to_string(),
-            parts: written.parts,
-            bytes: written.bytes,
-            files: totals.files,
-            directories: totals.directories,
-            missed: totals.missed + totals.damaged,
-            listed,
-            stalls: if is_device { stalls } else { 0 },
-            was_there: false,
-        }),
-        // The drive's failure is why no more of the archive could be made.
-        (Err(error), Err(tape)) if error.kind() == ArchiveErrorKind::Medium => Err(failed(tape)),
-        (Err(error), _) => Err(archive_failure(url, error)),
-        (Ok(_), Err(tape)) => Err(failed(tape)),
+    let label = SessionLabel::new(LabelFields::of_record(id, record))
+        .map_err(|error| EngineError::new(&codes::BACKUP_FAILED, "label the session").caused_by(error))?;
+    let mut run = Run::open(url, Encoding::default())?;
+    if let Some(pool) = pool {
+        pool.clone_into(&mut run.pool);
     }
+    let made = run.copy_unlisted((repository, &record.tree), &label, scratch, monitor)?;
+    Ok(Copied::new(&label.id(), made))
 }
 
 /// The pool of the volume in the drive.
@@ -134,11 +110,12 @@ pub(super) fn pool_of(any: &mut AnyDrive) -> String {
 
 /// A copy of the session that is whole on the volumes at hand.
 fn find(url: &str, id: &Id) -> EngineResult<Option<Copied>> {
-    Ok(find_all(url, id)?.into_iter().next())
+    Ok(find_all(url, id, &[])?.into_iter().next())
 }
 
-/// All copies of the session that are whole on the volumes at hand, as far as their ends say.
-pub(crate) fn find_all(url: &str, id: &Id) -> EngineResult<Vec<Copied>> {
+/// All copies of the session that are whole on the volumes at hand, as far as their ends say: those whose label says so,
+/// and these.
+pub(crate) fn find_all(url: &str, id: &Id, copies: &[Id]) -> EngineResult<Vec<Copied>> {
     let mut stock: Vec<VolumeInventory> = Vec::new();
     volumes(url, &mut |volume| {
         stock.extend(volume.content);
@@ -146,21 +123,13 @@ pub(crate) fn find_all(url: &str, id: &Id) -> EngineResult<Vec<Copied>> {
     })?;
     let id = id.to_string();
     let found = sessions(&stock).into_iter().filter_map(|session| {
-        let label = session.label?;
-        let is_it = label.get("original").and_then(|original| original.as_str()) == Some(id.as_str());
+        let original = session.label.as_ref().and_then(|label| label.get("original")?.as_str());
+        let is_listed = Id::parse(&session.session).is_some_and(|session| copies.contains(&session));
+        let is_it = original == Some(id.as_str()) || is_listed;
         let parts = session.parts.filter(|_| is_it)?;
         let (bytes, missed) = (session.bytes.unwrap_or_default(), session.missed);
         let session = session.session;
         Some(Copied { session, parts, bytes, missed, was_there: true, ..Copied::default() })
     });
     Ok(found.collect())
-}
-
-fn archive_failure(url: &str, error: ArchiveError) -> EngineError {
-    let code = match error.kind() {
-        ArchiveErrorKind::Cancelled => &codes::CANCELLED,
-        ArchiveErrorKind::Source => &codes::REPOSITORY_DAMAGED,
-        _ => &codes::BACKUP_FAILED,
-    };
-    EngineError::new(code, format!("copy the session to {url}")).caused_by(error)
 }

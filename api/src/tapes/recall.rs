@@ -14,11 +14,11 @@ use secrecy::SecretString;
 use snapshot::repository::{
     Id, KeyCost, Lock, LockOptions, Purpose, Repository, RepositoryOptions, SessionRecord, lock,
 };
-use snapshot::session::Monitor;
+use snapshot::session::{Monitor, NoMonitor};
 use snapshot::store::DirectoryStore;
 use snapshot::tape::archive::{
-    ArchiveError, ArchiveErrorKind, Content, Flow, IntoOptions, Keep, Member, Proof, SessionReader, Taken,
-    Verdict, Visitor, into_repository, whole,
+    ArchiveError, ArchiveErrorKind, Content, Flow, IntoOptions, Keep, Member, Proof, SessionLabel,
+    SessionReader, Taken, TapeKey, Verdict, Visitor, into_repository, whole,
 };
 use snapshot::tape::{AnyDrive, Automatic, PartPlace, SpanReader, TapeError, tape_error};
 use std::fs::{File, Permissions};
@@ -87,13 +87,14 @@ pub fn sweep(place: &Path) {
     }
 }
 
-/// Reads sessions into a repository in `directory`: the wanted paths, or everything.
+/// Reads sessions into a repository in `directory`: the wanted paths, or everything. The key is for encrypted ones.
 ///
 /// # Errors
-/// `TAPE_VOLUME_WANTED`, `TAPE_DAMAGED`, `TAPE_DRIVE_FAILED`, `CANCELLED`; those of the repository.
+/// `TAPE_VOLUME_WANTED`, `TAPE_DAMAGED`, `TAPE_DRIVE_FAILED`, `TAPE_PASSWORD_WANTED`, `TAPE_PASSWORD_WRONG`, `CANCELLED`; those
+/// of the repository.
 pub fn recall(
     any: &mut AnyDrive,
-    chosen: &[Chosen],
+    (chosen, key): (&[Chosen], Option<&TapeKey>),
     paths: &[Vec<u8>],
     directory: TempDir,
     monitor: &dyn Monitor,
@@ -105,7 +106,7 @@ pub fn recall(
     let repository = Repository::init(Arc::new(store), &random_password()?, options);
     let repository = Arc::new(repository.map_err(failed)?);
     let lock = lock::acquire(&repository, Purpose::Backup, LockOptions::default()).map_err(failed)?;
-    let options = IntoOptions { wanted: paths.to_vec(), ..IntoOptions::default() };
+    let options = IntoOptions { wanted: paths.to_vec(), key: key.cloned(), ..IntoOptions::default() };
     let mut sessions = Vec::new();
     for one in chosen {
         let taken = into(any, one, &options, (&repository, &lock), directory.path(), monitor)?;
@@ -123,11 +124,12 @@ pub fn recall(
 pub(crate) fn list(
     any: &mut AnyDrive,
     chosen: &Chosen,
+    key: Option<&TapeKey>,
     stage: (&Arc<Repository>, &Lock),
     scratch: &Path,
     monitor: &dyn Monitor,
 ) -> EngineResult<Taken> {
-    let options = IntoOptions { keep: Keep::Trees, ..IntoOptions::default() };
+    let options = IntoOptions { keep: Keep::Trees, key: key.cloned(), ..IntoOptions::default() };
     into(any, chosen, &options, stage, scratch, monitor)
 }
 
@@ -159,16 +161,38 @@ pub(crate) struct Proved {
 /// As [`recall`], but for `TAPE_DAMAGED` of what the verdict lists.
 pub(crate) fn prove(
     any: &mut AnyDrive,
-    chosen: &Chosen,
+    (chosen, key): (&Chosen, Option<&TapeKey>),
     scratch: &Path,
     monitor: &dyn Monitor,
 ) -> EngineResult<(Verdict, Proved)> {
     let mut prover = Prover { monitor, proved: Proved::default() };
-    let verdict = read(any, chosen, |reader| SessionReader::open(reader, scratch)?.read(&mut prover))?;
+    let verdict =
+        read(any, chosen, |reader| SessionReader::open_with(reader, key, scratch)?.read(&mut prover))?;
     if verdict.label.is_some() {
         check_label(chosen, &verdict)?;
     }
     Ok((verdict, prover.proved))
+}
+
+/// Proves what comes out of a stream by the archive's own hashes.
+///
+/// # Errors
+/// `NotWhole`, and those of the archive.
+pub(super) fn proved(input: impl Read, key: Option<&TapeKey>, scratch: &Path) -> Result<(), ArchiveError> {
+    let mut prover = Prover { monitor: &NoMonitor, proved: Proved::default() };
+    whole(&SessionReader::open_with(input, key, scratch)?.read(&mut prover)?)
+}
+
+/// The label inside a session, for which its beginning is read; `None` if it is damaged.
+///
+/// # Errors
+/// As [`recall`].
+pub fn label_inside(
+    any: &mut AnyDrive,
+    (chosen, key): (&Chosen, Option<&TapeKey>),
+    scratch: &Path,
+) -> EngineResult<Option<SessionLabel>> {
+    read(any, chosen, |reader| Ok(SessionReader::open_with(reader, key, scratch)?.label().cloned()))
 }
 
 /// Refuses a verdict that is not good.
@@ -255,6 +279,13 @@ fn archive_failure(session: &str, error: ArchiveError, tape: Option<(&'static Co
             ArchiveError::Repository { source } => repository_error("keep what is read from tape", source),
             _ => EngineError::new(&codes::IO, text),
         },
+        (ArchiveErrorKind::Key, _) => {
+            let code = match error {
+                ArchiveError::WrongKey { .. } => &codes::TAPE_PASSWORD_WRONG,
+                _ => &codes::TAPE_PASSWORD_WANTED,
+            };
+            EngineError::new(code, text)
+        }
         (ArchiveErrorKind::System, _) => EngineError::new(&codes::IO, text),
         // The drive, or a volume that is not there: the archive has nothing to do with it.
         (_, Some((code, why))) if *code != codes::TAPE_DAMAGED => EngineError::new(code, why),

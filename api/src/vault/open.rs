@@ -20,7 +20,7 @@ use wire::failure::chain;
 use zeroize::Zeroizing;
 
 /// Longest password, in bytes.
-const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+pub(super) const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 
 /// What adding a repository came to.
 pub(super) struct Made {
@@ -107,9 +107,18 @@ fn is_no_stage(kind: RepositoryErrorKind) -> bool {
 
 /// Keeps a password: whole or not at all, readable by its owner alone, durable when this returns.
 pub(super) fn write_secret(directory: &Path, id: u64, password: &SecretString) -> EngineResult<()> {
+    write_named(directory, &format!("repository-{id}"), password)
+}
+
+/// As [`write_secret`], of what sessions on tape are encrypted with: the other one opens the listing alone.
+pub(super) fn write_tape_secret(directory: &Path, id: u64, password: &SecretString) -> EngineResult<()> {
+    write_named(directory, &format!("tape-{id}"), password)
+}
+
+fn write_named(directory: &Path, name: &str, password: &SecretString) -> EngineResult<()> {
     make_private(directory)?;
-    let path = directory.join(format!("repository-{id}"));
-    let unfinished = directory.join(format!("repository-{id}.new"));
+    let path = directory.join(name);
+    let unfinished = directory.join(format!("{name}.new"));
     let write = || {
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
@@ -125,7 +134,16 @@ pub(super) fn write_secret(directory: &Path, id: u64, password: &SecretString) -
 
 /// The password of a repository.
 pub(super) fn read_secret(directory: &Path, id: u64) -> EngineResult<SecretString> {
-    let path = directory.join(format!("repository-{id}"));
+    read_named(directory, &format!("repository-{id}"))
+}
+
+/// What sessions on tape are encrypted with.
+pub(super) fn read_tape_secret(directory: &Path, id: u64) -> EngineResult<SecretString> {
+    read_named(directory, &format!("tape-{id}"))
+}
+
+fn read_named(directory: &Path, name: &str) -> EngineResult<SecretString> {
+    let path = directory.join(name);
     let read = || {
         let mut text = Zeroizing::new(String::new());
         File::open(&path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;

@@ -11,7 +11,7 @@
 //! stays known.
 
 use super::sessions::tag;
-use super::{Vault, open, parse, repository};
+use super::{Vault, open, parse};
 use crate::engine::{EngineError, EngineResult, NewRepository, Repository};
 use crate::points::wall_clock;
 use crate::records::{Record, RepositoryAdded, SessionMade, SessionOnTape, TapePart};
@@ -21,7 +21,7 @@ use snapshot::repository::session::path_of_text;
 use snapshot::repository::{Id, Lock, LockOptions, Purpose, Repository as Opened, SessionRecord, lock};
 use snapshot::session::{Monitor, Totals};
 use snapshot::store::StoreUrl;
-use snapshot::tape::archive::LabelFields;
+use snapshot::tape::archive::{COPIED_FROM, LabelFields};
 use snapshot::tape::{AnyDrive, PartPlace, VolumeInventory, VolumeLabel, parts_of, sessions};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -123,6 +123,32 @@ impl Vault {
         self.append(&mut self.known.write(), Record::SessionOnTape(place))
     }
 
+    /// Sessions of a tape repository that are copies of another repository's session, as the listing says: of an encrypted
+    /// one the media do not.
+    ///
+    /// # Errors
+    /// Those of the listing.
+    pub fn copies_of(&self, tape: &TapeRepository, id: &Id, record: &SessionRecord) -> EngineResult<Vec<Id>> {
+        let (number, stage) = self.get(&tape.name)?;
+        let time = i128::from(record.time.seconds) * 1_000_000_000 + i128::from(record.time.nanoseconds);
+        let of_time: Vec<Id> = {
+            let known = self.known.read();
+            let made = known.sessions.iter().filter(|made| made.repository == number);
+            made.filter(|made| i128::from(made.point_time.0) == time).map(|made| Id(made.session)).collect()
+        };
+        let mut copies = Vec::new();
+        let listed = list_of(&stage)?;
+        for session in of_time.into_iter().filter(|session| listed.contains(session)) {
+            let record = stage.load_session(&session);
+            let record = record.map_err(|error| super::repository_error("read the session", error))?;
+            let original = record.summary.as_ref().and_then(|summary| summary.get(COPIED_FROM)?.as_str());
+            if original == Some(id.to_string().as_str()) {
+                copies.push(session);
+            }
+        }
+        Ok(copies)
+    }
+
     /// Whether nobody has looked at the media since the repository was added.
     #[must_use]
     pub fn is_unread(&self, number: u64) -> bool {
@@ -152,13 +178,15 @@ impl Vault {
         found: Option<RepositoryAdded>,
     ) -> EngineResult<Repository> {
         if let Some(found) = found {
-            return Ok(repository(&found));
+            return self.add_again(new, &found);
         }
         // Nothing is made: a mistyped directory is no drive.
         let held = self.media_in(&url.to_string())?;
+        self.check_encoding(new, (&url.to_string(), &held))?;
         let mut known = self.known.write();
         let id = known.last_id + 1;
         let password = tapes::random_password()?;
+        self.begin_encoding(&mut known, id, new)?;
         open::write_secret(&self.secrets, id, &password)?;
         let stage = open::open_stage(&self.layout.stage(id), &password)?;
         let added = RepositoryAdded {
@@ -176,7 +204,7 @@ impl Vault {
         if !added.created {
             self.unread.lock().insert(id);
         }
-        Ok(repository(&added))
+        Ok(self.known.read().told(&added))
     }
 
     /// The listing of a tape repository, made anew if it is lost.
@@ -193,7 +221,7 @@ impl Vault {
         open::open_stage(&self.layout.stage(number), &password)
     }
 
-    fn media_in(&self, url: &str) -> EngineResult<Vec<VolumeInventory>> {
+    pub(super) fn media_in(&self, url: &str) -> EngineResult<Vec<VolumeInventory>> {
         let mut found = Vec::new();
         tapes::volumes(url, &mut |volume| {
             found.extend(volume.content);
@@ -241,10 +269,11 @@ impl Vault {
             Which::All => self.on_media(any, tape, (number, stage), report)?,
         };
         let listed = list_of(stage)?;
+        let key = self.tape_key(number)?;
         for OnMedia { chosen, place } in wanted {
             let id = Id(place.session);
             if !listed.contains(&id) {
-                match tapes::list(any, &chosen, (stage, lock), &scratch, monitor) {
+                match tapes::list(any, &chosen, key.as_ref(), (stage, lock), &scratch, monitor) {
                     Ok(_) => report.read += 1,
                     Err(error) if is_of_one(&error) => {
                         report.failed.push((chosen.id, error.to_string()));
@@ -394,7 +423,7 @@ fn of_journal(place: SessionOnTape) -> OnMedia {
 }
 
 /// The time on the label of a session, in seconds and nanoseconds.
-fn time_on(label: Option<serde_json::Value>) -> (i64, u32) {
+pub(super) fn time_on(label: Option<serde_json::Value>) -> (i64, u32) {
     let fields = label.and_then(|label| serde_json::from_value::<LabelFields>(label).ok());
     fields.map_or((0, 0), |fields| (fields.time.seconds, fields.time.nanoseconds))
 }
@@ -427,5 +456,12 @@ fn is_relabelled(part: &TapePart, labels: &[&VolumeLabel]) -> bool {
 
 /// Whether another session may be readable.
 fn is_of_one(error: &EngineError) -> bool {
-    [&codes::TAPE_VOLUME_WANTED, &codes::TAPE_DAMAGED, &codes::NOT_AVAILABLE].contains(&error.code())
+    [
+        &codes::TAPE_VOLUME_WANTED,
+        &codes::TAPE_DAMAGED,
+        &codes::TAPE_PASSWORD_WANTED,
+        &codes::TAPE_PASSWORD_WRONG,
+        &codes::NOT_AVAILABLE,
+    ]
+    .contains(&error.code())
 }

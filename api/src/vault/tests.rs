@@ -16,7 +16,12 @@ fn vault(
 
 fn add(vault: &Vault, place: &std::path::Path, name: &str) -> EngineResult<Repository> {
     let url = format!("file://{}", place.join(name).display());
-    vault.add(&NewRepository { name: name.into(), url, password: SecretString::from("secret") })
+    vault.add(&NewRepository {
+        name: name.into(),
+        url,
+        password: SecretString::from("secret"),
+        compression: String::new(),
+    })
 }
 
 /// A repository that is being opened keeps nobody from another.

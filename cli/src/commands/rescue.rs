@@ -1,7 +1,7 @@
 //! `rescue`: a session from its repository alone, for the day on which there is neither daemon nor catalog.
 //!
 //! The only part of the command line that reads repositories and tapes by itself. It needs the address, the password (of
-//! a tape: none) and a place to write; the lock it takes, so that nobody removes meanwhile what it reads, it does without
+//! a tape: if it is encrypted) and a place to write; the lock it takes, so that nobody removes meanwhile what it reads, it does without
 //! where the repository cannot be written.
 
 mod archived;
@@ -44,7 +44,8 @@ pub struct Args {
     /// Directory to restore into: it gets DIR/<the full path on the master>
     #[arg(long, value_name = "DIR")]
     onto: OsString,
-    /// File whose first line is the password; without it the password is asked for on a terminal. A tape has none
+    /// File whose first line is the password; without it the password is asked for on a terminal. Of a tape
+    /// only where sessions are encrypted: a secret key of age or the passphrase
     #[arg(long, value_name = "FILE", env = "REWIND_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
     /// Do not lock the repository
@@ -114,7 +115,8 @@ fn options(manner: &Manner) -> restore::session::Options {
 pub async fn run(args: Args, context: &Context) -> Outcome {
     let (which, paths) = wanted(&args)?;
     let password = match &args.password_file {
-        _ if tape::is_tape(&args.url) => String::new(),
+        Some(file) if tape::is_tape(&args.url) => repository::add::read_key(file)?,
+        None if tape::is_tape(&args.url) => String::new(),
         Some(file) => repository::add::read_password(file)?,
         None => repository::add::ask(false).await?,
     };

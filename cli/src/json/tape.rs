@@ -16,6 +16,8 @@ pub fn volume(volume: &v1::TapeVolume) -> Value {
             "ends": file.ends,
             "bytes": file.bytes,
             "problem": text(&file.problem),
+            "compression": text(&file.compression),
+            "encryption": text(&file.encryption),
         })
     });
     json!({

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use snapshot::repository::Node;
 use snapshot::repository::session::path_text;
 use snapshot::session::{Entity, Monitor, RecordOptions};
-use snapshot::tape::archive::{LabelFields, SessionLabel};
+use snapshot::tape::archive::{Encoding, LabelFields, SessionLabel};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use wire::codes;
@@ -61,7 +61,7 @@ impl Onto {
         if again {
             look(vault, &tape, progress)?;
         }
-        let run = Run::open(&tape.url)?;
+        let run = Run::open(&tape.url, vault.encoding(tape.number)?)?;
         Ok(Some(Onto { run: Mutex::new(run), _hold: hold }))
     }
 }
@@ -87,7 +87,7 @@ impl Backup<'_> {
         report: &mut BackupReport,
     ) -> EngineResult<()> {
         self.whole(&entity.path, "a session on tape is always complete by itself", report);
-        let label = self.label(entity, record)?;
+        let label = self.label(&onto.run.lock().encoding, entity, record)?;
         let feed = Feed::new(std::sync::Arc::clone(self.catalog), self.info(&entity.path));
         let scratch = Layout::new(self.scene.context.options.data.clone()).scratch()?;
         let mut run = onto.run.lock();
@@ -140,7 +140,12 @@ impl Backup<'_> {
         Ok(())
     }
 
-    fn label(&self, entity: &Entity, record: &RecordOptions) -> EngineResult<SessionLabel> {
+    fn label(
+        &self,
+        encoding: &Encoding,
+        entity: &Entity,
+        record: &RecordOptions,
+    ) -> EngineResult<SessionLabel> {
         let tag = |key: &str| {
             let found = record.tags.iter().find_map(|tag| tag.strip_prefix(key));
             found.unwrap_or_default().to_owned()
@@ -158,7 +163,8 @@ impl Backup<'_> {
             excludes: record.excludes.clone(),
             ..LabelFields::now()
         };
-        SessionLabel::new(fields)
+        encoding
+            .label(fields)
             .map_err(|error| EngineError::new(&codes::BACKUP_FAILED, "label the session").caused_by(error))
     }
 

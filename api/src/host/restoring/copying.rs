@@ -12,7 +12,7 @@ use crate::records::SessionOnTape;
 use crate::tapes::{self, Copied};
 use crate::vault::{Found, TapeRepository, Which, place, repository_error};
 use snapshot::repository::{LockOptions, Node, Purpose, lock};
-use snapshot::tape::archive::{LabelFields, SessionLabel};
+use snapshot::tape::archive::LabelFields;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::codes;
@@ -46,9 +46,17 @@ impl Host {
         let vault = &self.context.vault;
         let what = format!("a copy of session {}", found.id.short());
         let hold = take_drive(vault, tape, &what, progress)?;
-        let there = tapes::find_all(&tape.url, &found.id)?;
+        let encoding = vault.encoding(tape.number)?;
+        // Labels of encrypted sessions do not say what they are copies of: what the volumes hold has to be listed first.
+        let listed = encoding.key.as_ref().map(|_| vault.read_media(tape, Which::All, &Watch(progress)));
+        let listed = listed.transpose()?;
+        let copies = vault.copies_of(tape, &found.id, &found.record)?;
+        let there = tapes::find_all(&tape.url, &found.id, &copies)?;
         if !there.is_empty() {
-            let report = vault.read_media(tape, Which::All, &Watch(progress))?;
+            let report = match listed {
+                Some(report) => report,
+                None => vault.read_media(tape, Which::All, &Watch(progress))?,
+            };
             let why_not = |copy: &Copied| report.failed.iter().find(|(id, _)| *id == copy.session);
             for (session, why) in there.iter().filter_map(why_not) {
                 let text = format!("the copy {session} that is there cannot be read: {why}");
@@ -62,9 +70,10 @@ impl Host {
         let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
         let locked = lock::acquire(&stage, Purpose::Backup, options)
             .map_err(|error| repository_error("lock the listing", error))?;
-        let label = SessionLabel::new(LabelFields::of_record(&found.id, &found.record))
+        let label = encoding
+            .label(LabelFields::of_record(&found.id, &found.record))
             .map_err(|error| EngineError::new(&codes::BACKUP_FAILED, "label the session").caused_by(error))?;
-        let mut run = tapes::Run::open(&tape.url)?;
+        let mut run = tapes::Run::open(&tape.url, encoding)?;
         if let Some(pool) = pool {
             pool.clone_into(&mut run.pool);
         }
@@ -75,17 +84,7 @@ impl Host {
         vault.adopt(SessionOnTape { pool: run.pool.clone(), ..place }, &stage, &label.id())?;
         drop((run, hold));
         self.catalog.poke();
-        Ok(Copied {
-            session: label.id().to_string(),
-            parts: made.written.parts,
-            bytes: made.written.bytes,
-            files: made.totals.files,
-            directories: made.totals.directories,
-            missed: made.totals.missed + made.totals.damaged,
-            listed: made.listed,
-            stalls: made.stalls,
-            was_there: false,
-        })
+        Ok(Copied::new(&label.id(), made))
     }
 
     /// See [`crate::engine::Restores::copy_session`].

@@ -84,6 +84,21 @@ catalogue! {
         "the tape drive is in use"
         reason "A drive does one thing at a time, and somebody has it."
         action "Wait until that job has ended (`restorectl job list`), then try again.";
+    /// No password.
+    TAPE_PASSWORD_WANTED = "RW1132" "tape" Refused FailedPrecondition
+        "the session is encrypted and there is no password"
+        reason "What it holds was encrypted when it was written to tape, and none was given, or the repository was added without one."
+        action "Give `--password-file`: to `rescue`, or to `restorectl repository add` for a repository at the same volumes. Nobody can read it without.";
+    /// Not this one.
+    TAPE_PASSWORD_WRONG = "RW1133" "tape" NotPermitted PermissionDenied
+        "the session is encrypted with another password"
+        reason "The password or secret key is not the one that the session was encrypted with; the message says which of the two it takes."
+        action "Give the one that the repository had when the session was written, with `--password-file`.";
+    /// As it was added.
+    TAPE_ENCODING_KEPT = "RW1134" "tape" Refused FailedPrecondition
+        "the repository on tape was added with other settings"
+        reason "Its password and its compression stay as they were added: what lies on its volumes needs the password."
+        action "Add it with the same password and compression, or under another name with a drive of its own.";
     /// Where it lies now.
     COPY_DAMAGED = "RW1135" "repository" Differs DataLoss
         "the session is damaged where it lies and was not copied"

@@ -5,14 +5,18 @@
 //! same code as any other: nothing of a session is restored before the verdict on all of it is there. So it takes room for the
 //! session twice. Its key is random and kept nowhere.
 //!
+//! Of an encrypted session the label does not say which root it is of: which is the latest of a root is known when the label
+//! inside was read, which takes the password and one look at the beginning of each.
+//!
 //! Refused: a session that is damaged anywhere, with the damaged object named; a session whose parts are not all at hand,
 //! with the volume named. A directory that is no drive is left as it is.
 
 use super::work::{Records, Rescue, Rescued, Wanted, Watch};
 use api::tapes::{self, Chosen, Recalled};
+use secrecy::{ExposeSecret, SecretString};
 use snapshot::repository::Repository;
 use snapshot::session::Monitor;
-use snapshot::tape::archive::LabelFields;
+use snapshot::tape::archive::{LabelFields, TapeKey};
 use snapshot::tape::{
     AnyDrive, FileContent, TapeError, TapeFile, TapeSession, VolumeInventory, parts_of, sessions,
 };
@@ -63,11 +67,12 @@ pub(super) fn take(rescue: &Rescue, watch: &Watch, rescued: &mut Rescued) -> Res
     if matches!(rescue.which, Wanted::At(_) | Wanted::Lsn(_)) {
         return Err(no_moment());
     }
+    let key = key_of(&rescue.password)?;
     let mut any = tapes::open_existing(&rescue.url)?;
     let loaded = any.loaded().map_err(|error| tape_failure(&error.into()))?;
     let outcome = volumes(&mut any, rescue, rescued)
-        .and_then(|volumes| choose(&rescue.which, &volumes, rescued))
-        .and_then(|chosen| read_all(&mut any, &chosen, rescue, watch));
+        .and_then(|volumes| choose(&mut any, key.as_ref(), (&rescue.which, &volumes), rescued))
+        .and_then(|chosen| read_all(&mut any, (&chosen, key.as_ref()), rescue, watch));
     if let Err(error) = any.put_back(loaded.as_deref()) {
         rescued
             .warnings
@@ -93,15 +98,24 @@ fn volumes(
     Ok(found)
 }
 
+/// What was given as password, if anything was.
+fn key_of(password: &SecretString) -> Result<Option<TapeKey>, Failure> {
+    if password.expose_secret().is_empty() {
+        return Ok(None);
+    }
+    TapeKey::of(password).map(Some).map_err(|error| Failure::new(&codes::USAGE, error.to_string()))
+}
+
 fn choose(
-    which: &Wanted,
-    volumes: &[VolumeInventory],
+    any: &mut AnyDrive,
+    key: Option<&TapeKey>,
+    (which, volumes): (&Wanted, &[VolumeInventory]),
     rescued: &mut Rescued,
 ) -> Result<Vec<Chosen>, Failure> {
     let found = sessions(volumes);
     match which {
         Wanted::Session(prefix) => Ok(vec![by_id(found, prefix, volumes)?]),
-        Wanted::Latest => latest(found, volumes, rescued),
+        Wanted::Latest => latest(any, key, (found, volumes), rescued),
         Wanted::At(_) | Wanted::Lsn(_) => Err(no_moment()),
     }
 }
@@ -135,30 +149,27 @@ fn no_session(text: String) -> Failure {
 /// Of each root of each host the newest, by the time on its label; one that is not whole is passed over for an older one,
 /// and that is said.
 fn latest(
-    found: Vec<TapeSession>,
-    volumes: &[VolumeInventory],
+    any: &mut AnyDrive,
+    key: Option<&TapeKey>,
+    (found, volumes): (Vec<TapeSession>, &[VolumeInventory]),
     rescued: &mut Rescued,
 ) -> Result<Vec<Chosen>, Failure> {
     let mut roots: BTreeMap<(String, Vec<String>), Vec<Dated>> = BTreeMap::new();
     let mut unknown = Vec::new();
     for one in found {
-        let fields = one.label.clone().and_then(|label| serde_json::from_value::<LabelFields>(label).ok());
-        match fields {
-            Some(LabelFields { master, paths, time, .. }) => {
+        match said(any, key, &one, volumes) {
+            Ok(LabelFields { master, paths, time, .. }) => {
                 let time = (time.seconds, time.nanoseconds);
                 roots.entry((master, paths)).or_default().push((time, one));
             }
-            None => unknown.push(one),
+            Err(error) if *error.code == *codes::CANCELLED.id => return Err(error),
+            Err(error) => unknown.push((one, error)),
         }
     }
     let mut failure = None;
-    for one in &unknown {
-        let why = whole(one, volumes).err().map_or("its label cannot be read".into(), |error| {
-            let text = error.message.clone();
-            failure.get_or_insert(error);
-            text
-        });
-        pass_over(rescued, &one.session, "what is restored of its root may be older", &why);
+    for (one, error) in unknown {
+        pass_over(rescued, &one.session, "what is restored of its root may be older", &error.message);
+        failure.get_or_insert(error);
     }
     let mut chosen = Vec::new();
     for of_root in roots.into_values() {
@@ -170,6 +181,29 @@ fn latest(
         );
     }
     Ok(chosen)
+}
+
+/// What the label of a session says; of an encrypted one the label inside.
+fn said(
+    any: &mut AnyDrive,
+    key: Option<&TapeKey>,
+    one: &TapeSession,
+    volumes: &[VolumeInventory],
+) -> Result<LabelFields, Failure> {
+    let damaged = || Failure::new(&codes::TAPE_DAMAGED, "its label cannot be read");
+    let fields = one.label.clone().and_then(|label| serde_json::from_value::<LabelFields>(label).ok());
+    match fields {
+        Some(fields) if fields.encryption == "none" => Ok(fields),
+        Some(_) => {
+            let chosen = whole(one, volumes)?;
+            let label = tapes::label_inside(any, (&chosen, key), &std::env::temp_dir())?;
+            label.map(|label| label.fields().clone()).ok_or_else(damaged)
+        }
+        None => {
+            whole(one, volumes)?;
+            Err(damaged())
+        }
+    }
 }
 
 /// Of the sessions of one root the newest that is whole; none of none.
@@ -253,7 +287,12 @@ fn private_directory(onto: &[u8]) -> Result<TempDir, Failure> {
     })
 }
 
-fn read_all(any: &mut AnyDrive, chosen: &[Chosen], rescue: &Rescue, watch: &Watch) -> Result<Taken, Failure> {
+fn read_all(
+    any: &mut AnyDrive,
+    chosen: (&[Chosen], Option<&TapeKey>),
+    rescue: &Rescue,
+    watch: &Watch,
+) -> Result<Taken, Failure> {
     let directory = private_directory(&rescue.onto)?;
     let Recalled { repository, sessions, directory } =
         tapes::recall(any, chosen, &rescue.paths, directory, watch)?;

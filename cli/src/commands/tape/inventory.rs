@@ -48,6 +48,10 @@ fn row(volume: &v1::TapeVolume) -> Vec<String> {
     if volume.cut_off {
         state.push("a tape file was cut off".to_owned());
     }
+    let is_some =
+        |is: fn(&v1::TapePart) -> bool, word: &str| volume.files.iter().any(is).then(|| word.to_owned());
+    state.extend(is_some(|file| file.compression == "zstd", "compressed"));
+    state.extend(is_some(|file| file.encryption == "age", "encrypted"));
     if damaged > 0 {
         state.push(format!("{damaged} unreadable"));
     }
