@@ -207,7 +207,8 @@ pub(super) fn proved<T: DeserializeOwned>(json: &[u8]) -> Result<(Id, T)> {
     let id = std::str::from_utf8(digits).ok().and_then(Id::parse);
     let (Some(id), Some(rest)) = (id, rest.strip_prefix(b"\",")) else { return Err(unproved) };
     let body = [b"{", rest].concat();
-    if Id::of(&body) != id {
+    // To the byte: capital digits read the same and are not what was written.
+    if Id::of(&body) != id || id.to_string().as_bytes() != digits {
         return Err(unproved);
     }
     let failed = |source| ArchiveError::Json { object: "the session's label", source };

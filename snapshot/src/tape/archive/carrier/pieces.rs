@@ -44,8 +44,10 @@ pub(in super::super) struct Report {
     pub damaged: Vec<Damaged>,
     /// How many are.
     pub count: u64,
-    /// Whether its end was read, and fits.
+    /// Whether its end was read.
     pub has_end: bool,
+    /// The piece that was decrypted last, with its place; empty before the first.
+    pub last: String,
 }
 
 impl Report {

@@ -30,7 +30,16 @@ impl<R: Read> Read for Source<R> {
         match self {
             Self::Plain(input) => input.read(room),
             Self::Clear(clear) => clear.read(room),
-            Self::Sealed(sealed) => sealed.bytes.read(room),
+            // What age and zstd say does not say where.
+            Self::Sealed(sealed) => sealed.bytes.read(room).map_err(|error| {
+                let (text, last) = (error.to_string(), &sealed.about.report.lock().last);
+                // What a piece lacks says it already.
+                if text.contains("data-") {
+                    error
+                } else {
+                    io::Error::new(error.kind(), format!("{text}, up to {last}"))
+                }
+            }),
         }
     }
 }
@@ -218,6 +227,7 @@ impl<R: Read> Read for OfPieces<R> {
                 break;
             };
             let (name, offset) = (piece.name(), piece.member.offset);
+            self.pieces.report().lock().last = format!("{name} at offset {offset} of the carrier");
             let fault = match (piece.is_right, piece.lost) {
                 (true, 0) => None,
                 (true, lost) => Some(lost_before(lost, &name)),

@@ -282,8 +282,11 @@ fn a_label_proves_itself() {
     assert_eq!(SessionLabel::parse(label.json()).unwrap(), label);
     for at in 0..label.json().len() {
         let mut bad = label.json().to_vec();
-        bad[at] ^= 1;
-        assert!(SessionLabel::parse(&bad).is_err(), "byte {at}");
+        // The second makes capitals.
+        for bit in [1, 0x20] {
+            bad[at] = label.json()[at] ^ bit;
+            assert!(SessionLabel::parse(&bad).is_err(), "byte {at}");
+        }
         assert!(SessionLabel::parse(&label.json()[..at]).is_err());
     }
     // A later version is told from damage.

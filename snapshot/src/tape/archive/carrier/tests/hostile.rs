@@ -154,6 +154,7 @@ fn what_is_encrypted_is_not_trusted() {
     let bomb = sealed(&zstd_of(256 << 20));
     let error = read(&Forger::carrier(&both, &[(&bomb, (0, 0))]), Some(&own)).unwrap_err();
     assert!(error.to_string().contains("more than it may"), "{error}");
+    assert!(error.to_string().contains("data-00000001 at offset "), "{error}");
     // Not what the label says.
     let plain = sealed(b"no zstd");
     let error = read(&Forger::carrier(&both, &[(&plain, (0, 0))]), Some(&own)).unwrap_err();
