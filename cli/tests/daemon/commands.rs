@@ -112,6 +112,7 @@ async fn points_and_bookmarks() {
         json!({
             "lsn": "2", "time": time, "kind": "modified", "path": "/srv/caf\u{fffd}", "path_base64": "L3Nydi9jYWbp",
             "from": null, "bytes": 7, "provenance": "derived", "note": null,
+            "retained": true,
         })
     );
     world.bad("points docs --since yesterday", 2, "RW1007").await;

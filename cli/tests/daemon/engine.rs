@@ -365,6 +365,7 @@ impl Engine for TestEngine {
                 provenance: Provenance::Derived,
                 note: None,
                 class: None,
+                retained: true,
             };
             if each(point) == ControlFlow::Break(()) {
                 break;
