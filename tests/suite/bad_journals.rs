@@ -1,7 +1,7 @@
 //! Is what a journal must not be said to be just that, with its code, and is nothing made worse?
 //!
 //! A segment that is gone from the middle, segments of two journals mixed up, tables of another journal, a journal of a newer
-//! version, a clock that jumped back, a budget that holds no segment.
+//! version, a clock that jumped back or is years ahead, a budget that holds no segment.
 
 use crate::log_kit::crc;
 use journal::journal::Journal;
@@ -9,11 +9,12 @@ use journal::log::{Stream, verify};
 use journal::retention::RetentionPolicy;
 use journal::tables::MemoryTables;
 use journal::{Capture, Disk, ErrorKind, JournalError, Lsn, Tables, Timestamp};
+use replication::replica::{Replica, ReplicaOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::daemon::World;
-use tests::lab::{Lab, SameTables, StillClock, copy_of, small_segments};
+use tests::lab::{Lab, SameTables, SetClock, StillClock, copy_of, small_segments};
 use tests::model::{Generator, Options};
 use tests::sim_disk::SimDisk;
 
@@ -132,6 +133,41 @@ fn a_clock_jumps_back() {
     let scratch = || Ok::<_, JournalError>(Arc::new(MemoryTables::default()) as Arc<dyn Tables>);
     let tables = lab.journal.check_tables(&scratch, &mut |_| true).expect("read").expect("ended");
     assert!(tables.is_sound(), "{tables:?}");
+}
+
+/// The replica's clock is ten years ahead, as that of a machine that boots without one: no history grows old by more than
+/// a day. A policy of an hour shows that retention looks.
+#[test]
+fn a_clock_that_is_years_ahead() {
+    const TEN_YEARS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
+    for (hours, is_kept) in [(72, true), (1, false)] {
+        let mut generator = generator(4);
+        let mut lab = Lab::new();
+        lab.synchronized(&mut generator);
+        while lab.journal.undo().segments().len() < 4 {
+            let placed = lab.journal_them(&[generator.next()]).expect("journal");
+            lab.apply(&placed).unwrap_or_else(|error| panic!("{error:?}"));
+        }
+        lab.move_cursor().expect("cursor");
+        let (before, time) = (lab.journal.window(), lab.journal.journaled_time());
+        let (disk, tree, tables) = lab.stop();
+        let clock = Arc::new(SetClock((time.0 + TEN_YEARS).into()));
+        let opened =
+            Journal::open(Arc::new(disk), Path::new("/j"), small_segments(), &SameTables(tables), clock);
+        let policy = RetentionPolicy { keep: Duration::from_secs(hours * 3600), bytes_max: u64::MAX };
+        let options = ReplicaOptions {
+            retention: Some(policy),
+            retain_every: Duration::from_millis(1),
+            ..ReplicaOptions::default()
+        };
+        let replica = Replica::start(opened.expect("it opens"), tree, options).expect("it starts");
+        let since = Instant::now();
+        let wait = if is_kept { Duration::from_millis(500) } else { Duration::from_secs(60) };
+        while replica.journal().window().0 == before.0 && since.elapsed() < wait {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(replica.journal().window().0 == before.0, is_kept, "{hours} hours");
+    }
 }
 
 #[test]

@@ -309,4 +309,32 @@ fn copies_are_encoded_as_the_repository_has_it_and_volumes_may_hold_both() {
     assert_eq!(ran.exit, 3, "what was passed over is said: {ran:?}");
     let phrase = format!("latest --password-file {}", world.path("passphrase").display());
     assert_same(&world.master(), &tape.rescued(&phrase, "with"), "with the passphrase");
+    // A password that was lost here: nothing is written without it, what is plain is read, and it can be given again.
+    let secrets = std::fs::read_dir(world.path("data/secrets")).unwrap().map(|entry| entry.unwrap().path());
+    let secret =
+        secrets.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("tape-"));
+    let secret = secret.expect("a password of the tape");
+    std::fs::write(&secret, "").unwrap();
+    let before = files_below(&tape.place).len();
+    let ran = world.ctl("backup docs --to tape");
+    assert!(ran.exit != 0, "{ran:?}");
+    assert_eq!(files_below(&tape.place).len(), before, "something was written without the password");
+    let at = restored(
+        world,
+        &world.master(),
+        &format!("session {}", plain["tape_session"].as_str().unwrap()),
+        "lost",
+    );
+    assert_same(&world.master(), &at, "the plain one without the password");
+    world.refused(
+        &format!(
+            "restore session {} --onto {}",
+            first["tape_session"].as_str().unwrap(),
+            world.path("no").display()
+        ),
+        5,
+        "RW1132",
+    );
+    world.ok(&tape.add());
+    assert_eq!(std::fs::read(&secret).unwrap(), b"correct horse");
 }

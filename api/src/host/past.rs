@@ -11,6 +11,7 @@ use crate::engine::{
 use crate::point_filter::{PointFilter, kind_of};
 use crate::points::{PointSpec, TimeSpec};
 use journal::controls::{Controls, Synchronized};
+use journal::journal::Journal;
 use journal::record::Control;
 use journal::state::PointRow;
 use journal::{JournalError, Lsn, Provenance, Space, Timestamp};
@@ -206,7 +207,7 @@ impl Scene {
         let any_thinned = journal.undo().segments().iter().any(|segment| segment.is_thinned);
         let mut give = |mut point: Point, each: Each<'_, Point>| -> EngineResult<ControlFlow<()>> {
             left -= 1;
-            point.retained = !any_thinned || journal.thinned_out(point.lsn)?.is_none();
+            point.retained = !any_thinned || is_retained(journal, point.lsn)?;
             let flow = each(point);
             Ok(if left == 0 { ControlFlow::Break(()) } else { flow })
         };
@@ -291,6 +292,19 @@ impl Scene {
             from: entry.from.map(|from| master_path(&definition, entry.root, &from)),
             bytes: entry.bytes,
         }
+    }
+}
+
+/// Whether a point was not thinned out. Where the file that says it is damaged, none there can be gone to, and the others
+/// are listed all the same.
+fn is_retained(journal: &Journal, lsn: Lsn) -> Result<bool, JournalError> {
+    match journal.thinned_out(lsn) {
+        Ok(thinned) => Ok(thinned.is_none()),
+        Err(error @ (JournalError::Damaged { .. } | JournalError::Poisoned { .. })) => {
+            tracing::warn!(%lsn, %error, "whether a point was thinned out cannot be told");
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

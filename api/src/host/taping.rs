@@ -82,7 +82,7 @@ impl Host {
         let scratch = self.layout.scratch()?;
         let directory = tapes::private_directory(&scratch)
             .map_err(|error| EngineError::io("make a directory in", &scratch, error))?;
-        let key = vault.tape_key(tape.number)?;
+        let key = vault.key_for_reading(tape.number);
         let mut recalled = with_drive(&tape, |any| {
             let chosen = (std::slice::from_ref(&chosen), key.as_ref());
             tapes::recall(any, chosen, paths, directory, &OnDrive(progress, "recall"))
@@ -128,7 +128,7 @@ impl Host {
         let what = format!("session {} is verified", found.id.short());
         let _hold = take_drive(&self.context.vault, &tape, &what, progress)?;
         let scratch = self.layout.scratch()?;
-        let key = self.context.vault.tape_key(tape.number)?;
+        let key = self.context.vault.key_for_reading(tape.number);
         let what = (&chosen, key.as_ref());
         let (verdict, proved) =
             with_drive(&tape, |any| tapes::prove(any, what, &scratch, &OnDrive(progress, "verify")))
@@ -175,7 +175,7 @@ impl Host {
         let scratch = self.layout.scratch()?;
         let mut report = CheckReport { sessions: known.len() as u64, ..CheckReport::default() };
         let mut passed = Vec::new();
-        let key = vault.tape_key(tape.number)?;
+        let key = vault.key_for_reading(tape.number);
         with_drive(tape, |any| {
             let stock = stock(any, tape, &mut report)?;
             let mut left = to_read;

@@ -123,7 +123,20 @@ impl Vault {
         if !self.known.read().encoding(number).is_encrypted {
             return Ok(None);
         }
-        key_of(&open::read_tape_secret(&self.secrets, number)?)
+        // An empty file is a lost password, not the wish for none.
+        key_of(&open::read_tape_secret(&self.secrets, number)?)?.map(Some).ok_or_else(|| {
+            EngineError::new(&codes::IO, "the file with the password of the repository is empty")
+                .because("What it held is lost here.")
+                .advise("Add the repository again, with the same name and URL and its password.")
+        })
+    }
+
+    /// What opens its encrypted sessions, if it can be had: without it the others are read all the same, and who wants an
+    /// encrypted one is told that the password is missing.
+    pub fn key_for_reading(&self, number: u64) -> Option<TapeKey> {
+        let key = self.tape_key(number);
+        key.inspect_err(|error| tracing::warn!(number, %error, "encrypted sessions on tape cannot be read"))
+            .unwrap_or_default()
     }
 
     /// Refuses settings that are none, and a password that is not that of the volumes at hand.
@@ -180,11 +193,18 @@ impl Vault {
         }
         drop(known);
         let Some(key) = key else { return Ok(self.known.read().told(added)) };
-        let stored = open::read_tape_secret(&self.secrets, added.id).ok().filter(|_| encoding.is_encrypted);
+        let stored = match encoding.is_encrypted {
+            true => open::find_tape_secret(&self.secrets, added.id)?,
+            false => None,
+        };
         if stored.as_ref().is_none_or(|stored| !is_same(stored, &new.password)) {
             let opens = self.opens(&added.url, &self.media_in(&added.url)?, &key)?;
             if stored.is_some() && !opens {
                 return Err(kept(added, "password"));
+            }
+            if stored.is_some() {
+                // What lies on volumes that are elsewhere may need it.
+                open::keep_tape_secret(&self.secrets, added.id)?;
             }
             let chosen = (added.id, compression);
             self.set_encoding(&mut self.known.write(), chosen, Some(&new.password))?;
@@ -197,7 +217,7 @@ impl Vault {
     /// Whether a key opens the newest encrypted session at hand; false if there is none.
     ///
     /// # Errors
-    /// `TAPE_PASSWORD_WRONG`; `BAD_URL`, `TAPE_DRIVE_FAILED`, `TAPE_BUSY`.
+    /// `TAPE_PASSWORD_WRONG`; `BAD_URL`, `TAPE_DRIVE_FAILED`, `TAPE_VOLUME_WANTED`, `TAPE_BUSY`.
     fn opens(&self, url: &str, volumes: &[VolumeInventory], key: &TapeKey) -> EngineResult<bool> {
         let is_encrypted = |session: &TapeSession| {
             let word = session.label.as_ref().and_then(|label| label.get("encryption")?.as_str());
@@ -214,9 +234,9 @@ impl Vault {
         let label = tapes::label_inside(&mut any, (&chosen, Some(key)), &self.layout.scratch()?);
         any.put_back(loaded.as_deref()).map_err(|error| tapes::tape_failure(url, error.into()))?;
         match label {
-            Err(error) if *error.code() == codes::TAPE_PASSWORD_WRONG => Err(error),
-            // What is damaged says nothing of the password.
-            label => Ok(label.is_ok_and(|label| label.is_some())),
+            // What is damaged says nothing of the password; a drive that fails is no reason to take any.
+            Err(error) if *error.code() == codes::TAPE_DAMAGED => Ok(false),
+            label => Ok(label?.is_some()),
         }
     }
 }

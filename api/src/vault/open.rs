@@ -10,7 +10,7 @@ use snapshot::store::{
     self, ConditionalPut, DirectoryStore, Environment, StoreErrorKind, StoreOptions, StoreUrl,
 };
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 
 /// Longest password, in bytes.
 pub(super) const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+/// Replaced passwords of one repository that are kept.
+const KEPT_MAX: u32 = 100;
 
 /// What adding a repository came to.
 pub(super) struct Made {
@@ -140,6 +142,30 @@ pub(super) fn read_secret(directory: &Path, id: u64) -> EngineResult<SecretStrin
 /// What sessions on tape are encrypted with.
 pub(super) fn read_tape_secret(directory: &Path, id: u64) -> EngineResult<SecretString> {
     read_named(directory, &format!("tape-{id}"))
+}
+
+/// The same; `None` if it is not there, or empty.
+pub(super) fn find_tape_secret(directory: &Path, id: u64) -> EngineResult<Option<SecretString>> {
+    let path = directory.join(format!("tape-{id}"));
+    match path.try_exists() {
+        Ok(true) => read_tape_secret(directory, id)
+            .map(|secret| Some(secret).filter(|text| !text.expose_secret().is_empty())),
+        Ok(false) => Ok(None),
+        Err(error) => Err(EngineError::io("look for", &path, error)),
+    }
+}
+
+/// Keeps what is about to be replaced, under the next free name beside it.
+pub(super) fn keep_tape_secret(directory: &Path, id: u64) -> EngineResult<()> {
+    let path = directory.join(format!("tape-{id}"));
+    for number in 1..KEPT_MAX {
+        match std::fs::hard_link(&path, directory.join(format!("tape-{id}.{number}"))) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            kept => return kept.map_err(|error| EngineError::io("keep", &path, error)),
+        }
+    }
+    let full = io::Error::new(io::ErrorKind::AlreadyExists, "it was replaced too often");
+    Err(EngineError::io("keep", &path, full))
 }
 
 fn read_named(directory: &Path, name: &str) -> EngineResult<SecretString> {

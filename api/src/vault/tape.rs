@@ -269,7 +269,7 @@ impl Vault {
             Which::All => self.on_media(any, tape, (number, stage), report)?,
         };
         let listed = list_of(stage)?;
-        let key = self.tape_key(number)?;
+        let key = self.key_for_reading(number);
         for OnMedia { chosen, place } in wanted {
             let id = Id(place.session);
             if !listed.contains(&id) {

@@ -36,7 +36,13 @@ pub fn old_path<R: ReplicaControl>(
     let views = replica.view(before(lsn)).and_then(|then| Ok((then, replica.view(lsn)?)));
     let (then, now) = match views {
         Ok(views) => views,
-        Err(JournalError::OutsideWindow { .. } | JournalError::Thinned { .. }) => return Ok(None),
+        // What was thinned out there cannot be told where the file that says it is damaged: no reason to list no points.
+        Err(
+            JournalError::OutsideWindow { .. }
+            | JournalError::Thinned { .. }
+            | JournalError::Damaged { .. }
+            | JournalError::Poisoned { .. },
+        ) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let moved = renamed(&**now.tables(), lsn, split(&row.path).1).map_err(&failed)?;

@@ -51,6 +51,11 @@ pub(in super::super) struct Report {
 }
 
 impl Report {
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     pub fn note(&mut self, path: String, offset: u64, reason: &str) {
         self.count += 1;
         if self.damaged.len() < LISTED_MAX {

@@ -93,8 +93,15 @@ impl<R: Read> Source<R> {
                 "what is in the carrier is another session",
             );
         }
-        if behind.is_ok_and(|bytes| bytes >= BEHIND_BYTES_MAX) {
-            about.report.lock().note(about.path("end.json"), 0, "it goes on behind the archive in it");
+        match behind {
+            Ok(bytes) if bytes >= BEHIND_BYTES_MAX => {
+                about.report.lock().note(about.path("end.json"), 0, "it goes on behind the archive in it");
+            }
+            // The archive may be whole without what is behind its catalog; what other programs read then is not.
+            Err(error) if about.report.lock().is_empty() => {
+                about.report.lock().note(about.path("end.json"), 0, &error.to_string());
+            }
+            _ => {}
         }
         Pieces::<R>::close(&about.report, about.short)
     }
