@@ -17,7 +17,7 @@
 
 use crate::checkpoint;
 use crate::error::JournalError;
-use crate::id::NodeId;
+use crate::id::{Edge, NodeId};
 use crate::journal::{Journal, WindowLock};
 use crate::log::{Retire, SegmentInfo};
 use crate::lsn::Lsn;
@@ -174,23 +174,26 @@ impl Journal {
         Ok(freed)
     }
 
-    /// Some of the nodes in kept areas that no promised point shows any more. Their owner removes them from the tree
-    /// and calls [`Journal::forget_kept`]. After a rebuild nodes show up again that were removed long ago: it must be
+    /// Some of the nodes in kept areas that no promised point shows any more, with their places there: the next ones
+    /// after a place, or the first. Their owner calls [`Journal::let_go`], removes them from the tree and calls
+    /// [`Journal::forget_kept`]. After a rebuild nodes show up again that were removed long ago: it must be
     /// asked before the tree is used, because names inside them lead nowhere.
     ///
     /// # Errors
     /// As the tables.
-    pub fn dead(&self, horizon: Lsn) -> Result<Vec<NodeId>, JournalError> {
+    pub fn dead(&self, horizon: Lsn, after: Option<&Edge>) -> Result<Vec<(NodeId, Edge)>, JournalError> {
         let mut dead = Vec::new();
-        let (from, to) = (NodeId(0).to_key(), NodeId::FIRST_FREE.to_key());
-        for row in self.tables().range(Space::Names, &from, &to) {
+        // The least key behind that place.
+        let from = after.map_or_else(Vec::new, |place| [&rows::name_key(place)[..], &[0]].concat());
+        for row in self.tables().range(Space::Names, &from, &NodeId::FIRST_FREE.to_key()) {
             let (key, value) = row?;
-            if !rows::edge_of_name_key(&key)?.parent.is_kept_area() {
+            let place = rows::edge_of_name_key(&key)?;
+            if !place.parent.is_kept_area() {
                 continue;
             }
             let node = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: Space::Names.name() })?;
             if self.is_dead(node, horizon)? {
-                dead.push(node);
+                dead.push((node, place));
             }
             if dead.len() == PRUNE_ROWS {
                 break;
@@ -263,14 +266,14 @@ impl Journal {
         Ok(since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon))
     }
 
-    /// Takes away the names that nodes with other names have below a kept node. Before the tree is touched: a removal that
-    /// is cut short must not leave a file that is looked for at a name which is gone.
+    /// Takes away the names that nodes with other names have below kept nodes. Before the tree is touched: a
+    /// removal that is cut short must not leave a file that is looked for at a name which is gone.
     ///
     /// # Errors
     /// As the tables.
-    pub fn let_go(&self, node: NodeId) -> Result<(), JournalError> {
+    pub fn let_go(&self, kept: &[NodeId]) -> Result<(), JournalError> {
         let tables = self.tables();
-        let mut todo = vec![node];
+        let mut todo = kept.to_vec();
         let mut batch = Overlay::new(&**tables);
         while let Some(node) = todo.pop() {
             for row in tables.range(Space::Names, &node.to_key(), &crate::tables::prefix_end(&node.to_key()))
@@ -307,7 +310,7 @@ impl Journal {
                 todo.push((child, Some(rows::edge_of_name_key(&key)?)));
             }
             // Of the node itself only its place in the kept area goes: a file may have come back under another name.
-            let gone = |link: &crate::id::Edge| match &edge {
+            let gone = |link: &Edge| match &edge {
                 Some(edge) => edge == link,
                 None => link.parent.is_kept_area(),
             };

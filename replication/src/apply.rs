@@ -21,7 +21,7 @@ mod recover;
 mod touch;
 mod undo;
 
-pub use kept::prune;
+pub use kept::{prune, prune_at_start};
 pub(crate) use proof::ends_batch;
 pub use recover::{reconcile, window};
 pub use touch::Degraded;

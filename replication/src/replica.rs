@@ -180,8 +180,7 @@ impl<T: TreeIo> Replica<T> {
         let inodes = apply::reconcile(&journal, &tree, &window)?;
         // Before anything else: names in what retention has removed lead nowhere. Not before the window, which may touch
         // names in there.
-        let horizon = journal.with_controls(journal::controls::Controls::horizon);
-        apply::prune(&journal, &tree, horizon)?;
+        apply::prune_at_start(&journal, &tree)?;
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {
                 operation: "sync",

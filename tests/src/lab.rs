@@ -106,7 +106,7 @@ impl Lab {
         let journal = Arc::clone(&opened.journal);
         let window = apply::window(&journal, opened.cursor, opened.published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
-        apply::prune(&journal, &tree, journal.with_controls(journal::controls::Controls::horizon))?;
+        apply::prune_at_start(&journal, &tree)?;
         let redo = journal.cursor_redo();
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {

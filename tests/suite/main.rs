@@ -24,6 +24,7 @@ mod full_disk;
 mod full_spool;
 mod golden;
 mod grpc;
+mod half_removals;
 mod half_rewinds;
 mod held_jobs;
 mod held_window;

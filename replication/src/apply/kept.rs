@@ -4,10 +4,13 @@
 //! again by the next run, and what is gone already is gone. Names of files that have others are taken away before: if the
 //! tree refuses halfway, such a file is not looked for where it may be no more. Only the applying thread does this,
 //! between batches.
+//!
+//! What the tree refuses to remove stays, with its rows, and keeps nothing else: whatever else is to go goes, history
+//! included, and then it is said what was refused. What journal or tables refuse ends it.
 
+use crate::chain::chain;
 use journal::journal::Journal;
-use journal::state::State;
-use journal::{JournalError, Lsn, NodeId, TreeIo};
+use journal::{Edge, JournalError, Lsn, NodeId, TreeIo};
 use std::io;
 use std::sync::Arc;
 
@@ -22,32 +25,53 @@ fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
 /// Removes history behind the horizon and the kept nodes only it showed. Nodes removed.
 ///
 /// # Errors
-/// As tables and tree; the next run goes on where this one ended.
+/// As the tables: the next run goes on where this one ended. As the tree, the first of what it refused, when all else is
+/// done: the next run tries that again.
 pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> Result<u64, JournalError> {
-    let mut removed = 0;
+    let (mut removed, mut refused) = (0, None);
+    let mut after = None;
     loop {
-        let dead = journal.dead(horizon)?;
-        for node in &dead {
-            remove(journal, tree, *node)?;
-            removed += 1;
-        }
-        if dead.is_empty() {
-            break;
+        let dead = journal.dead(horizon, after.as_ref())?;
+        let Some((_, last)) = dead.last() else { break };
+        after = Some(last.clone());
+        let nodes: Vec<NodeId> = dead.iter().map(|(node, _)| *node).collect();
+        journal.let_go(&nodes)?;
+        for (node, place) in dead {
+            match remove(tree, &place) {
+                Ok(()) => {
+                    journal.forget_kept(node)?;
+                    removed += 1;
+                }
+                Err(error) => {
+                    refused.get_or_insert_with(|| failed(node)(error));
+                }
+            }
         }
     }
     while journal.prune(horizon)? {}
-    Ok(removed)
+    refused.map_or(Ok(removed), Err)
 }
 
-fn remove<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, node: NodeId) -> Result<(), JournalError> {
-    journal.let_go(node)?;
-    let links = State::links(&**journal.tables(), node)?;
-    for edge in links.iter().filter(|edge| edge.parent.is_kept_area()) {
-        let Some(root) = edge.parent.as_root_or_kept() else { continue };
-        let kept = tree.kept(root).map_err(failed(node))?;
-        remove_all(tree, &kept, &edge.name).map_err(failed(node))?;
+/// The same with the journal's horizon, at a start, before the tree is used: after a rebuild names in what is long gone
+/// lead nowhere. Those of files that have others are out of the tables before the tree is asked, and for the rest nobody
+/// looks: what the tree refuses to remove is no reason not to start.
+///
+/// # Errors
+/// As the tables.
+pub fn prune_at_start<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>) -> Result<(), JournalError> {
+    let horizon = journal.with_controls(journal::controls::Controls::horizon);
+    match prune(journal, tree, horizon) {
+        Err(error @ JournalError::Tree { .. }) => {
+            tracing::warn!(error = %chain(&error), "not all that retention gave up is removed; the next run tries it again");
+            Ok(())
+        }
+        pruned => pruned.map(drop),
     }
-    journal.forget_kept(node)
+}
+
+fn remove<T: TreeIo>(tree: &Arc<T>, place: &Edge) -> io::Result<()> {
+    let Some(root) = place.parent.as_root_or_kept() else { return Ok(()) };
+    remove_all(tree, &tree.kept(root)?, &place.name)
 }
 
 /// Directories held open on the way down.
