@@ -266,14 +266,14 @@ impl Journal {
         Ok(since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon))
     }
 
-    /// Takes away the names that nodes with other names have below kept nodes. Before the tree is touched: a
+    /// Takes away the names that nodes with other names have below kept nodes, durably. Before the tree is touched: a
     /// removal that is cut short must not leave a file that is looked for at a name which is gone.
     ///
     /// # Errors
     /// As the tables.
     pub fn let_go(&self, kept: &[NodeId]) -> Result<(), JournalError> {
         let tables = self.tables();
-        let mut todo = kept.to_vec();
+        let (mut todo, mut any) = (kept.to_vec(), false);
         let mut batch = Overlay::new(&**tables);
         while let Some(node) = todo.pop() {
             for row in tables.range(Space::Names, &node.to_key(), &crate::tables::prefix_end(&node.to_key()))
@@ -282,6 +282,7 @@ impl Journal {
                 let child = NodeId::from_key(&value).ok_or(JournalError::BadRow { space: "names" })?;
                 if batch.links(child)?.len() > 1 {
                     batch.unbind(&rows::edge_of_name_key(&key)?, child)?;
+                    any = true;
                 } else {
                     todo.push(child);
                 }
@@ -290,7 +291,9 @@ impl Journal {
                 tables.commit(std::mem::replace(&mut batch, Overlay::new(&**tables)).into_puts())?;
             }
         }
-        tables.commit(batch.into_puts())
+        tables.commit(batch.into_puts())?;
+        // The tree may keep more of what follows than the tables would.
+        if any { tables.persist() } else { Ok(()) }
     }
 
     /// Removes the rows of a kept node that is no longer in the tree, and of all it held.

@@ -102,7 +102,8 @@ pub trait Tables: Send + Sync {
     fn commit(&self, batch: Vec<Put>) -> Result<(), JournalError>;
     /// The tables as they are now, whatever is committed later.
     fn frozen(&self) -> Box<dyn Frozen>;
-    /// Makes what was committed durable; only to make the next start faster.
+    /// Makes what was committed durable. Nothing depends on it, for tables may be lost: it makes the next start faster, and
+    /// leaves it less to recognise.
     fn persist(&self) -> Result<(), JournalError>;
     /// Gives back memory that a large number of batches took, in the background; false if there is not much. For idle
     /// moments.

@@ -1,25 +1,34 @@
 //! What is left when retention is kept from removing what it gave up, or is cut short in the middle of it?
 //!
-//! Nothing promised may depend on it. What the tree refuses to remove stays, alone, and the replica starts with it.
+//! Nothing promised may depend on it. What the tree refuses to remove stays, alone, and the replica starts with it. A
+//! directory of which half is gone, and which the tables name again because they were lost, is in nobody's way: a file
+//! with another name is found by that, whatever was done to it since the durable cursor.
 
+use bytes::Bytes;
 use journal::journal::Journal;
 use journal::record::Control;
+use journal::tables::MemoryTables;
 use journal::{
-    Attributes, Capture, Edge, Event, Kind, Lsn, Marker, Meta, Name, NodeId, Provenance, RootNo, Space,
-    Tables, Timestamp, TreeIo,
+    Attributes, Capture, Edge, Event, Kind, Lsn, Marker, Meta, Name, NodeId, Payload, Provenance, RootNo,
+    Space, Tables, Timestamp, TreeIo,
 };
 use replication::apply::prune;
 use replication::replica::{Replica, ReplicaOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tests::canonical::{assert_equal, dump};
+use tests::faulty_tables::{FaultyFactory, TableCall, TableFaults};
 use tests::lab::{Lab, SameTables, StillClock, small_segments};
 use tests::rng::Rng;
 use tests::sim_disk::{Cut, SimDisk};
-use tests::sim_tree::{Fault, SimTree};
+use tests::sim_tree::{DataChoice, Fate, Fault, SimDir, SimTree};
 
 const ROOT: RootNo = RootNo(0);
 const TOP: NodeId = NodeId::root(ROOT);
+const FILE: NodeId = NodeId(5002);
+/// A directory whose names come last in the order in which names of a node are looked at.
+const LIVE: NodeId = NodeId(6000);
 /// More nodes than are named at a time.
 const MANY: u64 = 5003;
 /// Set with every name, for it moves.
@@ -39,8 +48,18 @@ fn create(node: u64, parent: NodeId, text: &str, kind: Kind) -> Event {
     Event::Create { node: NodeId(node), at, meta, origin: None, parent_mtime: MTIME }
 }
 
+fn write(bytes: &'static [u8]) -> Event {
+    let data = Payload::Inline(Bytes::from_static(bytes));
+    Event::Write { node: FILE, offset: 0, data, before: None }
+}
+
 fn remove(node: NodeId, parent: NodeId, text: &str) -> Event {
     Event::Remove { node, at: Edge::new(parent, name(text)), parent_mtime: MTIME }
+}
+
+/// Another name of the file.
+fn link(text: &str) -> Event {
+    Event::Link { node: FILE, at: Edge::new(LIVE, name(text)), parent_mtime: MTIME }
 }
 
 /// Captures one after the other, the first synchronization at their beginning.
@@ -98,7 +117,8 @@ fn what_cannot_be_removed_keeps_nothing_else() {
     lab.tree.fail_changes(Fault { nth: 0, errno: 1, times: 1 });
     let refused = prune(&lab.journal, &lab.tree, horizon).expect_err("it is said");
     assert!(refused.to_string().contains("#5000"), "{refused}");
-    assert_eq!(kept(&lab.tree), [NodeId(5000).kept_name()]);
+    let left = kept(&lab.tree);
+    assert!(left == [NodeId(5000).kept_name()], "{} nodes stay", left.len());
     assert_eq!(old_rows(&lab, horizon), 0, "history stays with it");
     assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("healed"), 1);
     assert!(kept(&lab.tree).is_empty());
@@ -139,4 +159,122 @@ fn a_replica_starts_though_something_cannot_be_removed() {
         assert!(kept(&tree).is_empty(), "tables: {keep_tables}");
         replica.stop(Duration::ZERO);
     }
+}
+
+/// A directory `d/sub` with a file that has another name outside, `live/z`; `d` is removed and given up. The point
+/// before which it is, and `sub`.
+fn removed_directory(lab: &mut Lab) -> (Lsn, SimDir) {
+    let first = vec![
+        completed(),
+        create(LIVE.0, TOP, "live", Kind::Directory),
+        create(5000, TOP, "d", Kind::Directory),
+        create(5001, NodeId(5000), "sub", Kind::Directory),
+        create(FILE.0, NodeId(5001), "f", Kind::File),
+        create(5003, NodeId(5000), "other", Kind::File),
+        write(b"precious"),
+        link("z"),
+    ];
+    live(lab, vec![first, vec![remove(NodeId(5000), TOP, "d")], nothing()]);
+    let horizon = give_up(lab, 2);
+    let d = lab.tree.kept(ROOT).and_then(|kept| lab.tree.open_dir(&kept, &NodeId(5000).kept_name()));
+    let sub = d.and_then(|d| lab.tree.open_dir(&d, &name("sub"))).expect("it is kept");
+    (horizon, sub)
+}
+
+/// The same, half gone: as far as retention comes before the power goes.
+fn half_gone(with_sub: bool) -> Lab {
+    let mut lab = Lab::new();
+    let (_, sub) = removed_directory(&mut lab);
+    lab.journal.let_go(&[NodeId(5000)]).expect("tables");
+    lab.tree.unlink(&sub, &name("f")).expect("unlink");
+    if with_sub {
+        let d = lab.tree.kept(ROOT).and_then(|kept| lab.tree.open_dir(&kept, &NodeId(5000).kept_name()));
+        d.and_then(|d| lab.tree.remove_dir(&d, &name("sub"))).expect("rmdir");
+    }
+    lab.tree.sync().expect("sync");
+    lab
+}
+
+#[test]
+fn names_of_files_that_have_others_are_given_up_durably_before_anything_is_removed() {
+    let (faults, tables) = (TableFaults::default(), Arc::<MemoryTables>::default());
+    let factory = FaultyFactory { behind: SameTables(Arc::clone(&tables)), faults: faults.clone() };
+    let (tree, clock) = (Arc::new(SimTree::new(1)), Arc::new(StillClock));
+    let lab = Lab::open_by(SimDisk::new(), tree, tables, &factory, small_segments(), clock);
+    let mut lab = lab.expect("a new journal opens");
+    let (horizon, sub) = removed_directory(&mut lab);
+    faults.fail_from(TableCall::Persist, 1);
+    prune(&lab.journal, &lab.tree, horizon).expect_err("the tables refuse");
+    assert!(lab.tree.stat(&sub, &name("f")).expect("stat").is_some());
+    faults.heal();
+    drop(sub);
+    assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("healed"), 1);
+    assert!(kept(&lab.tree).is_empty());
+}
+
+/// What may be done to the file behind the durable cursor.
+fn touches() -> Vec<(&'static str, Event)> {
+    let (from, to) = (Edge::new(LIVE, name("z")), Edge::new(LIVE, name("y")));
+    let rename = Event::Rename { node: FILE, from, to, from_parent_mtime: MTIME, to_parent_mtime: MTIME };
+    vec![
+        ("link", link("y")),
+        ("rename", rename),
+        ("remove", remove(FILE, LIVE, "z")),
+        ("write", write(b"PRE")),
+        ("resize", Event::Resize { node: FILE, size: 3 }),
+        ("attributes", Event::SetAttributes { node: FILE, attributes: attributes(0o640) }),
+    ]
+}
+
+#[test]
+fn a_file_is_found_by_its_other_name_whatever_is_left_of_a_removed_directory() {
+    for (what, touch) in touches() {
+        for (with_sub, is_applied) in [(false, true), (false, false), (true, true), (true, false)] {
+            let context = format!("{what}, sub removed: {with_sub}, applied: {is_applied}");
+            let mut lab = half_gone(with_sub);
+            live(&mut lab, vec![vec![touch.clone()]]);
+            let expected = lab.canonical(lab.journal.applied());
+            let (disk, tree, _) = lab.stop();
+            let pending = tree.pending();
+            assert!(pending.metadata + pending.data > 0, "{context}: nothing is behind the cursor");
+            let tree = match is_applied {
+                true => tree.crash_at(pending.metadata, &DataChoice::All(Fate::Kept)),
+                false => tree.crash_at(0, &DataChoice::All(Fate::Dropped)),
+            };
+            let lab = Lab::open(disk, Arc::new(tree), Arc::default())
+                .unwrap_or_else(|error| panic!("{context}: {error:?}"));
+            assert_eq!(lab.journal.applied(), Lsn::captured(4), "{context}");
+            assert_equal(&expected, &lab.canonical(Lsn::captured(4)), &format!("{context}, view"));
+            assert_equal(&expected, &dump(&*lab.tree, ROOT).expect("dump"), &format!("{context}, tree"));
+            let before = lab.canonical(Lsn::captured(3));
+            assert_eq!(before[b"live/z".as_slice()].content.as_slice(), b"precious", "{context}");
+            // Of the directory nothing is left; the file itself is kept if it was removed.
+            let left: Vec<Name> = (what == "remove").then(|| FILE.kept_name()).into_iter().collect();
+            assert_eq!(kept(&lab.tree), left, "{context}");
+        }
+    }
+}
+
+/// A removed file that came back under another name is not looked for where retention has removed it.
+#[test]
+fn a_file_is_found_by_the_name_under_which_it_came_back() {
+    let mut lab = Lab::new();
+    let first = vec![
+        completed(),
+        create(LIVE.0, TOP, "live", Kind::Directory),
+        create(FILE.0, TOP, "f", Kind::File),
+        write(b"precious"),
+    ];
+    live(&mut lab, vec![first, vec![remove(FILE, TOP, "f")], vec![link("z")], nothing()]);
+    give_up(&lab, 3);
+    let top = lab.tree.kept(ROOT).expect("the kept area");
+    lab.journal.forget_kept(FILE).expect("tables");
+    lab.tree.unlink(&top, &FILE.kept_name()).expect("unlink");
+    lab.tree.sync().expect("sync");
+    live(&mut lab, vec![vec![write(b"PRE")]]);
+    let (disk, tree, _) = lab.stop();
+    let lab = Lab::open(disk, tree, Arc::default()).expect("open");
+    let found = dump(&*lab.tree, ROOT).expect("dump");
+    assert_eq!(found[b"live/z".as_slice()].content.as_slice(), b"PREcious");
+    assert!(kept(&lab.tree).is_empty());
 }

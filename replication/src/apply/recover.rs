@@ -20,6 +20,7 @@
 //! and only names that are not the last are unlinked. If one is missing all the same, somebody else was there: drift.
 //! A crash in the middle of all this leaves staged nodes, and step 1 finds them there.
 
+mod gone;
 mod look;
 
 use journal::journal::{Journal, Placed};
@@ -92,7 +93,7 @@ struct Work<'j, T: TreeIo> {
     /// A name that holds what the window did not put there.
     foreign: Option<Name>,
     directories: HashMap<NodeId, T::Dir>,
-    /// Whether directories lie in what retention has removed.
+    /// Directories that are there for sure, and those that retention has removed (true).
     gone: HashMap<NodeId, bool>,
     created: Vec<(NodeId, u64)>,
 }
@@ -176,55 +177,6 @@ impl<'j, T: TreeIo> Work<'j, T> {
         for edge in [Some(kept.clone()), staged].into_iter().flatten() {
             self.expected.entry(edge).or_default().push((node, directory));
         }
-    }
-
-    /// Forgets names in directories that retention has removed: no point shows them, and the tree may have them no more.
-    /// A rewind touches such names where a file has another one in a removed directory.
-    fn leave_out_gone(&mut self) -> Result<(), JournalError> {
-        let parents: BTreeSet<NodeId> = self.edges.iter().map(|edge| edge.parent).collect();
-        let mut gone = HashSet::new();
-        for parent in parents {
-            if self.is_gone(parent)? {
-                gone.insert(parent);
-            }
-        }
-        self.edges.retain(|edge| !gone.contains(&edge.parent));
-        Ok(())
-    }
-
-    /// Whether a directory lies in what retention has removed from the tree.
-    fn is_gone(&self, node: NodeId) -> Result<bool, JournalError> {
-        let horizon = self.journal.with_controls(journal::controls::Controls::horizon);
-        let mut at = node;
-        for _ in 0..1 << 20 {
-            if at.as_root_or_kept().is_some() || self.new.contains(&at) {
-                return Ok(false);
-            }
-            let Some(row) = State::node(&**self.journal.tables(), at)? else { return Ok(true) };
-            let links = State::links(&**self.journal.tables(), at)?;
-            let Some(edge) = links.into_iter().next() else { return Ok(false) };
-            let dead = row.kept_since.is_some_and(|(captured, local)| Lsn { captured, local } <= horizon);
-            if let Some(kept) = self.fixed(edge.parent)?.filter(|_| dead) {
-                return Ok(self.tree.stat(&kept, &edge.name).map_err(failed("stat", at))?.is_none());
-            }
-            at = edge.parent;
-        }
-        Ok(false)
-    }
-
-    /// A name of a node that the tree has: of a file that also had one in a directory that retention has removed, another.
-    fn standing(&mut self, node: NodeId) -> Result<Option<Edge>, JournalError> {
-        for edge in State::links(&**self.journal.tables(), node)? {
-            let gone = match self.gone.get(&edge.parent) {
-                Some(gone) => *gone,
-                None => self.is_gone(edge.parent)?,
-            };
-            self.gone.insert(edge.parent, gone);
-            if !gone {
-                return Ok(Some(edge));
-            }
-        }
-        Ok(None)
     }
 
     fn roots(&self, window: &[Placed]) -> BTreeSet<RootNo> {
