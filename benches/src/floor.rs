@@ -4,7 +4,7 @@
 //! does), each with its bytes, time and mode, while a third has the disk write; `sync -f` at the end, as with the others.
 
 use crate::{run, tree};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use std::fs::{File, FileTimes, Permissions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,9 @@ impl Floor {
                 }
             });
             let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-            let ended = workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(())));
+            let ended = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a thread ended"))));
             let ended = ended.fold(Ok(()), anyhow::Result::and);
             over.store(true, Ordering::Relaxed);
             ended

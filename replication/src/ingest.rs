@@ -16,6 +16,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use door::random;
 pub use door::{JournalDoor, Submitted};
 pub use order::{Admission, Order, OrderError};
 pub use session::{InFlight, IngestSession, Observer};

@@ -204,10 +204,11 @@ impl Scene {
             return Ok(());
         }
         // Ends with the last one, not when it meets one too many: that may be far.
+        let mut is_told = false;
         let any_thinned = journal.undo().segments().iter().any(|segment| segment.is_thinned);
         let mut give = |mut point: Point, each: Each<'_, Point>| -> EngineResult<ControlFlow<()>> {
             left -= 1;
-            point.retained = !any_thinned || is_retained(journal, point.lsn)?;
+            point.retained = !any_thinned || is_retained(journal, point.lsn, &mut is_told)?;
             let flow = each(point);
             Ok(if left == 0 { ControlFlow::Break(()) } else { flow })
         };
@@ -297,11 +298,13 @@ impl Scene {
 
 /// Whether a point was not thinned out. Where the file that says it is damaged, none there can be gone to, and the others
 /// are listed all the same.
-fn is_retained(journal: &Journal, lsn: Lsn) -> Result<bool, JournalError> {
+fn is_retained(journal: &Journal, lsn: Lsn, is_told: &mut bool) -> Result<bool, JournalError> {
     match journal.thinned_out(lsn) {
         Ok(thinned) => Ok(thinned.is_none()),
         Err(error @ (JournalError::Damaged { .. } | JournalError::Poisoned { .. })) => {
-            tracing::warn!(%lsn, %error, "whether a point was thinned out cannot be told");
+            if !std::mem::replace(is_told, true) {
+                tracing::warn!(%lsn, %error, "whether points were thinned out cannot be told");
+            }
             Ok(false)
         }
         Err(error) => Err(error),

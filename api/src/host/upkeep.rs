@@ -33,7 +33,7 @@ use wire::codes;
 use wire::units::format_size;
 
 /// Progress of a job, as upkeep reports it.
-struct Reporter<'p>(&'p dyn Progress);
+pub(super) struct Reporter<'p>(pub &'p dyn Progress);
 
 impl Watch for Reporter<'_> {
     fn progress(&self, phase: &'static str, done: u64, total: Option<u64>, unit: &'static str) {

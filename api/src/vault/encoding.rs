@@ -234,8 +234,8 @@ impl Vault {
         let label = tapes::label_inside(&mut any, (&chosen, Some(key)), &self.layout.scratch()?);
         any.put_back(loaded.as_deref()).map_err(|error| tapes::tape_failure(url, error.into()))?;
         match label {
-            // What is damaged says nothing of the password; a drive that fails is no reason to take any.
-            Err(error) if *error.code() == codes::TAPE_DAMAGED => Ok(false),
+            // What is damaged, or of a later program, says nothing of the password; a drive that fails is no reason to take any.
+            Err(error) if [&codes::TAPE_DAMAGED, &codes::NOT_AVAILABLE].contains(&error.code()) => Ok(false),
             label => Ok(label?.is_some()),
         }
     }

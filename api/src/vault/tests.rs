@@ -92,3 +92,22 @@ fn what_was_forgotten_is_not_listed() {
         assert_eq!(newest.session, [2; 32], "a forgotten one is nothing to go on from");
     }
 }
+
+/// What lies on volumes that are elsewhere may need a password that was replaced.
+#[test]
+fn replaced_passwords_of_tapes_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let secret = |text: &str| SecretString::from(text);
+    assert!(open::find_tape_secret(place.path(), 1).unwrap().is_none());
+    for text in ["first", "second", "third"] {
+        if open::find_tape_secret(place.path(), 1).unwrap().is_some() {
+            open::keep_tape_secret(place.path(), 1).unwrap();
+        }
+        open::write_tape_secret(place.path(), 1, &secret(text)).unwrap();
+    }
+    let read = |name: &str| std::fs::read_to_string(place.path().join(name)).unwrap();
+    assert_eq!([read("tape-1.1"), read("tape-1.2"), read("tape-1")], ["first", "second", "third"]);
+    // Emptied is lost.
+    std::fs::write(place.path().join("tape-1"), "").unwrap();
+    assert!(open::find_tape_secret(place.path(), 1).unwrap().is_none());
+}

@@ -22,9 +22,13 @@ pub struct JournalDoor {
     refusing: Arc<AtomicBool>,
 }
 
+/// A number that nobody else has made.
+pub(crate) fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
 /// An id nobody else has.
 fn mint() -> [u8; 16] {
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
     (u128::from(random()) << 64 | u128::from(random())).to_be_bytes()
 }
 

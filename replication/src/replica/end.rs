@@ -15,10 +15,10 @@
 //! After the end nothing of a first synchronization may come any more: it has no undo.
 
 use super::{Replica, stopping};
+use crate::ingest::random;
 use journal::state::{NodeRow, State, rows};
 use journal::{Edge, Event, JournalError, Lsn, Marker, NodeId, Part, Provenance, RootNo, Space, TreeIo};
 use parking_lot::Mutex;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,11 +38,6 @@ impl First {
     pub(super) fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::SeqCst)
     }
-}
-
-/// A number that no other start has made.
-pub(super) fn random() -> u64 {
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn is_first(part: &Part) -> bool {

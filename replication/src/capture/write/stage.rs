@@ -7,6 +7,7 @@
 use super::{Session, Trouble, Try};
 use crate::capture::CaptureError;
 use crate::capture::core::Core;
+use crate::ingest::random;
 use crate::os_tree::{OsDir, OsTree};
 use journal::{Attributes, Edge, Kind, Name, NodeId, RootNo, TreeIo};
 use std::collections::VecDeque;
@@ -34,11 +35,6 @@ pub(super) struct Stage {
     pub trash: VecDeque<Name>,
     /// It holds what must not be deleted.
     pub keep: bool,
-}
-
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Runs `change` and puts the modification time of a directory back.

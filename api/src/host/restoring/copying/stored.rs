@@ -5,9 +5,9 @@
 //! session. Of one that lies on tape all is read into the scratch first, unless its copy is there.
 
 use super::super::super::Host;
+use super::super::super::upkeep::Reporter;
 use crate::engine::{CopyRequest, EngineError, EngineResult, Level, Progress, Stored};
 use crate::vault::{Found, backup_error, repository_error};
-use snapshot::repository::upkeep::Watch;
 use snapshot::repository::{LockOptions, Purpose, Repository, lock};
 use snapshot::session::copy::{Copied, Counts, Outcome, Source, copy, find};
 use snapshot::session::{Missed, Totals};
@@ -17,18 +17,6 @@ use wire::codes;
 
 /// Damaged objects that are named in the job's log.
 const NAMED_MAX: usize = 20;
-
-struct OfJob<'p>(&'p dyn Progress);
-
-impl Watch for OfJob<'_> {
-    fn progress(&self, phase: &'static str, done: u64, total: Option<u64>, unit: &'static str) {
-        self.0.report(phase, done, total, unit);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.interrupted().is_some()
-    }
-}
 
 fn source(found: &Found) -> Source<'_> {
     Source { repository: &found.repository, id: &found.id, record: &found.record }
@@ -66,7 +54,7 @@ impl Host {
         let options = LockOptions { settle: Duration::ZERO, ..LockOptions::default() };
         let locked = lock::acquire(&there, Purpose::Backup, options)
             .map_err(|error| repository_error("lock the repository", error))?;
-        match copy(&source(found), (&there, &locked), &OfJob(progress)).map_err(failed)? {
+        match copy(&source(found), (&there, &locked), &Reporter(progress)).map_err(failed)? {
             Outcome::Copied(copied) => self.remember_copy(found, (number, &there), &request.to, copied),
             Outcome::Damaged(missed) => Err(damaged(found, &missed, progress)),
         }
