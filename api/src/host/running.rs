@@ -178,7 +178,7 @@ impl Scene {
             if let Some(interrupt) = progress.interrupted() {
                 return Err(EngineError::interrupted(interrupt));
             }
-            let passes = self.is_awaited() || error.code() == &codes::TIMED_OUT;
+            let passes = self.was_cut(&error) || error.code() == &codes::TIMED_OUT;
             if !passes {
                 return Err(error);
             }
@@ -320,11 +320,11 @@ impl Scene {
     fn wait_replicating(&self, give_up: Instant) -> EngineResult<()> {
         let calls_until = give_up.min(Instant::now() + ATTACH_WAIT);
         loop {
-            let state = self.state();
+            let (state, awaited) = self.state_awaiting();
             let until = match state {
                 State::Replicating => return Ok(()),
                 State::Synchronizing => give_up,
-                State::Problem if self.is_awaited() => calls_until,
+                _ if awaited => calls_until,
                 _ => return Err(EngineError::not_replicating(self.name(), state)),
             };
             if Instant::now() >= until {

@@ -61,6 +61,16 @@ struct Peer {
     broken: Option<String>,
 }
 
+impl Peer {
+    fn is_sound(&self) -> bool {
+        self.refused.is_none() && self.broken.is_none()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.master.is_none() && self.is_sound()
+    }
+}
+
 impl Scene {
     pub(super) fn new(entry: Entry, layout: Layout, context: EngineContext) -> Arc<Self> {
         Arc::new(Scene {
@@ -140,10 +150,10 @@ impl Scene {
         self.peer.lock().refused.is_some()
     }
 
-    /// Whether nothing is wrong but that the master is not connected.
-    pub(super) fn is_awaited(&self) -> bool {
+    /// Whether this came of a connection that was cut and is, or will be, made again.
+    pub(super) fn was_cut(&self, error: &EngineError) -> bool {
         let peer = self.peer.lock();
-        peer.master.is_none() && peer.refused.is_none() && peer.broken.is_none()
+        peer.is_awaited() || (peer.is_sound() && error.code() == &codes::CANNOT_ATTACH)
     }
 
     /// A synchronization has completed; the master's next status says so too.
@@ -256,12 +266,18 @@ impl Scene {
 
     /// How it stands now.
     pub(super) fn status(&self, wanted: Wanted) -> Status {
+        self.standing(wanted).0
+    }
+
+    /// How it stands, and whether a master is awaited then: asked for one after the other, a master that connects in
+    /// between looks as if it had gone for good.
+    fn standing(&self, wanted: Wanted) -> (Status, bool) {
         let opened = self.replica();
-        let (master, refused, broken, status) = {
+        let (master, refused, broken, status, awaited) = {
             let peer = self.peer.lock();
             let refused =
                 peer.refused.as_ref().is_some_and(|refused| refused.reason == Reason::NotAuthorized);
-            (peer.master.is_some(), refused, peer.broken.clone(), peer.status.clone())
+            (peer.master.is_some(), refused, peer.broken.clone(), peer.status.clone(), peer.is_awaited())
         };
         let replica = opened.as_ref().ok().map(|replica| replica.status());
         let synchronized =
@@ -297,7 +313,7 @@ impl Scene {
             cause = super::scrubbing::cause(scrubbed);
         }
         let lag = opened.as_ref().map_or(Duration::ZERO, |replica| lag(replica, captured, applied));
-        Status {
+        let status = Status {
             name: self.name().to_owned(),
             id: self.id(),
             state,
@@ -319,12 +335,19 @@ impl Scene {
             scrub_every: self.context.schedules.get(self.id()).map(|schedule| schedule.every),
             skipped: controls.as_ref().map_or(0, |controls| controls.skipped.len() as u64),
             window: opened.as_ref().ok().and_then(|replica| self.held(replica.journal())),
-        }
+        };
+        (status, awaited)
     }
 
     /// The state alone.
     pub(super) fn state(&self) -> State {
         self.status(self.wanted()).state
+    }
+
+    /// The state, and whether nothing is wrong but that the master has not called yet.
+    pub(super) fn state_awaiting(&self) -> (State, bool) {
+        let (status, awaited) = self.standing(self.wanted());
+        (status.state, awaited && status.state == State::Problem)
     }
 
     /// Ends everything in good order. The replica side stays closed until [`Scene::reopen`].

@@ -105,10 +105,10 @@ impl ScrubHost for Asking<'_> {
 
     fn barrier(&self) -> Result<Lsn, ScrubError> {
         self.insist(|| {
-            self.scene.barrier(ANSWER_WAIT).map(|flushed| flushed.lsn).map_err(|error| {
-                let again = self.scene.is_awaited() || error.code() == &codes::CANNOT_ATTACH;
-                (again, error.to_string())
-            })
+            let flushed = self.scene.barrier(ANSWER_WAIT);
+            flushed
+                .map(|flushed| flushed.lsn)
+                .map_err(|error| (self.scene.was_cut(&error), error.to_string()))
         })
     }
 
@@ -185,12 +185,11 @@ impl Scene {
     fn wait_for_master(&self, progress: &dyn Progress) -> EngineResult<()> {
         let calls_until = Instant::now() + MASTER_WAIT;
         loop {
-            let state = self.state();
+            let (state, awaited) = self.state_awaiting();
             let passes = match state {
                 State::Replicating => return Ok(()),
                 State::Synchronizing => true,
-                State::Problem => self.is_awaited() && Instant::now() < calls_until,
-                _ => false,
+                _ => awaited && Instant::now() < calls_until,
             };
             if let Some(interrupt) = progress.interrupted() {
                 return Err(EngineError::interrupted(interrupt));
