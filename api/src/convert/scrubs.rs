@@ -23,6 +23,7 @@ pub(crate) fn scrub_to_wire(report: ScrubReport) -> v1::ScrubReport {
         side: match difference.side {
             Side::Replica => v1::ScrubSide::Replica,
             Side::Master => v1::ScrubSide::Master,
+            Side::Rot => v1::ScrubSide::Rot,
             Side::Unknown => v1::ScrubSide::Unspecified,
         }
         .into(),

@@ -208,6 +208,9 @@ impl Scene {
             let whose = match difference.side {
                 Side::Replica => "the replica has not what was captured",
                 Side::Master => "capture had missed it",
+                Side::Rot => {
+                    "the master has what nothing says was written, rot or a memory map; the replica is left as it is"
+                }
                 Side::Unknown => "it cannot be told which side is right",
             };
             let end = if difference.repaired { "; repaired" } else { "" };

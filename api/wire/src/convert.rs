@@ -125,7 +125,7 @@ words! {
     BurstKind {
         MassRewrite = "mass-rewrite", MassRename = "mass-rename", EntropyJump = "entropy-jump",
     }
-    ScrubSide { Replica = "replica", Master = "master" }
+    ScrubSide { Replica = "replica", Master = "master", Rot = "rot" }
     Confidence { Low = "low", Medium = "medium", High = "high" }
     CatalogSource { Catalog = "catalog", Repository = "repository", Journal = "journal" }
     JobState { Ready = "ready", Active = "active", Hold = "hold", Done = "done" }

@@ -19,6 +19,7 @@ pub fn show(out: &Output, name: &str, report: &v1::ScrubReport) {
         let side = match difference.side() {
             v1::ScrubSide::Replica => "on the replica",
             v1::ScrubSide::Master => "missed by capture",
+            v1::ScrubSide::Rot => "on the master, where nothing says it was written",
             v1::ScrubSide::Unspecified => "side unknown",
         };
         let at = difference.offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));

@@ -9,16 +9,17 @@
 
 use super::look::{DIRECTORY, Look, Sort, XattrsOf, link_target, look_at, look_open, open_file, open_list};
 use super::look::{xattrs, xattrs_hash};
-use super::roots::Root;
+use super::roots::{Origins, Root};
 use super::write::STAGE_PREFIX;
 use super::{CaptureError, CaptureRoot};
 use bytes::Bytes;
-use journal::{Kind, Meta, Name, NodeId};
+use journal::{Kind, Meta, Name, NodeId, Timestamp};
 use rustix::fs::{Mode, SeekFrom};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use wire::stream::{
     CapturedAs, ExamineItem, Examined, Found, SCRUB_BLOCK_BITS, SCRUB_NAMES_MAX, ScrubAnswer, There,
 };
@@ -41,6 +42,8 @@ pub struct KnownBlocks {
     pub size: u64,
     /// Sixteen bytes a block, zeros for a hole.
     pub hashes: Vec<u8>,
+    /// The change time at which these bytes were read, if a later write must have moved it.
+    pub ctime: Option<Timestamp>,
 }
 
 /// Says what the stream has of a range of bytes of a file; `None`: that is not known.
@@ -64,6 +67,17 @@ impl Actual {
     /// `File` if it cannot be opened, `Exclude` for a malformed glob.
     pub fn open(config: &CaptureRoot) -> Result<Self, CaptureError> {
         Ok(Actual { root: Root::open(config)? })
+    }
+
+    /// The same, if the path leads to the directory that is captured: what the file says, where capture remembers it.
+    /// Below an empty mount point everything would seem to be missing.
+    ///
+    /// # Errors
+    /// `RootLost` if it is another one, and as [`Actual::open`].
+    pub fn open_captured(config: &CaptureRoot, origins: &Path) -> Result<Self, CaptureError> {
+        let mut actual = Actual::open(config)?;
+        actual.root.expect(Origins::open(origins).get(config.number));
+        if actual.root.lost { Err(CaptureError::RootLost { path: config.path.clone() }) } else { Ok(actual) }
     }
 
     /// Looks at names, in order, until about `bytes_max` bytes were read; at least at one.
@@ -162,7 +176,7 @@ impl Actual {
         let end = start.saturating_add(u64::from(item.blocks).saturating_mul(BLOCK)).min(before.size);
         let hashes = hash_range(&file, start..end, SCRUB_BLOCK_BITS, read)?;
         if item.captured {
-            *captured = compare_known(&file, item.node, start..end, before.size, read, known)?;
+            *captured = compare_known(&file, item.node, start..end, &before, read, known)?;
         }
         let set = xattrs(XattrsOf::Open(file.as_fd())).ok();
         if !look_open(file.as_fd())?.same_as(&before) {
@@ -299,10 +313,11 @@ fn compare_known(
     file: &OwnedFd,
     node: NodeId,
     range: Range<u64>,
-    size: u64,
+    look: &Look,
     read: &mut u64,
     known: &Known<'_>,
 ) -> Result<CapturedAs, Errno> {
+    let size = look.size;
     let range = range.start..range.end.min(range.start.saturating_add(KNOWN_BYTES_MAX));
     let Some(blocks) = known(node, range) else { return Ok(CapturedAs::Unknown) };
     if blocks.size != size {
@@ -324,7 +339,8 @@ fn compare_known(
             blake3::hash(&buffer).as_bytes().starts_with(known)
         };
         if actual != known && !zeros {
-            return Ok(CapturedAs::Other);
+            let untouched = blocks.ctime == Some(look.attributes.ctime);
+            return Ok(if untouched { CapturedAs::Untouched } else { CapturedAs::Other });
         }
     }
     Ok(CapturedAs::Same)

@@ -11,6 +11,7 @@
 use super::CaptureError;
 use super::content::block_bits;
 use super::core::Core;
+use super::facts::Facts;
 use super::index::{GROUP_BLOCKS, HASH_BYTES, Row};
 use super::look::Look;
 use bytes::Bytes;
@@ -93,6 +94,51 @@ impl Core {
             self.index.cut_hashes(node, 0)?;
         }
         Ok(known)
+    }
+
+    /// Whether a file that a scrub wants told anew holds other bytes than were captured, while its change time says that
+    /// nobody wrote it: then they are not told, for what rots here must not take the place of what is right on the
+    /// replica. Who writes through a memory map does not always leave a trace either; such a file is told when it is next
+    /// written or touched.
+    pub(super) fn leave_rot(
+        &mut self,
+        facts: &Facts,
+        node: NodeId,
+        row: &Row,
+        file: &OwnedFd,
+        look: &Look,
+    ) -> Result<bool, CaptureError> {
+        // Whoever is said to have written it has done so.
+        let written = facts.nodes.get(&node).is_some_and(|fact| fact.content) || self.owed.contains(&node);
+        let dated = row.is_dated() && row.attributes.ctime == look.attributes.ctime && row.size == look.size;
+        if written || !dated || !self.anew.contains(&node) || row.content_unknown() || row.block_bits == 0 {
+            return Ok(false);
+        }
+        let blocks = row.size.div_ceil(1 << row.block_bits);
+        for group in 0..blocks.div_ceil(GROUP_BLOCKS as u64) {
+            let hashes =
+                (blocks - group * GROUP_BLOCKS as u64).min(GROUP_BLOCKS as u64) as usize * HASH_BYTES;
+            if self.index.hashes(node, group)?.is_none_or(|known| known.len() < hashes) {
+                return Ok(false);
+            }
+        }
+        if self.holds_same(node, file, row.size, row.block_bits)? != Ok(false) {
+            return Ok(false);
+        }
+        tracing::error!(%node, "a file is not what was captured, and nothing says that it was written");
+        self.anew.remove(&node);
+        Ok(true)
+    }
+
+    /// Lets go of nodes that were to be told anew and are gone.
+    pub(super) fn forget_anew(&mut self) -> Result<(), CaptureError> {
+        for node in self.anew_meta.clone().union(&self.anew.clone()) {
+            if self.index.row(*node)?.is_none() {
+                self.anew.remove(node);
+                self.anew_meta.remove(node);
+            }
+        }
+        Ok(())
     }
 
     /// Fills the index; `false` if the answers do not fit what the index knows.

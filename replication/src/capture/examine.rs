@@ -98,7 +98,8 @@ impl Core {
             return Ok(());
         }
         if want && !self.hurry && self.rests.get(&node).is_some_and(|until| *until > Instant::now()) {
-            let why = Why { content: true, attributes: true, ..Why::default() };
+            let content = fact.content || !self.anew.contains(&node);
+            let why = Why { content, attributes: true, ..Why::default() };
             let not_before = self.rests.get(&node).copied();
             self.hints.put_back(edge.clone(), Hint { why, epoch, not_before, ..Hint::default() });
             return Ok(());
@@ -275,7 +276,7 @@ impl Core {
         let mut reading = Reading { look: before, set: None, failure: None, restless: true };
         for _ in 0..PASSES_MAX {
             let began = clock();
-            if want {
+            if want && !self.leave_rot(facts, node, row, file, &before)? {
                 reading.failure = self.read_once(node, row, file, &before)?.err();
             }
             if told

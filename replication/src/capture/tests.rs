@@ -10,6 +10,7 @@ mod model;
 mod random;
 mod rebuilt;
 mod restless;
+mod rotten;
 mod stale;
 mod unreachable;
 mod written;

@@ -57,7 +57,7 @@ impl Master {
             let text = format!("there is no root {}", root.0);
             return Err(Outcome::Failed(Failed { code: "RW0472".to_owned(), text }));
         };
-        Actual::open(&config).map_err(|error| failed("RW0467", &error))
+        Actual::open_captured(&config, &self.paths.origins).map_err(|error| failed("RW0467", &error))
     }
 }
 

@@ -14,13 +14,17 @@
 //!
 //! **Whose fault it is.** The master's index remembers hashes of what was captured. If the master's bytes have them the
 //! replica's are wrong; if not, capture has missed a change. The latter is captured at once, as any change: what the
-//! replica had stays reachable. The former is repaired if that was asked for, in the same way: the master tells the file
+//! replica had stays reachable. But if the file has the change time under which it was captured, it has rotted as far as
+//! anybody can tell, and is left, told, for the replica is right. The former is repaired if that was asked for, in the same way: the master tells the file
 //! anew, compared with what the replica shows, and the journal keeps what stood there before. Names that are missing or
 //! strange in the replica tree are told, not repaired: nothing captured says what to do about them.
 
 mod confirm;
 mod look;
 mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use super::Replica;
 use journal::proofs::Scrubbed;
@@ -38,6 +42,12 @@ const DIFFERENCES_MAX: usize = 1000;
 const SUSPECTS_MAX: usize = 64;
 /// Files that moved and are looked at again at the end; more are passed.
 const LATER_MAX: usize = 10_000;
+/// Most names told that were not compared; the rest is counted.
+const PASSED_MAX: usize = 100;
+/// Why something was not compared.
+const LEFT_OUT: &str = "it is excluded, or on another file system";
+const UNREADABLE: &str = "the master cannot read it";
+const MOVING: &str = "it changed all the while";
 /// How often a file that moves is looked at again at the end.
 const ROUNDS: usize = 8;
 /// Pause between two of those rounds.
@@ -103,6 +113,9 @@ pub enum Side {
     Master,
     /// One of both; which one nobody knows.
     Unknown,
+    /// The master has other bytes than were captured, and nothing says that they were written: rot, or a write through a
+    /// memory map. What the replica has is left alone.
+    Rot,
 }
 
 /// A difference that was confirmed.
@@ -125,12 +138,16 @@ pub struct Difference {
 /// What a scrub came to.
 #[derive(Clone, Debug, Default)]
 pub struct ScrubReport {
-    /// Sums; not journaled yet. `replica_differs` counts what was not repaired.
+    /// Sums; not journaled yet. `replica_differs` counts what is left, `master_differs` what was captured now.
     pub sums: Scrubbed,
     /// The differences; at most some.
     pub differences: Vec<Difference>,
     /// All differences, repaired ones included.
     pub found: u64,
+    /// Of them, equal now.
+    pub repaired: u64,
+    /// What was not compared, below which root, and why; at most some.
+    pub passed: Vec<(RootNo, Vec<u8>, &'static str)>,
 }
 
 /// Something that looked different once.
@@ -168,16 +185,7 @@ impl<T: TreeIo> Replica<T> {
         host: &H,
         report: &mut ScrubReport,
     ) -> Result<(), ScrubError> {
-        let mut scrub = Scrub {
-            replica: self,
-            host,
-            options,
-            report: ScrubReport::default(),
-            suspects: Vec::new(),
-            later: Vec::new(),
-            privileged: rustix::process::geteuid().is_root(),
-            pace: (Instant::now(), 0),
-        };
+        let mut scrub = Scrub::new(self, host, options);
         scrub.report.sums.began = self.journal.clock().now();
         scrub.report.sums.captured = self.journal.applied().captured;
         let outcome = scrub.run();
@@ -188,14 +196,27 @@ impl<T: TreeIo> Replica<T> {
     }
 }
 
-impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
+impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
+    fn new(replica: &'s std::sync::Arc<Replica<T>>, host: &'s H, options: ScrubOptions) -> Self {
+        Scrub {
+            replica,
+            host,
+            options,
+            report: ScrubReport::default(),
+            suspects: Vec::new(),
+            later: Vec::new(),
+            privileged: rustix::process::geteuid().is_root(),
+            pace: (Instant::now(), 0),
+        }
+    }
+
     fn run(&mut self) -> Result<(), ScrubError> {
         self.follows()?;
         self.walk()?;
         self.confirm()?;
         for _ in 0..ROUNDS {
             if self.later.is_empty() {
-                return Ok(());
+                break;
             }
             let until = Instant::now() + ROUND_PAUSE;
             while Instant::now() < until {
@@ -207,8 +228,10 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             }
             self.confirm()?;
         }
-        self.report.sums.passed += self.later.len() as u64;
-        Ok(())
+        for suspect in std::mem::take(&mut self.later) {
+            self.pass(suspect.root, suspect.path, MOVING);
+        }
+        self.follows()
     }
 
     /// Ends the scrub if somebody asked for it.
@@ -245,6 +268,8 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         let journaled = self.replica.journal.journaled();
         self.wait_applied(journaled)?;
         self.go_on()?;
+        // Also if all that was captured is applied: it may show something else by now.
+        self.follows()?;
         self.host.progress(self.report.sums.entries, self.report.sums.files, self.report.sums.bytes);
         let rate = self.options.bytes_per_second;
         if rate == 0 {
@@ -279,16 +304,29 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         if self.later.len() < LATER_MAX {
             self.later.push(suspect);
         } else {
-            self.report.sums.passed += 1;
+            self.pass(suspect.root, suspect.path, MOVING);
+        }
+    }
+
+    /// Something is not compared.
+    fn pass(&mut self, root: RootNo, path: Vec<u8>, why: &'static str) {
+        // Once for all stretches of a file.
+        if self.report.passed.last().is_some_and(|last| (last.0, &last.1) == (root, &path)) {
+            return;
+        }
+        self.report.sums.passed += 1;
+        if self.report.passed.len() < PASSED_MAX {
+            self.report.passed.push((root, path, why));
         }
     }
 
     fn found(&mut self, difference: Difference) {
         self.report.found += 1;
-        match (difference.side, difference.repaired) {
-            (Side::Master, _) | (_, true) => self.report.sums.master_differs += 1,
-            (Side::Replica | Side::Unknown, false) => self.report.sums.replica_differs += 1,
-        }
+        self.report.repaired += u64::from(difference.repaired);
+        // What is left is left, whoever has it wrong; a change that was captured is no loss, but was missed.
+        self.report.sums.replica_differs += u64::from(!difference.repaired);
+        let caught_up = difference.repaired && difference.side == Side::Master;
+        self.report.sums.master_differs += u64::from(caught_up);
         if self.report.differences.len() < DIFFERENCES_MAX {
             self.report.differences.push(difference);
         }

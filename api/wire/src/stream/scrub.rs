@@ -117,6 +117,8 @@ pub enum CapturedAs {
     Same,
     /// They are not: capture has missed a change.
     Other,
+    /// They are not, and the file has the change time that was captured: nothing says that it was written since.
+    Untouched,
 }
 
 impl From<ScrubAsk> for proto::ScrubCommand {
@@ -258,6 +260,7 @@ fn examined_into(examined: Examined) -> proto::Examined {
         CapturedAs::Unknown => proto::CapturedAs::Unspecified,
         CapturedAs::Same => proto::CapturedAs::Same,
         CapturedAs::Other => proto::CapturedAs::Other,
+        CapturedAs::Untouched => proto::CapturedAs::Untouched,
     };
     let state = match &examined.found {
         Found::There(_) => proto::FoundState::There,
@@ -308,6 +311,7 @@ fn examined_from(message: proto::Examined) -> Result<Examined, ConvertError> {
     let captured = match proto::CapturedAs::try_from(message.captured) {
         Ok(proto::CapturedAs::Same) => CapturedAs::Same,
         Ok(proto::CapturedAs::Other) => CapturedAs::Other,
+        Ok(proto::CapturedAs::Untouched) => CapturedAs::Untouched,
         Ok(proto::CapturedAs::Unspecified) | Err(_) => CapturedAs::Unknown,
     };
     Ok(Examined { found, captured })

@@ -78,9 +78,10 @@ impl Runner {
             return Ok(None);
         }
         let (size, block_bits) = (row.size, row.block_bits);
+        let ctime = row.is_dated().then_some(row.attributes.ctime);
         let end = range.end.min(size);
         if range.start >= end {
-            return Ok(Some(KnownBlocks { block_bits, first: 0, size, hashes: Vec::new() }));
+            return Ok(Some(KnownBlocks { block_bits, first: 0, size, hashes: Vec::new(), ctime }));
         }
         let group_of = |offset: u64| (offset >> block_bits) / GROUP_BLOCKS as u64;
         let (from, to) = (group_of(range.start), group_of(end - 1));
@@ -94,15 +95,19 @@ impl Runner {
             }
             hashes.extend(row.into_iter().take(blocks as usize * HASH_BYTES));
         }
-        Ok(Some(KnownBlocks { block_bits, first: from * GROUP_BLOCKS as u64, size, hashes }))
+        Ok(Some(KnownBlocks { block_bits, first: from * GROUP_BLOCKS as u64, size, hashes, ctime }))
     }
 
     fn anew(&mut self, at: Edge, node: Option<NodeId>) -> Result<(), CaptureError> {
         let epoch = self.core.hints.epoch();
-        let why = Why { name: true, content: node.is_some(), attributes: true, ..Why::default() };
+        // Not its content: that was not written, as far as anybody knows, and what is told anew is not told if it rotted.
+        let why = Why { name: true, attributes: true, ..Why::default() };
         if let Some(node) = node {
             if self.core.index.row(node)?.is_none() {
                 return Ok(());
+            }
+            if self.core.anew_meta.len() >= ANEW_MAX {
+                self.core.forget_anew()?;
             }
             if self.core.anew_meta.len() >= ANEW_MAX {
                 return Ok(());

@@ -74,6 +74,11 @@ impl Row {
         self.flags & RACY != 0
     }
 
+    /// Whether a write since the last look must have moved the change time.
+    pub(in super::super) fn is_dated(&self) -> bool {
+        !self.racy() && !self.ctime_unknown()
+    }
+
     pub(in super::super) fn set_racy(&mut self, on: bool) {
         self.set(RACY, on);
     }

@@ -1,10 +1,10 @@
 //! What a scrub sees of a master: exactly what is below the root and protected, and never what a question should not lead to.
 
-use crate::capture::{Actual, CaptureRoot, KnownBlocks};
+use crate::capture::{Actual, CaptureError, CaptureRoot, KnownBlocks};
 use journal::digest::xattrs_hash;
-use journal::{Kind, Name, NodeId, RootNo};
+use journal::{Kind, Name, NodeId, RootNo, Timestamp};
 use std::fs;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use wire::stream::{CapturedAs, ExamineItem, Examined, Found, SCRUB_NAMES_MAX, ScrubAnswer};
 
 fn item(path: &str, blocks: u32) -> ExamineItem {
@@ -90,7 +90,7 @@ fn zeros_and_holes_are_the_same_and_other_bytes_are_not() {
             hashes[block * 16] ^= 1;
         }
         move |_: NodeId, _: std::ops::Range<u64>| {
-            Some(KnownBlocks { block_bits: 12, first: 0, size: 200_000, hashes: hashes.clone() })
+            Some(KnownBlocks { block_bits: 12, first: 0, size: 200_000, hashes: hashes.clone(), ctime: None })
         }
     };
     let asked = ExamineItem { captured: true, ..item("other", 16) };
@@ -98,6 +98,19 @@ fn zeros_and_holes_are_the_same_and_other_bytes_are_not() {
     assert_eq!(said(None), CapturedAs::Same);
     assert_eq!(said(Some(17)), CapturedAs::Other);
     assert_eq!(said(Some(48)), CapturedAs::Other);
+
+    // Bytes that are others under the change time that was captured were not written.
+    let stat = fs::metadata(place.path().join("root/other")).unwrap();
+    let ctime = stat.ctime() * 1_000_000_000 + stat.ctime_nsec();
+    let dated = |change, ctime| {
+        let known = |node, range| {
+            known(change)(node, range).map(|all| KnownBlocks { ctime: Some(Timestamp(ctime)), ..all })
+        };
+        actual.examine(std::slice::from_ref(&asked), 1 << 20, &known)[0].captured
+    };
+    assert_eq!(dated(Some(17), ctime), CapturedAs::Untouched);
+    assert_eq!(dated(Some(17), ctime - 1), CapturedAs::Other);
+    assert_eq!(dated(None, ctime), CapturedAs::Same);
 }
 
 #[test]
@@ -127,4 +140,24 @@ fn large_directories_come_in_pages_and_large_questions_in_parts() {
     assert_eq!(actual.examine(&items, 250, &nobody).len(), 3);
     assert_eq!(actual.examine(&items, 0, &nobody).len(), 1);
     assert_eq!(actual.examine(&items, 1000, &nobody).len(), 10);
+}
+
+#[test]
+fn a_root_that_is_another_directory_is_not_looked_at() {
+    let mut bench = super::Bench::prepare();
+    let origins = bench.own.path().join("origins");
+    bench.config.origins = Some(origins.clone());
+    bench.start(super::Start::First);
+    bench.check();
+    let config = bench.config.roots[0].clone();
+    let empty = bench.own.path().join("nothing");
+    for remembered in [&origins, &empty] {
+        assert!(Actual::open_captured(&config, remembered).is_ok());
+    }
+    // As when what was mounted there is not mounted.
+    fs::rename(bench.root(), bench.outside().join("moved")).unwrap();
+    fs::create_dir(bench.root()).unwrap();
+    let other = Actual::open_captured(&config, &origins);
+    assert!(matches!(other, Err(CaptureError::RootLost { .. })));
+    bench.stop();
 }

@@ -1,9 +1,9 @@
 //! What looked different is looked at again between two barriers, told, and put right; see the head of the module.
 
-use super::look::Differs;
-use super::{Difference, Scrub, ScrubError, ScrubHost, Side, Suspect};
+use super::look::{Differs, read_for};
+use super::{Difference, LEFT_OUT, Scrub, ScrubError, ScrubHost, Side, Suspect, UNREADABLE};
 use journal::state::{State, links_of};
-use journal::{Edge, Event, Lsn, NodeId, RootNo, TreeIo};
+use journal::{Edge, Event, Lsn, NodeId, RootNo, SkippedWhat, TreeIo};
 use std::collections::HashSet;
 use wire::stream::{CaptureItem, ExamineItem, Examined, Found};
 
@@ -55,8 +55,8 @@ enum Verdict {
     Equal,
     /// It moves: look again later.
     Moving,
-    /// It is not compared at all.
-    Passed,
+    /// It is not compared at all, and why.
+    Passed(&'static str),
     Differs(Differs),
 }
 
@@ -76,7 +76,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                     self.report.sums.files += u64::from(file);
                 }
                 Verdict::Moving => self.put_off(suspect),
-                Verdict::Passed => self.report.sums.passed += 1,
+                Verdict::Passed(why) => self.pass(suspect.root, suspect.path, why),
                 Verdict::Differs(differs) => {
                     tracing::error!(
                         path = %String::from_utf8_lossy(&suspect.path),
@@ -116,6 +116,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         match differs.side {
             Side::Master => true,
             Side::Replica | Side::Unknown => self.options.repair && !name,
+            Side::Rot => false,
         }
     }
 
@@ -135,8 +136,9 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             let (path, first) = (suspect.path.clone(), suspect.first);
             let blocks = if suspect.node.is_some() { blocks } else { 0 };
             let item = ExamineItem { path, node, first, blocks, captured: blocks > 0 };
-            theirs.push(self.examine_one(suspect.root, item)?);
-            read += u64::from(blocks) * super::BLOCK;
+            let examined = self.examine_one(suspect.root, item)?;
+            read += read_for(&examined);
+            theirs.push(examined);
             self.go_on()?;
         }
         let behind = self.host.barrier()?;
@@ -161,8 +163,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                 verdict => verdict,
             });
         }
-        // Both sides read at most what was asked for.
-        self.rest(read.min(self.bytes_at_once()))?;
+        self.rest(read)?;
         Ok(verdicts)
     }
 
@@ -209,7 +210,8 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     fn verdict(&self, suspect: &Suspect, theirs: &Examined, at: Lsn) -> Result<Verdict, ScrubError> {
         match theirs.found {
             Found::Moving => return Ok(Verdict::Moving),
-            Found::LeftOut | Found::Unreadable(_) if suspect.node.is_some() => return Ok(Verdict::Passed),
+            Found::LeftOut if suspect.node.is_some() => return Ok(Verdict::Passed(LEFT_OUT)),
+            Found::Unreadable(_) if suspect.node.is_some() => return Ok(Verdict::Passed(UNREADABLE)),
             _ => {}
         }
         let view = self.view(at)?;
@@ -225,12 +227,17 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             // It is in a directory that was removed.
             return Ok(Verdict::Equal);
         }
-        if self.is_skipped(suspect.root, &suspect.path) {
-            return Ok(Verdict::Passed);
+        let skipped = self.skipped(suspect.root, &suspect.path);
+        if skipped.is_some_and(|what| what != SkippedWhat::Xattrs) {
+            return Ok(Verdict::Passed("capture could not keep it"));
         }
         let blocks = (suspect.first, self.blocks_at_once());
         let Some(ours) = self.ours(&view, &suspect.edge, node, blocks)? else { return Ok(Verdict::Equal) };
-        Ok(self.compare(&ours, theirs, suspect.first).map_or(Verdict::Equal, Verdict::Differs))
+        if ours.unsure {
+            return Ok(Verdict::Moving);
+        }
+        let differs = self.compare(&ours, theirs, suspect.first, skipped);
+        Ok(differs.map_or(Verdict::Equal, Verdict::Differs))
     }
 
     /// A name that the tables did not have when it was found. `known`: they have it by now.
@@ -239,17 +246,23 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             return Ok(Verdict::Equal);
         }
         let differs = |side| Verdict::Differs(Differs { what: "extra", side, offset: None });
-        if self.stands_in_tree(&suspect.edge)? {
-            return Ok(differs(Side::Replica));
+        match self.stands_in_tree(&suspect.edge)? {
+            Some(true) => return Ok(differs(Side::Replica)),
+            Some(false) => {}
+            None => return Ok(Verdict::Moving),
         }
         match theirs.found {
-            Found::There(_) if !self.is_skipped(suspect.root, &suspect.path) => Ok(differs(Side::Master)),
+            Found::There(_) if self.skipped(suspect.root, &suspect.path).is_none() => {
+                Ok(differs(Side::Master))
+            }
+            Found::Unreadable(_) => Ok(Verdict::Passed(UNREADABLE)),
             _ => Ok(Verdict::Equal),
         }
     }
 
-    /// Whether something stands at a name of the replica tree that the tables do not have.
-    fn stands_in_tree(&self, edge: &Edge) -> Result<bool, ScrubError> {
+    /// Whether something stands at a name of the replica tree that the tables do not have. `None`: apply did not stand
+    /// still.
+    pub(super) fn stands_in_tree(&self, edge: &Edge) -> Result<Option<bool>, ScrubError> {
         let tables = self.replica.journal.tables();
         let look = || -> Result<bool, ScrubError> {
             if State::name(&**tables, edge)?.is_some() {
@@ -264,15 +277,15 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             Ok(self.replica.tree.stat(&directory, &edge.name).is_ok_and(|stat| stat.is_some()))
         };
         if !look()? {
-            return Ok(false);
+            return Ok(Some(false));
         }
         // Apply publishes rows before it moves names.
-        Ok(self.replica.while_still(|_| look()).transpose()?.unwrap_or(false))
+        self.replica.while_still(|_| look()).transpose()
     }
 
-    /// Whether capture has said that something there could not be kept.
-    fn is_skipped(&self, root: RootNo, path: &[u8]) -> bool {
+    /// What capture has said that it could not keep there.
+    fn skipped(&self, root: RootNo, path: &[u8]) -> Option<SkippedWhat> {
         let key = (root, path.to_vec());
-        self.replica.journal.with_controls(|controls| controls.skipped.contains_key(&key))
+        self.replica.journal.with_controls(|controls| controls.skipped.get(&key).map(|(what, _)| *what))
     }
 }

@@ -6,7 +6,7 @@ use crate::replica::{LeasedView, patrol};
 use journal::digest::xattrs_hash;
 use journal::state::State;
 use journal::view::Locator;
-use journal::{Edge, Kind, Lsn, Meta, Name, NodeId, RootNo, TreeIo};
+use journal::{Edge, Kind, Lsn, Meta, Name, NodeId, RootNo, SkippedWhat, TreeIo};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::stream::{
@@ -31,6 +31,8 @@ pub(super) struct Ours {
     pub meta: Meta,
     /// What is wrong with it in the tree, if anything.
     pub wrong: Option<&'static str>,
+    /// Something looked wrong, and apply was at work all the while: it has to be looked at again.
+    pub unsure: bool,
     pub hashes: Result<Vec<u8>, &'static str>,
 }
 
@@ -55,6 +57,13 @@ pub(super) fn compare_meta(ours: &Meta, theirs: &There) -> Option<&'static str> 
         return Some("mtime");
     }
     theirs.xattrs.is_some_and(|hash| hash != xattrs_hash(&ours.xattrs)).then_some("xattrs")
+}
+
+/// Bytes that the master read for an answer; holes cost nothing.
+pub(super) fn read_for(examined: &Examined) -> u64 {
+    let Found::There(there) = &examined.found else { return 0 };
+    let blocks = there.hashes.chunks(16).filter(|hash| hash.iter().any(|byte| *byte != 0)).count();
+    (blocks as u64).saturating_mul(BLOCK)
 }
 
 /// Number of the first block whose hashes differ.
@@ -98,8 +107,11 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         (first, blocks): (u64, u32),
     ) -> Result<Option<Ours>, ScrubError> {
         let Some(meta) = view.meta(node)? else { return Ok(None) };
-        let mut ours = Ours { meta, wrong: None, hashes: Ok(Vec::new()) };
-        ours.wrong = self.wrong(edge, node)?;
+        let mut ours = Ours { meta, wrong: None, unsure: false, hashes: Ok(Vec::new()) };
+        match self.wrong(edge, node)? {
+            Some(wrong) => ours.wrong = wrong,
+            None => ours.unsure = true,
+        }
         if ours.meta.kind.is_file() && blocks > 0 && !matches!(ours.wrong, Some("missing" | "kind")) {
             ours.hashes = self.hashes(view, node, first, blocks);
         }
@@ -107,15 +119,15 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     }
 
     /// What is wrong with a name in the replica tree: it has to be what its present row says. Looked at again while
-    /// apply stands still, for a moment and without reading any bytes.
-    fn wrong(&self, edge: &Edge, node: NodeId) -> Result<Option<&'static str>, ScrubError> {
+    /// apply stands still, for a moment and without reading any bytes. The outer `None`: it did not stand still.
+    fn wrong(&self, edge: &Edge, node: NodeId) -> Result<Option<Option<&'static str>>, ScrubError> {
         let first = self.wrong_now(edge, node, false)?;
         if first.is_none() {
-            return Ok(None);
+            return Ok(Some(None));
         }
         let again =
             self.replica.while_still(|still| self.wrong_now(edge, node, still.degraded.contains_key(&node)));
-        again.transpose().map(Option::flatten)
+        again.transpose()
     }
 
     fn wrong_now(
@@ -200,8 +212,14 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         Ok(hashes)
     }
 
-    /// Compares what both sides have of a name. `blocks`: what was read of a file.
-    pub(super) fn compare(&self, ours: &Ours, theirs: &Examined, first: u64) -> Option<Differs> {
+    /// Compares what both sides have of a name: a file from this block on, and only what capture could keep.
+    pub(super) fn compare(
+        &self,
+        ours: &Ours,
+        theirs: &Examined,
+        first: u64,
+        skipped: Option<SkippedWhat>,
+    ) -> Option<Differs> {
         let there = match &theirs.found {
             Found::There(there) => there,
             Found::Gone => return differs("missing", Side::Master),
@@ -209,7 +227,9 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             Found::Moving | Found::LeftOut | Found::Unreadable(_) => return None,
         };
         let wrong = ours.wrong.and_then(|what| differs(what, Side::Replica));
-        let missed = compare_meta(&ours.meta, there).and_then(|what| differs(what, Side::Master));
+        let missed = compare_meta(&ours.meta, there)
+            .filter(|what| *what != "xattrs" || skipped != Some(SkippedWhat::Xattrs))
+            .and_then(|what| differs(what, Side::Master));
         // What stands in the way of comparing bytes comes first, then the bytes, then the rest.
         if let Some(Differs { what: "missing" | "kind", .. }) = wrong {
             return wrong;
@@ -225,6 +245,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         let side = match theirs.captured {
             CapturedAs::Same => Side::Replica,
             CapturedAs::Other => Side::Master,
+            CapturedAs::Untouched => Side::Rot,
             CapturedAs::Unknown => Side::Unknown,
         };
         Some(Differs { what: "bytes", side, offset: Some((first + block).saturating_mul(BLOCK)) })

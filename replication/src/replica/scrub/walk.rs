@@ -4,12 +4,12 @@
 //! meanwhile is no harm: what is not found where it was is a suspicion like others, and what moved behind the walk's back
 //! is the business of the next scrub. Files longer than one question are compared piece by piece, each for itself.
 
-use super::look::{Ours, child};
-use super::{BLOCK, Scrub, ScrubError, ScrubHost, Suspect, mixed_up};
+use super::look::{Ours, child, read_for};
+use super::{BLOCK, LEFT_OUT, Scrub, ScrubError, ScrubHost, Suspect, UNREADABLE, mixed_up};
 use journal::state::State;
 use journal::view::Locator;
 use journal::{Edge, Name, NodeId, RootNo, TreeIo};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::stream::{
@@ -150,17 +150,20 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         let mut read = 0;
         for (piece, theirs) in pieces.iter().zip(&examined) {
             if let Found::LeftOut | Found::Unreadable(_) = theirs.found {
-                self.report.sums.passed += u64::from(piece.first == 0);
+                let why = if theirs.found == Found::LeftOut { LEFT_OUT } else { UNREADABLE };
+                if piece.first == 0 {
+                    self.pass(root, piece.path.clone(), why);
+                }
                 continue;
             }
             let ours = self.ours(&view, &piece.edge, piece.node, (piece.first, piece.blocks))?;
             let span = u64::from(piece.blocks) * BLOCK;
             let size = ours.as_ref().map_or(0, |ours: &Ours| ours.meta.size);
             let bytes = span.min(size.saturating_sub(piece.first * BLOCK));
-            read += bytes;
+            read += read_for(theirs);
             let differs = match (&theirs.found, &ours) {
                 (Found::Moving, _) | (_, None) => true,
-                (_, Some(ours)) => self.compare(ours, theirs, piece.first).is_some(),
+                (_, Some(ours)) => ours.unsure || self.compare(ours, theirs, piece.first, None).is_some(),
             };
             if differs {
                 self.suspect(Suspect {
@@ -183,37 +186,60 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     /// Names that the tables do not have, on either side.
     fn strangers(&mut self, root: RootNo, frame: &Frame) -> Result<(), ScrubError> {
         let tables = Arc::clone(self.replica.journal.tables());
-        let mut strange: Vec<Name> = Vec::new();
+        let mut ours: HashSet<Name> = HashSet::new();
         let locator = Locator::new(Arc::clone(&tables), Arc::clone(&self.replica.tree));
         if let Some(directory) = locator.settling(Duration::ZERO).directory(frame.node)?
             && let Ok(names) = self.replica.tree.list(&directory)
         {
             for name in names {
                 if State::name(&*tables, &Edge::new(frame.node, name.clone()))?.is_none() {
-                    strange.push(name);
+                    ours.insert(name);
                 }
             }
+        }
+        for name in &ours {
+            self.suspect(stranger(root, frame, name.clone()))?;
         }
         let mut after: Option<Name> = None;
         loop {
-            let ask = ScrubAsk::List { root, path: frame.path.clone(), after: after.take() };
+            let ask = ScrubAsk::List { root, path: frame.path.clone(), after: after.clone() };
             let ScrubAnswer::Listed { names, more } = self.host.ask(ask)? else { return Err(mixed_up()) };
-            let names = names.unwrap_or_default();
-            after = names.last().cloned();
+            let Some(names) = names else { return self.unlisted(root, frame) };
+            let empty = names.is_empty();
             for name in names {
-                if State::name(&*tables, &Edge::new(frame.node, name.clone()))?.is_none() {
-                    strange.push(name);
+                // In order, or a master could go round in circles for ever.
+                if after.as_ref().is_some_and(|after| name <= *after) {
+                    return Err(mixed_up());
                 }
+                let known = State::name(&*tables, &Edge::new(frame.node, name.clone()))?.is_some();
+                if !known && !ours.contains(&name) {
+                    self.suspect(stranger(root, frame, name.clone()))?;
+                }
+                after = Some(name);
             }
-            if !more || after.is_none() {
-                break;
+            if !more {
+                return Ok(());
+            }
+            if empty {
+                return Err(mixed_up());
             }
             self.go_on()?;
         }
-        for name in strange {
-            let (path, edge) = (child(&frame.path, &name), Edge::new(frame.node, name));
-            self.suspect(Suspect { root, path, edge, node: None, first: 0 })?;
+    }
+
+    /// The master does not list a directory: it may be gone, which its name tells, or not be readable.
+    fn unlisted(&mut self, root: RootNo, frame: &Frame) -> Result<(), ScrubError> {
+        let (path, node) = (frame.path.clone(), frame.node);
+        let item = ExamineItem { path, node, first: 0, blocks: 0, captured: false };
+        if let Found::There(_) | Found::Unreadable(_) = self.examine_one(root, item)?.found {
+            self.pass(root, frame.path.clone(), "its names cannot be listed");
         }
         Ok(())
     }
+}
+
+/// A name that the tables do not have.
+fn stranger(root: RootNo, frame: &Frame, name: Name) -> Suspect {
+    let (path, edge) = (child(&frame.path, &name), Edge::new(frame.node, name));
+    Suspect { root, path, edge, node: None, first: 0 }
 }

@@ -47,6 +47,7 @@ fn questions_and_answers_survive_the_journey() {
         ScrubAnswer::Examined(vec![
             Examined { found: Found::There(There { xattrs: None, ..there.clone() }), captured: same },
             Examined { found: Found::There(there), captured: other },
+            Examined { found: Found::Gone, captured: CapturedAs::Untouched },
             Examined { found: Found::Gone, captured: CapturedAs::Unknown },
             Examined { found: Found::Moving, captured: CapturedAs::Unknown },
             Examined { found: Found::LeftOut, captured: CapturedAs::Unknown },

@@ -1,0 +1,313 @@
+//! Scrubs against a master that is made up: one that rots, lies, cannot be read, or has what nobody has captured.
+
+use super::{Difference, Scrub, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
+use crate::adopt::adopt;
+use crate::capture::{Actual, CaptureRoot, KnownBlocks};
+use crate::os_tree::OsTree;
+use crate::replica::{Replica, ReplicaOptions};
+use journal::journal::{Journal, SystemClock, TablesFactory};
+use journal::log::LogOptions;
+use journal::tables::MemoryTables;
+use journal::{
+    Capture, Edge, Event, JournalError, Lsn, Marker, Name, NodeId, OsDisk, Part, Provenance, RootNo,
+    SkippedWhat, Tables, Timestamp,
+};
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use wire::stream::{CaptureItem, ExamineItem, Examined, Found, ScrubAnswer, ScrubAsk};
+
+const ROOT: RootNo = RootNo(0);
+
+struct Memory;
+
+impl TablesFactory for Memory {
+    fn tables(&self, _fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
+        Ok(Arc::new(MemoryTables::default()))
+    }
+}
+
+/// A replica that adopted a tree, and a master that has the same tree.
+struct Bench {
+    place: tempfile::TempDir,
+    replica: Arc<Replica<OsTree>>,
+    /// The change time that the index has of every file is the one it has now.
+    untouched: Cell<bool>,
+    /// Answers instead of the real ones.
+    listed: RefCell<Box<dyn FnMut(u64) -> Option<ScrubAnswer>>>,
+    lists: Cell<u64>,
+    unreadable: RefCell<Vec<u8>>,
+    captured: RefCell<Vec<CaptureItem>>,
+}
+
+/// What is captured is what the replica was made of.
+fn contents(name: &str) -> Vec<u8> {
+    name.repeat(60_000).into_bytes()
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+impl Bench {
+    fn new(files: &[&str]) -> Bench {
+        let place = tempfile::tempdir().unwrap();
+        for side in ["master", "root"] {
+            let root = place.path().join(side);
+            fs::create_dir(&root).unwrap();
+            files.iter().for_each(|name| put(&root.join(name), &contents(name)));
+        }
+        let tree = Arc::new(OsTree::open(vec![place.path().join("root")]).unwrap());
+        let journal = || {
+            let (directory, disk) = (place.path().join("journal"), Arc::new(OsDisk));
+            Journal::open(disk, &directory, LogOptions::default(), &Memory, Arc::new(SystemClock)).unwrap()
+        };
+        adopt(&journal().journal, &*tree, 1, &mut |_| true).unwrap();
+        let replica = Replica::start(journal(), tree, ReplicaOptions::default()).unwrap();
+        Bench {
+            place,
+            replica,
+            untouched: Cell::new(false),
+            listed: RefCell::new(Box::new(|_| None)),
+            lists: Cell::new(0),
+            unreadable: RefCell::default(),
+            captured: RefCell::default(),
+        }
+    }
+
+    fn master(&self, name: &str) -> PathBuf {
+        self.place.path().join("master").join(name)
+    }
+
+    fn replica(&self, name: &str) -> PathBuf {
+        self.place.path().join("root").join(name)
+    }
+
+    fn mark(&self, marker: Marker) -> Lsn {
+        let journal = self.replica.journal();
+        let lsn = Lsn::captured(journal.journaled().captured + 1);
+        let time = Timestamp(journal.journaled_time().0 + 1);
+        let (provenance, events) = (Provenance::Derived, vec![Event::Mark(marker)]);
+        let capture = Capture { lsn, time, provenance, root: ROOT, path: Vec::new(), events };
+        self.replica.ingest(vec![Part { number: 0, last: true, capture }], |done| assert!(done.is_ok()));
+        while journal.journaled() < lsn {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        lsn
+    }
+
+    fn scrub(&self, repair: bool) -> (Result<(), ScrubError>, ScrubReport) {
+        let mut report = ScrubReport::default();
+        let options = ScrubOptions { repair, roots: 1, ..ScrubOptions::default() };
+        let outcome = self.replica.scrub(options, self, &mut report);
+        (outcome, report)
+    }
+
+    fn found(&self, repair: bool) -> ScrubReport {
+        let (outcome, report) = self.scrub(repair);
+        outcome.unwrap();
+        report
+    }
+
+    /// Hashes of the bytes that were captured of a node.
+    fn known(&self, path: &[u8]) -> Option<KnownBlocks> {
+        let bytes = contents(std::str::from_utf8(path).unwrap());
+        let hashes = bytes.chunks(4096).flat_map(|block| blake3::hash(block).as_bytes()[..16].to_vec());
+        let ctime = self.untouched.get().then(|| {
+            let stat = fs::metadata(self.master(std::str::from_utf8(path).unwrap())).unwrap();
+            Timestamp(stat.ctime() * 1_000_000_000 + stat.ctime_nsec())
+        });
+        let size = bytes.len() as u64;
+        Some(KnownBlocks { block_bits: 12, first: 0, size, hashes: hashes.collect(), ctime })
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.replica.stop(Duration::from_secs(1));
+    }
+}
+
+impl ScrubHost for Bench {
+    fn ask(&self, ask: ScrubAsk) -> Result<ScrubAnswer, ScrubError> {
+        let path = self.place.path().join("master");
+        let actual = Actual::open(&CaptureRoot { number: ROOT, path, exclude: Vec::new() }).unwrap();
+        Ok(match ask {
+            ScrubAsk::Examine { items, bytes_max, .. } => {
+                let of = |item: &_| {
+                    actual.examine(std::slice::from_ref(item), bytes_max, &|_, _| self.known(&item.path))
+                };
+                let mut list: Vec<Examined> = items.iter().flat_map(of).collect();
+                for (item, examined) in items.iter().zip(&mut list) {
+                    if *self.unreadable.borrow() == item.path {
+                        examined.found = Found::Unreadable(5);
+                    }
+                }
+                ScrubAnswer::Examined(list)
+            }
+            ScrubAsk::List { path, after, .. } => {
+                self.lists.set(self.lists.get() + 1);
+                let lie = (self.listed.borrow_mut())(self.lists.get());
+                lie.unwrap_or_else(|| actual.list(&path, after.as_ref()))
+            }
+            ScrubAsk::Capture { items } => {
+                self.captured.borrow_mut().extend(items);
+                ScrubAnswer::Capturing
+            }
+        })
+    }
+
+    fn barrier(&self) -> Result<Lsn, ScrubError> {
+        Ok(self.mark(Marker::GapClosed { gap: 77 }))
+    }
+
+    fn interrupted(&self) -> bool {
+        // A test that goes round in circles has failed.
+        self.lists.get() > 10_000
+    }
+
+    fn progress(&self, _: u64, _: u64, _: u64) {}
+}
+
+fn one(report: &ScrubReport) -> &Difference {
+    assert_eq!(report.differences.len(), 1, "{report:?}");
+    &report.differences[0]
+}
+
+#[test]
+fn what_rots_on_the_master_never_takes_the_place_of_what_is_right() {
+    for untouched in [false, true] {
+        let bench = Bench::new(&["a", "b"]);
+        let mut rotten = contents("a");
+        rotten[100_000 / 2] ^= 1;
+        put(&bench.master("a"), &rotten);
+        bench.untouched.set(untouched);
+        for repair in [false, true] {
+            let report = bench.found(repair);
+            let side = if untouched { Side::Rot } else { Side::Master };
+            assert_eq!((one(&report).what, one(&report).side), ("bytes", side));
+            // A change that capture has missed is captured; this master does not do it.
+            assert_eq!(bench.captured.borrow_mut().drain(..).len(), usize::from(!untouched));
+            // Whatever is left is left, whoever has it wrong.
+            assert_eq!((report.sums.replica_differs, report.sums.master_differs), (1, 0), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn rot_below_extended_attributes_that_cannot_be_read_is_told() {
+    let bench = Bench::new(&["a", "b"]);
+    let skipped =
+        |name: &str, what| Marker::Skipped { root: ROOT, path: name.as_bytes().to_vec(), what, errno: 13 };
+    bench.mark(skipped("a", SkippedWhat::Xattrs));
+    bench.mark(skipped("b", SkippedWhat::Content));
+    for name in ["a", "b"] {
+        let mut rotten = contents(name);
+        rotten[1] ^= 1;
+        put(&bench.replica(name), &rotten);
+    }
+    let report = bench.found(false);
+    assert_eq!((&one(&report).path[..], one(&report).side), (&b"a"[..], Side::Replica));
+    assert_eq!(report.sums.passed, 1, "{report:?}");
+    assert_eq!(report.passed, [(ROOT, b"b".to_vec(), "capture could not keep it")]);
+}
+
+#[test]
+fn a_master_that_lists_for_ever_is_refused() {
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    let lies: [fn(u64) -> Vec<&'static str>; 3] =
+        [|_| vec!["x"], |_| vec![], |n| if n % 2 == 0 { vec!["x"] } else { vec!["y"] }];
+    for lie in lies {
+        let bench = Bench::new(&["a"]);
+        *bench.listed.borrow_mut() = Box::new(move |asked| {
+            let names = lie(asked).into_iter().map(name).collect();
+            Some(ScrubAnswer::Listed { names: Some(names), more: true })
+        });
+        let (outcome, _) = bench.scrub(false);
+        assert!(matches!(outcome, Err(ScrubError::Master(_))), "{outcome:?}");
+        assert!(bench.lists.get() < 5, "asked {} times", bench.lists.get());
+    }
+}
+
+#[test]
+fn a_name_that_only_the_tables_lack_is_told_once() {
+    let bench = Bench::new(&["a"]);
+    put(&bench.master("both"), b"on the master");
+    put(&bench.replica("both"), b"on the replica");
+    put(&bench.master("here"), b"on the master");
+    let report = bench.found(false);
+    let told: Vec<_> = report.differences.iter().map(|one| (&one.path[..], one.what, one.side)).collect();
+    let expected: [(&[u8], _, _); 2] = [(b"both", "extra", Side::Replica), (b"here", "extra", Side::Master)];
+    assert_eq!(told, expected);
+    assert_eq!(report.found, 2);
+}
+
+#[test]
+fn what_cannot_be_read_on_the_master_is_passed_and_named() {
+    let bench = Bench::new(&["a", "b"]);
+    bench.unreadable.replace(b"b".to_vec());
+    *bench.listed.borrow_mut() = Box::new(|_| Some(ScrubAnswer::Listed { names: None, more: false }));
+    let report = bench.found(false);
+    let named: Vec<_> = report.passed.iter().map(|(_, path, why)| (&path[..], *why)).collect();
+    let expected: [(&[u8], _); 2] =
+        [(b"b", "the master cannot read it"), (b"", "its names cannot be listed")];
+    assert_eq!((named.as_slice(), report.sums.passed), (&expected[..], 2));
+    assert_eq!((report.found, report.sums.files), (0, 1), "{report:?}");
+}
+
+#[test]
+fn nothing_is_decided_while_apply_is_at_work() {
+    let bench = Bench::new(&["a"]);
+    fs::set_permissions(bench.replica("a"), fs::Permissions::from_mode(0o604)).unwrap();
+    put(&bench.replica("strange"), b"who put it here?");
+    bench.replica.stop(Duration::from_secs(1));
+    // The worker has gone, and nobody waits for it.
+    bench.replica.shared.0.lock().busy = true;
+    let scrub = Scrub::new(&bench.replica, &bench, ScrubOptions::default());
+    let view = scrub.view(bench.replica.journal.applied()).unwrap();
+    let edge = |name: &str| Edge::new(NodeId::root(ROOT), Name::new(name.as_bytes()).unwrap());
+    let ours = scrub.ours(&view, &edge("a"), NodeId::FIRST_FREE, (0, 0)).unwrap().unwrap();
+    assert_eq!((ours.wrong, ours.unsure), (None, true));
+    assert_eq!(scrub.stands_in_tree(&edge("strange")).unwrap(), None);
+    bench.replica.shared.0.lock().busy = false;
+    let ours = scrub.ours(&view, &edge("a"), NodeId::FIRST_FREE, (0, 0)).unwrap().unwrap();
+    assert_eq!((ours.wrong, ours.unsure), (Some("mode"), false));
+    assert_eq!(scrub.stands_in_tree(&edge("strange")).unwrap(), Some(true));
+}
+
+#[test]
+fn a_replica_that_is_detached_meanwhile_is_not_proven() {
+    let bench = Bench::new(&["a"]);
+    let replica = Arc::clone(&bench.replica);
+    // By somebody who then shows what it shows anyway.
+    *bench.listed.borrow_mut() = Box::new(move |_| {
+        replica.detach("somebody looks at an older point").unwrap();
+        None
+    });
+    let (outcome, report) = bench.scrub(false);
+    assert!(matches!(outcome, Err(ScrubError::NotFollowing(_))), "{outcome:?}");
+    assert!(!report.sums.complete);
+}
+
+#[test]
+fn holes_cost_no_time() {
+    let bench = Bench::new(&["a"]);
+    fs::File::create(bench.master("sparse")).unwrap().set_len(1 << 40).unwrap();
+    let actual = Actual::open(&CaptureRoot {
+        number: ROOT,
+        path: bench.place.path().join("master"),
+        exclude: Vec::new(),
+    })
+    .unwrap();
+    let read = |path: &str, blocks| {
+        let path = path.as_bytes().to_vec();
+        let item = ExamineItem { path, node: NodeId::FIRST_FREE, first: 0, blocks, captured: false };
+        super::look::read_for(&actual.examine(&[item], u64::MAX, &|_, _| None)[0])
+    };
+    assert_eq!((read("sparse", 16_000), read("a", 0), read("a", 1)), (0, 0, 65_536));
+}
