@@ -61,9 +61,9 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// Files that changed meanwhile, or could not be read: not compared.
     pub passed: u64,
-    /// Entries of the replica that are not what was captured.
+    /// Differences that are left, whoever has it wrong.
     pub replica_differs: u64,
-    /// Files of the master that capture had missed; they are being compared and sent again.
+    /// Changes of the master that capture had missed; they are captured now.
     pub master_differs: u64,
     /// Whether all of both sides was looked at.
     pub complete: bool,

@@ -92,6 +92,7 @@ fn rot_in_the_replica_is_found_and_repaired_with_undo() {
     assert_same(&world.master(), &world.replica(), "after the repair");
     let status = world.ok("scenario status docs");
     assert_eq!((&status["cause"], &status["last_scrub"]["equal"]), (&Value::Null, &json!(true)), "{status}");
+    assert_eq!(status["last_scrub"]["missed_captures"], 0, "capture has missed nothing: {status}");
     world.flush();
     assert_eq!(world.ok(SCRUB)["found"], 0);
 
@@ -242,6 +243,20 @@ fn a_scrub_outlives_a_crash_and_can_be_cancelled() {
     world.ok("bookmark set docs here");
     world.ok("rewind docs --to here --onto replica --yes");
     world.refused(SCRUB, 5, "RW0465");
+}
+
+#[test]
+fn a_replica_that_is_detached_meanwhile_is_not_proven() {
+    let world = lived();
+    world.ok("bookmark set docs here");
+    world.flush();
+    let job = world.ok("scenario scrub docs --rate 300000 --detach")["job"].as_str().unwrap().to_owned();
+    // Back to what it shows anyway: nothing will differ.
+    world.ok("rewind docs --to here --onto replica --yes");
+    let ran = world.ctl(&format!("job wait {job}"));
+    assert_eq!(ran.exit, 5, "{ran:?}");
+    assert!(ran.stdout.contains("RW0465"), "{ran:?}");
+    assert!(world.ok("scenario status docs")["last_scrub"].is_null());
 }
 
 #[test]

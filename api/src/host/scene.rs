@@ -47,8 +47,8 @@ pub(crate) struct Scene {
     pub(super) turning: Mutex<()>,
     /// One comparison of tables after the other: they share a place for scratch tables.
     pub(super) verifying: Mutex<()>,
-    /// One scrub at a time.
-    pub(super) scrubbing: Mutex<()>,
+    /// One scrub at a time, and what the last one left.
+    pub(super) scrubbing: Mutex<super::scrubbing::Left>,
     /// What the master understands beyond the version of the protocol, as its last hello says.
     pub(super) features: std::sync::atomic::AtomicU64,
 }
@@ -88,7 +88,7 @@ impl Scene {
             archiving: Default::default(),
             turning: Mutex::new(()),
             verifying: Mutex::new(()),
-            scrubbing: Mutex::new(()),
+            scrubbing: Mutex::default(),
             features: Default::default(),
         })
     }

@@ -13,8 +13,9 @@ use crate::engine::{
 };
 use journal::proofs::Scrubbed;
 use journal::{ErrorKind, Lsn, RootNo};
-use replication::replica::{Difference, ScrubError, ScrubHost, ScrubOptions, Side};
+use replication::replica::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport as Found, Side};
 use replication::stream::LinkError;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,28 @@ pub(super) fn cause(scrubbed: &Scrubbed) -> Option<String> {
     let count = scrubbed.replica_differs;
     (count > 0).then(|| {
         format!(
-            "the last scrub found {count} differences on the replica that are not repaired; `restorectl log` names them, \
-             `restorectl scenario scrub NAME --repair` puts them right"
+            "the last scrub left {count} differences; `restorectl log` names them, \
+             `restorectl scenario scrub NAME --repair` puts right what the replica has wrong"
         )
     })
+}
+
+/// Names that scrubs left different; `None` after a start of the daemon, of which nobody knows the names.
+pub(super) type Left = Option<BTreeSet<(RootNo, Vec<u8>)>>;
+
+/// How many names that differed were not compared this time, and so are left as they were: nothing has said that they are
+/// equal. Takes note of what is left now.
+fn still_left(left: &mut Left, before: u64, found: &Found) -> u64 {
+    let passed = found.passed.iter().map(|(root, path, _)| (*root, path.clone()));
+    let again: BTreeSet<_> =
+        passed.filter(|name| left.as_ref().is_none_or(|left| left.contains(name))).collect();
+    // Names are told of some only.
+    let untold = found.sums.passed.saturating_sub(found.passed.len() as u64);
+    let count = before.min(again.len() as u64 + untold);
+    let differs = found.differences.iter().filter(|difference| !difference.repaired);
+    let differs = differs.map(|difference| (difference.root, difference.path.clone()));
+    *left = Some(if count == 0 { differs.collect() } else { again.into_iter().chain(differs).collect() });
+    count
 }
 
 /// The way to the master for one scrub.
@@ -143,7 +162,7 @@ impl Scene {
     /// See [`crate::engine::Engine::scrub`].
     pub(super) fn scrub(&self, request: &ScrubRequest, progress: &dyn Progress) -> EngineResult<ScrubReport> {
         let began = Instant::now();
-        let Some(_one) = self.scrubbing.try_lock() else {
+        let Some(mut left) = self.scrubbing.try_lock() else {
             let message = format!("scenario \"{}\" is being scrubbed already", self.name());
             return Err(EngineError::new(&codes::BUSY, message));
         };
@@ -156,14 +175,16 @@ impl Scene {
             roots: definition.roots.len() as u16,
         };
         let (whole, replica) = (options.below.is_none(), self.replica()?);
-        let mut found = replication::replica::ScrubReport::default();
+        let mut found = Found::default();
         let outcome = replica.scrub(options, &Asking { scene: self, progress }, &mut found);
-        self.tell_differences(&found.differences, progress);
+        self.tell_found(&found, progress);
         if outcome.is_ok() && whole {
-            replica.journal().scrubbed(found.sums.clone())?;
+            let before = replica.journal().proofs().scrubbed.map_or(0, |scrubbed| scrubbed.replica_differs);
+            let mut sums = found.sums.clone();
+            sums.replica_differs += still_left(&mut left, before, &found);
+            replica.journal().scrubbed(sums)?;
         }
         outcome.map_err(|error| self.scrub_failed(error, progress))?;
-        let repaired = found.differences.iter().filter(|difference| difference.repaired).count() as u64;
         let difference = |difference: Difference| ScrubDifference {
             path: self.path_of(difference.root, &difference.path),
             what: difference.what,
@@ -175,7 +196,7 @@ impl Scene {
             sums: found.sums,
             differences: found.differences.into_iter().map(difference).collect(),
             found: found.found,
-            repaired,
+            repaired: found.repaired,
             elapsed: began.elapsed(),
         })
     }
@@ -201,8 +222,9 @@ impl Scene {
         }
     }
 
-    fn tell_differences(&self, differences: &[Difference], progress: &dyn Progress) {
-        for difference in differences.iter().take(LINES_MAX) {
+    /// A line for each difference, and for each name that was not compared; of many, for the first.
+    fn tell_found(&self, found: &Found, progress: &dyn Progress) {
+        for difference in found.differences.iter().take(LINES_MAX) {
             let path = self.path_of(difference.root, &difference.path);
             let what = difference.what;
             let whose = match difference.side {
@@ -216,6 +238,21 @@ impl Scene {
             let end = if difference.repaired { "; repaired" } else { "" };
             let level = if difference.repaired { Level::Warning } else { Level::Error };
             progress.note(level, &format!("{} differs: {what}: {whose}{end}", path.display()));
+        }
+        let more = found.found.saturating_sub(found.differences.len().min(LINES_MAX) as u64);
+        if more > 0 {
+            progress.note(
+                Level::Error,
+                &format!("{more} more differences; the log of the daemon names them all"),
+            );
+        }
+        for (root, path, why) in &found.passed {
+            let path = self.path_of(*root, path);
+            progress.note(Level::Warning, &format!("{} was not compared: {why}", path.display()));
+        }
+        let more = found.sums.passed.saturating_sub(found.passed.len() as u64);
+        if more > 0 {
+            progress.note(Level::Warning, &format!("{more} more names were not compared"));
         }
     }
 
@@ -255,5 +292,44 @@ impl Scene {
             }
             error => EngineError::new(&codes::SCRUB_FAILED, chained(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(passed: &[&str], differs: &[(&str, bool)]) -> Found {
+        let difference = |(path, repaired): &(&str, bool)| Difference {
+            root: RootNo(0),
+            path: path.as_bytes().to_vec(),
+            what: "bytes",
+            side: Side::Replica,
+            offset: None,
+            repaired: *repaired,
+        };
+        let passed: Vec<_> = passed.iter().map(|path| (RootNo(0), path.as_bytes().to_vec(), "why")).collect();
+        let sums = Scrubbed { passed: passed.len() as u64, ..Scrubbed::default() };
+        let differences = differs.iter().map(difference).collect();
+        Found { sums, passed, differences, ..Found::default() }
+    }
+
+    #[test]
+    fn what_was_not_compared_again_is_left() {
+        let mut left = Left::default();
+        assert_eq!(still_left(&mut left, 0, &found(&["moving"], &[("a", false), ("b", true)])), 0);
+        // `a` cannot be read this time: nothing says that it is equal.
+        assert_eq!(still_left(&mut left, 1, &found(&["a", "moving"], &[])), 1);
+        assert_eq!(still_left(&mut left, 1, &found(&["a"], &[])), 1);
+        assert_eq!(still_left(&mut left, 1, &found(&["moving"], &[])), 0);
+        assert_eq!(still_left(&mut left, 0, &found(&["a"], &[])), 0);
+        // After a start nobody knows the names, and it may be any.
+        let mut left = Left::default();
+        assert_eq!(still_left(&mut left, 3, &found(&["x"], &[])), 1);
+        assert_eq!(still_left(&mut left, 1, &found(&["y"], &[])), 0);
+        // More than are named.
+        let mut many = found(&[], &[]);
+        many.sums.passed = 7;
+        assert_eq!(still_left(&mut left, 3, &many), 3);
     }
 }

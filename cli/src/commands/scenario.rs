@@ -170,7 +170,9 @@ fn render_status(status: &v1::Status) -> String {
     if let Some(scrub) = &status.last_scrub {
         let verdict = if scrub.equal { "equal" } else { "DIFFERENT" };
         let (files, at) = (scrub.files, local_time(scrub.ended.as_ref()));
-        pairs.push(("last scrub", format!("{verdict}, {files} files read, {at}")));
+        let passed =
+            if scrub.passed > 0 { format!(", {} not compared", scrub.passed) } else { String::new() };
+        pairs.push(("last scrub", format!("{verdict}, {files} files read{passed}, {at}")));
     }
     if let Some(every) = status.scrub_every.as_ref().and_then(wire::convert::duration_from_wire) {
         pairs.push(("scrub every", format_duration(every)));
