@@ -127,8 +127,9 @@ impl Schedules {
 /// Whether a scrub is due that ended last at `ended`.
 fn is_due(schedule: &Schedule, ended: Option<Timestamp>, now: Timestamp) -> bool {
     let base = ended.map_or(schedule.since, |ended| ended.max(schedule.since));
-    let every = i64::try_from(schedule.every.as_nanos()).unwrap_or(i64::MAX);
-    now.0.saturating_sub(base.0) >= every
+    let every = u64::try_from(schedule.every.as_nanos()).unwrap_or(u64::MAX);
+    // One that is said to have ended far in the future was dated by a clock that was wrong.
+    now.0.saturating_sub(base.0).unsigned_abs() >= every
 }
 
 /// Submits what is due until `stop` turns true.
@@ -209,8 +210,9 @@ mod tests {
             (Some(hour), 11 * hour, true),
             (Some(12 * hour), 12 * hour + 1, false),
             (Some(12 * hour), 13 * hour, true),
-            // A clock that was set back.
-            (Some(12 * hour), 9 * hour, false),
+            // A clock that was set back, by little and by much: it must not keep scrubs away until that time comes.
+            (Some(12 * hour), 12 * hour - 1, false),
+            (Some(1000 * hour), 13 * hour, true),
         ] {
             assert_eq!(is_due(&schedule, ended.map(Timestamp), Timestamp(now)), due, "{ended:?} {now}");
         }
