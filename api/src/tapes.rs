@@ -13,7 +13,7 @@ mod recall;
 
 pub(crate) use archive::Run;
 pub(crate) use copy::find_all;
-pub use copy::{Copied, FILES_MARK_BYTES, MARK_BYTES, SPOOL_BYTES, copy};
+pub use copy::{Copied, copy, spool};
 pub use drives::{Drives, Hold};
 pub use recall::{Chosen, PREFIX, Recalled, label_inside, private_directory, recall, sweep};
 pub(crate) use recall::{KEY_COST, check_whole, list, prove, random_password};

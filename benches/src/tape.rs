@@ -20,8 +20,8 @@ use snapshot::store::DirectoryStore;
 use snapshot::tape::archive::{LabelFields, SessionLabel, Wrote, from_repository, from_view};
 use snapshot::tape::drive::BLOCK_BYTES;
 use snapshot::tape::{
-    Automatic, Drive, DriveError, Fed as OnTape, Feeder, FeederOptions, FileDrive, LabelRequest, Medium,
-    MediumOptions, Met, Overwrite, Position, SpanOptions, Wanted, WhenFull, Wrote as Took, volume,
+    Automatic, Drive, DriveError, Fed as OnTape, Feeder, FileDrive, LabelRequest, Medium, MediumOptions, Met,
+    Overwrite, Position, SpanOptions, Wanted, Wrote as Took, volume,
 };
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -164,12 +164,7 @@ fn to_tape(
         media: None,
         seconds: 1_700_000_000,
     };
-    let spool = FeederOptions {
-        directory: place.to_owned(),
-        limit: api::tapes::SPOOL_BYTES,
-        mark: if rate.is_some() { api::tapes::MARK_BYTES } else { api::tapes::FILES_MARK_BYTES },
-        when_full: WhenFull::Fail,
-    };
+    let spool = api::tapes::spool(rate.is_some(), place);
     let started = Instant::now();
     let mut feeder = Feeder::start(drive, Box::new(Automatic), session, &spool)?;
     let made = make(&mut feeder);

@@ -124,6 +124,12 @@ pub trait BlobStore: Send + Sync + Debug {
     /// `Unavailable`, `NotPermitted`, `Other`. A missing directory is an empty one.
     fn list(&self, directory: &str, each: &mut dyn FnMut(Entry) -> bool) -> Result<(), StoreError>;
 
+    /// How many requests may well be under way at once, where a request is mostly waiting; 0 where it is work of a
+    /// processor here.
+    fn connections(&self) -> usize {
+        0
+    }
+
     /// Removes an object. Removing what is not there succeeds.
     ///
     /// # Errors

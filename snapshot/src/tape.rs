@@ -43,7 +43,7 @@ pub use self::any_drive::{AnyDrive, BadTapeUrl, drive_path};
 pub use self::changer::{Asking, Automatic, Changer};
 pub use self::drive::{Drive, DriveError, DriveErrorKind, Medium, Met, Position, Wanted, Wrote};
 pub use self::error::{TapeError, TapeErrorKind, tape_error};
-pub use self::feeder::{Canceller, Fed, Feeder, FeederOptions, Finished, WhenFull};
+pub use self::feeder::{Canceller, Fed, Feeder, FeederOptions, Finished, MEMORY_BYTES, SpoolPlace, WhenFull};
 pub use self::file_drive::{FileDrive, MediumOptions};
 pub use self::inventory::{
     FileContent, TapeFile, TapeSession, VolumeInventory, inventory, parts_of, sessions,

@@ -9,17 +9,17 @@ use crate::engine::{EngineError, EngineResult};
 use snapshot::repository::{Id, Repository, SessionRecord};
 use snapshot::session::Monitor;
 use snapshot::tape::archive::{Encoding, LabelFields, SessionLabel};
-use snapshot::tape::{FeederOptions, PartPlace, VolumeInventory, WhenFull, sessions, volume};
+use snapshot::tape::{FeederOptions, PartPlace, SpoolPlace, VolumeInventory, WhenFull, sessions, volume};
 use std::ops::ControlFlow;
 use std::path::Path;
 use wire::codes;
 
 /// Bytes of the spool.
-pub const SPOOL_BYTES: u64 = 1 << 30;
+const SPOOL_BYTES: u64 = 1 << 30;
 /// Bytes in it before the drive starts.
-pub const MARK_BYTES: u64 = 256 << 20;
+const MARK_BYTES: u64 = 256 << 20;
 /// The same of a directory, which can wait at no cost.
-pub const FILES_MARK_BYTES: u64 = 4 << 20;
+const FILES_MARK_BYTES: u64 = 1 << 20;
 
 /// A session on tape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,14 +68,16 @@ impl Copied {
     }
 }
 
-/// The spool in front of a drive.
-pub(super) fn spool(is_device: bool, scratch: &Path) -> FeederOptions {
-    FeederOptions {
-        directory: scratch.to_owned(),
-        limit: SPOOL_BYTES,
-        mark: if is_device { MARK_BYTES } else { FILES_MARK_BYTES },
-        when_full: WhenFull::Stream,
+/// The spool in front of a drive; `scratch` is where it lies if it is on disk.
+#[must_use]
+pub fn spool(is_device: bool, scratch: &Path) -> FeederOptions {
+    if !is_device {
+        // It has nothing to stream for: nothing is written twice.
+        return FeederOptions { place: SpoolPlace::Memory, mark: FILES_MARK_BYTES };
     }
+    let directory = scratch.to_owned();
+    let place = SpoolPlace::Disk { directory, limit: SPOOL_BYTES, when_full: WhenFull::Stream };
+    FeederOptions { place, mark: MARK_BYTES }
 }
 
 /// Copies a session as it is to volumes that are no repository's; `scratch` is a directory for the spool.

@@ -36,6 +36,7 @@ pub struct RemoteStore {
     service: Arc<Service>,
     runtime: Handle,
     url: StoreUrl,
+    connections: usize,
 }
 
 impl RemoteStore {
@@ -62,7 +63,8 @@ impl RemoteStore {
             down: Bandwidth::new(options.bandwidth),
             limited: options.bandwidth.is_some(),
         };
-        Ok(Self { service: Arc::new(service), runtime: runtime.clone(), url: url.clone() })
+        let connections = places(options);
+        Ok(Self { service: Arc::new(service), runtime: runtime.clone(), url: url.clone(), connections })
     }
 
     /// Finds out whether the service keeps exclusive puts exclusive, with an object of its own at the root that is
@@ -152,6 +154,10 @@ impl BlobStore for RemoteStore {
         }
         // The pages end when the task does; only its outcome says whether they were all.
         ended.blocking_recv().unwrap_or_else(|_| Err(stopped("list", directory)))
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {

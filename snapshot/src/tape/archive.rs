@@ -20,6 +20,7 @@
 //! archives that are not ours. Nothing is allocated on the say-so of a length.
 
 mod acl;
+mod ahead;
 mod carrier;
 mod catalog;
 mod error;

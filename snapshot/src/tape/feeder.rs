@@ -8,8 +8,10 @@
 //! feeder is dropped or cancelled, the drive stops between two blocks, without a filemark: nothing counts as written.
 //! **It is durable when `finish` has returned that it is**, not before.
 //!
+//! A drive that is a directory has nothing to stream for: its spool is memory, and the bytes are written once.
+//!
 //! **If the disk has no room for the spool**, the caller has said what to do: fail at once, before the drive was touched,
-//! or stream from a small ring in memory, with the stalls that brings; the report says which it was.
+//! or stream from a small queue in memory, with the stalls that brings; the report says which it was.
 
 use super::changer::Changer;
 use super::drive::Drive;
@@ -21,10 +23,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Bytes of the ring in memory, where the disk has no room.
+/// Bytes of the spool in memory.
 pub const MEMORY_BYTES: usize = 16 << 20;
-/// Bytes that are taken from the spool at once.
-const PIECE_BYTES: usize = 1 << 20;
 /// Bytes that are gathered before they go into the spool: an archive comes in headers and little files.
 const GATHERED_BYTES: usize = 256 << 10;
 
@@ -37,17 +37,29 @@ pub enum WhenFull {
     Stream,
 }
 
+/// Where the spool lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolPlace {
+    /// In memory: [`MEMORY_BYTES`].
+    Memory,
+    /// In a file without a name.
+    Disk {
+        /// The directory.
+        directory: PathBuf,
+        /// Bytes.
+        limit: u64,
+        /// If there is no room for it.
+        when_full: WhenFull,
+    },
+}
+
 /// How to keep the drive fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeederOptions {
     /// Where the spool lies.
-    pub directory: PathBuf,
-    /// Bytes of the spool.
-    pub limit: u64,
-    /// Bytes that must be in it before the drive starts; the limit at most.
+    pub place: SpoolPlace,
+    /// Bytes that must be in it before the drive starts; its limit at most.
     pub mark: u64,
-    /// If there is no room for it.
-    pub when_full: WhenFull,
 }
 
 /// What came of it.
@@ -108,15 +120,18 @@ impl Feeder {
         session: SpanOptions,
         options: &FeederOptions,
     ) -> Result<Feeder, TapeError> {
-        if options.limit == 0 {
-            return Err(TapeError::BadRequest { what: "spool limit", given: "0".to_owned() });
-        }
-        let (spool, was_on_disk) = match Spool::on_disk(&options.directory, options.limit) {
-            Ok(spool) => (spool, true),
-            Err(TapeError::SpoolFull { .. }) if options.when_full == WhenFull::Stream => {
-                (Spool::in_memory(MEMORY_BYTES), false)
+        let (spool, was_on_disk, limit) = match &options.place {
+            SpoolPlace::Memory => (Spool::in_memory(MEMORY_BYTES), false, MEMORY_BYTES as u64),
+            SpoolPlace::Disk { limit: 0, .. } => {
+                return Err(TapeError::BadRequest { what: "spool limit", given: "0".to_owned() });
             }
-            Err(error) => return Err(error),
+            SpoolPlace::Disk { directory, limit, when_full } => match Spool::on_disk(directory, *limit) {
+                Ok(spool) => (spool, true, *limit),
+                Err(TapeError::SpoolFull { .. }) if *when_full == WhenFull::Stream => {
+                    (Spool::in_memory(MEMORY_BYTES), false, MEMORY_BYTES as u64)
+                }
+                Err(error) => return Err(error),
+            },
         };
         let (theirs, mark) = (spool.clone(), options.mark);
         let thread = std::thread::Builder::new()
@@ -124,7 +139,7 @@ impl Feeder {
             .spawn(move || run(drive, changer, session, &theirs, mark))
             .map_err(|_| TapeError::Gone)?;
         let gathered_max =
-            usize::try_from(options.limit / 4).map_or(GATHERED_BYTES, |few| few.min(GATHERED_BYTES));
+            usize::try_from(limit / 4).map_or(GATHERED_BYTES, |few| few.clamp(1, GATHERED_BYTES));
         let (gathered, thread) = (Vec::with_capacity(gathered_max), Some(thread));
         Ok(Feeder { spool, was_on_disk, thread, gathered, gathered_max, failure: None })
     }
@@ -168,14 +183,12 @@ impl Write for Feeder {
         if self.failure.is_some() {
             return Err(TapeError::FailedBefore.into());
         }
-        if self.gathered.len() + bytes.len() > self.gathered_max {
+        if self.gathered.len() >= self.gathered_max {
             self.put_gathered()?;
         }
-        if bytes.len() < self.gathered_max {
-            self.gathered.extend_from_slice(bytes);
-            return Ok(bytes.len());
-        }
-        self.put(bytes)
+        let count = bytes.len().min(self.gathered_max - self.gathered.len());
+        self.gathered.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -185,22 +198,10 @@ impl Write for Feeder {
 
 impl Feeder {
     fn put_gathered(&mut self) -> io::Result<()> {
-        let gathered = std::mem::take(&mut self.gathered);
-        let mut rest = gathered.as_slice();
-        while !rest.is_empty() {
-            let count = self.put(rest)?;
-            rest = rest.get(count..).unwrap_or_default();
-        }
-        self.gathered = gathered;
-        self.gathered.clear();
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.spool.put(bytes) {
-            Ok(0) if self.spool.is_cancelled() => Err(TapeError::Cancelled.into()),
-            Ok(0) => Err(TapeError::FailedBefore.into()),
-            Ok(count) => Ok(count),
+        match self.spool.put(&mut self.gathered) {
+            Ok(true) => Ok(()),
+            Ok(false) if self.spool.is_cancelled() => Err(TapeError::Cancelled.into()),
+            Ok(false) => Err(TapeError::FailedBefore.into()),
             Err(error) => {
                 self.failure = Some(error);
                 self.spool.cancel();
@@ -254,10 +255,10 @@ fn feed(
     if !spool.wait_for(mark) {
         return Err(TapeError::Cancelled);
     }
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut piece = Vec::new();
     loop {
         match spool.take(&mut piece, mark)? {
-            Taken::Bytes(count) => writer.write(piece.get(..count).unwrap_or_default())?,
+            Taken::Bytes => writer.write(&piece)?,
             Taken::End => {
                 writer.note_missed(spool.missed());
                 return writer.finish();

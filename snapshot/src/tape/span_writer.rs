@@ -16,6 +16,7 @@ use super::label::VolumeLabel;
 use super::part::{EndRecord, PartLabel, Prior, is_session};
 use super::volume;
 use super::walk::Walker;
+use bytes::{Buf, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Volumes that may take nothing, one after the other, before it is given up.
@@ -65,7 +66,7 @@ pub struct SpanWriter<'d> {
     options: SpanOptions,
     walker: Walker,
     /// Bytes of the archive that the drive has not taken, from `start` on.
-    pending: Vec<u8>,
+    pending: BytesMut,
     start: u64,
     /// Zeros behind the end of the archive.
     padding: u64,
@@ -108,7 +109,7 @@ impl<'d> SpanWriter<'d> {
             changer,
             options,
             walker: Walker::new(),
-            pending: Vec::new(),
+            pending: BytesMut::new(),
             start: 0,
             padding: 0,
             label,
@@ -222,9 +223,40 @@ impl<'d> SpanWriter<'d> {
         let bytes = self.label.block_bytes;
         let begun = self.beginning.len().min(bytes);
         let taken = (bytes - begun).min(self.unsettled(self.walker.settled()));
+        let body = self.pending.get(..taken).unwrap_or_default();
+        // Most blocks are bytes of the archive and nothing else: they are written from where they lie.
+        let laid_out;
+        let block = if taken == bytes && end.is_none() {
+            body
+        } else {
+            laid_out = self.lay_out(self.beginning.get(..begun).unwrap_or_default(), body, end)?;
+            &laid_out
+        };
+        let wrote = self.drive.write(block)?;
+        if wrote == Wrote::EndOfMedium {
+            self.turn_over()?;
+            return Ok(false);
+        }
+        self.crc32c = crc32c::crc32c_append(self.crc32c, block);
+        self.blocks += 1;
+        self.beginning.drain(..begun);
+        self.pending.advance(taken);
+        self.start += taken as u64;
+        self.walker.forget(self.start);
+        if end.is_some() {
+            self.close_part()?;
+        } else if wrote == Wrote::EarlyWarning {
+            self.turn_over()?;
+        }
+        Ok(true)
+    }
+
+    /// A block of the beginning of a part, bytes of the archive, zeros, and the end of a session of so many bytes.
+    fn lay_out(&self, beginning: &[u8], body: &[u8], end: Option<u64>) -> Result<Vec<u8>, TapeError> {
+        let bytes = self.label.block_bytes;
         let mut block = Vec::with_capacity(bytes);
-        block.extend_from_slice(self.beginning.get(..begun).unwrap_or_default());
-        block.extend_from_slice(self.pending.get(..taken).unwrap_or_default());
+        block.extend_from_slice(beginning);
+        block.extend_from_slice(body);
         block.resize(bytes, 0);
         if let Some(length) = end {
             let before = block.get(..bytes - UNIT).unwrap_or_default();
@@ -237,23 +269,7 @@ impl<'d> SpanWriter<'d> {
             };
             *place = record;
         }
-        let wrote = self.drive.write(&block)?;
-        if wrote == Wrote::EndOfMedium {
-            self.turn_over()?;
-            return Ok(false);
-        }
-        self.crc32c = crc32c::crc32c_append(self.crc32c, &block);
-        self.blocks += 1;
-        self.beginning.drain(..begun);
-        self.pending.drain(..taken);
-        self.start += taken as u64;
-        self.walker.forget(self.start);
-        if end.is_some() {
-            self.close_part()?;
-        } else if wrote == Wrote::EarlyWarning {
-            self.turn_over()?;
-        }
-        Ok(true)
+        Ok(block)
     }
 
     /// Which part is being written, from 1.

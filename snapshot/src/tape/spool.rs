@@ -1,24 +1,32 @@
-//! The spool: a ring of bytes on disk between who makes an archive and the drive that must not wait for it.
+//! The spool: a queue of bytes between who makes an archive and the drive that must not wait for it.
 //!
-//! One writes, one reads; the ring has a stated limit and the writer waits at it. Its file has no name, so a killed
+//! One writes, one reads; it has a stated limit and the writer waits at it. On disk it is a ring in a file; in memory the pieces
+//! are handed over as they came, not copied. The file has no name, so a killed
 //! process leaves nothing, and its room is taken from the file system when it is made: a disk that is full says so then,
 //! not in the middle of a session. Where the file system cannot set room aside, a write may fail later; then the session
 //! fails, with the same error.
 //!
-//! Bytes are moved outside of the lock: the stretch the writer fills and the one the reader empties never overlap.
+//! Bytes of the ring are moved outside of the lock: the stretch the writer fills and the one the reader empties never overlap.
 
 use super::error::TapeError;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where the bytes of a ring lie.
+/// Bytes that are taken from the ring at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Emptied pieces that are kept.
+const EMPTIED_MAX: usize = 8;
+
+/// Where the bytes lie.
 enum Room {
     Disk(File),
-    Memory(Mutex<Vec<u8>>),
+    Memory,
 }
 
 /// How far both sides are.
@@ -37,11 +45,17 @@ struct State {
     stalls: u64,
     /// Most bytes that lay in the ring.
     most: u64,
+    /// What is in memory, in order.
+    pieces: VecDeque<Vec<u8>>,
+    /// Pieces that were emptied, to be filled again.
+    emptied: Vec<Vec<u8>>,
+    /// The writer waits for room: more than there is will not come before bytes go.
+    is_full: bool,
     /// What the writer has to say beside the bytes: objects that the archive lacks.
     missed: u64,
 }
 
-/// A ring. Shared by its two sides.
+/// A queue of bytes. Shared by its two sides.
 pub(super) struct Spool {
     room: Room,
     limit: u64,
@@ -52,8 +66,8 @@ pub(super) struct Spool {
 /// What a reader gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// So many bytes.
-    Bytes(usize),
+    /// Bytes, now in the room.
+    Bytes,
     /// None, and none will come.
     End,
     /// None: it was cancelled.
@@ -97,9 +111,9 @@ impl Spool {
         Ok(Self::of(Room::Disk(file), limit))
     }
 
-    /// A ring of `limit` bytes in memory.
+    /// A queue of `limit` bytes in memory.
     pub fn in_memory(limit: usize) -> Arc<Self> {
-        Self::of(Room::Memory(Mutex::new(vec![0; limit])), limit as u64)
+        Self::of(Room::Memory, limit as u64)
     }
 
     fn of(room: Room, limit: u64) -> Arc<Self> {
@@ -112,55 +126,100 @@ impl Spool {
         (from, self.limit - from)
     }
 
-    /// Puts bytes in, as many as fit, and waits while none do. How many; zero if nobody needs them any more.
-    pub fn put(&self, bytes: &[u8]) -> Result<usize, TapeError> {
-        let (at, room) = {
-            let mut state = self.state.lock();
-            while state.came - state.went == self.limit && !state.is_abandoned && !state.is_cancelled {
-                self.changed.wait(&mut state);
-            }
-            if state.is_abandoned || state.is_cancelled {
-                return Ok(0);
-            }
-            (state.came, self.limit - (state.came - state.went))
+    /// Puts bytes in and waits for room for them; then they are empty, with room for as many. Whether somebody still
+    /// needs them.
+    pub fn put(&self, bytes: &mut Vec<u8>) -> Result<bool, TapeError> {
+        let is_needed = match &self.room {
+            Room::Disk(file) => self.put_into(file, bytes)?,
+            Room::Memory => self.hand_over(bytes),
         };
-        let (from, row) = self.place(at);
-        let count = bytes.len().min(usize::try_from(room.min(row)).unwrap_or(usize::MAX));
-        let piece = bytes.get(..count).unwrap_or_default();
-        match &self.room {
-            Room::Disk(file) => {
-                file.write_all_at(piece, from).map_err(|source| full_or("write", self.limit, source))?;
+        bytes.clear();
+        Ok(is_needed)
+    }
+
+    /// Waits for room: for `wanted` bytes, or for all there is. How much there is; `None` if nobody needs more.
+    fn wait_for_room(&self, state: &mut MutexGuard<'_, State>, wanted: u64) -> Option<u64> {
+        let wanted = wanted.min(self.limit);
+        loop {
+            if state.is_abandoned || state.is_cancelled {
+                return None;
             }
-            Room::Memory(memory) => {
-                let from = usize::try_from(from).unwrap_or(usize::MAX);
-                if let Some(to) = memory.lock().get_mut(from..from.saturating_add(count)) {
-                    to.copy_from_slice(piece);
-                }
+            let room = self.limit - (state.came - state.went).min(self.limit);
+            state.is_full = room < wanted;
+            if !state.is_full {
+                return Some(room);
             }
+            self.changed.notify_all();
+            self.changed.wait(state);
         }
-        let mut state = self.state.lock();
+    }
+
+    fn came(&self, state: &mut State, count: usize) {
         state.came += count as u64;
         state.most = state.most.max(state.came - state.went);
         self.changed.notify_all();
-        Ok(count)
+    }
+
+    fn put_into(&self, file: &File, bytes: &[u8]) -> Result<bool, TapeError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (at, room) = {
+                let mut state = self.state.lock();
+                match self.wait_for_room(&mut state, 1) {
+                    Some(room) => (state.came, room),
+                    None => return Ok(false),
+                }
+            };
+            let (from, row) = self.place(at);
+            let count = rest.len().min(usize::try_from(room.min(row)).unwrap_or(usize::MAX));
+            let (piece, behind) = rest.split_at(count);
+            file.write_all_at(piece, from).map_err(|source| full_or("write", self.limit, source))?;
+            self.came(&mut self.state.lock(), count);
+            rest = behind;
+        }
+        Ok(true)
+    }
+
+    fn hand_over(&self, bytes: &mut Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        if self.wait_for_room(&mut state, bytes.len() as u64).is_none() {
+            return false;
+        }
+        let emptied = state.emptied.pop().unwrap_or_else(|| Vec::with_capacity(bytes.len()));
+        let piece = std::mem::replace(bytes, emptied);
+        let count = piece.len();
+        state.pieces.push_back(piece);
+        self.came(&mut state, count);
+        true
     }
 
     /// Waits until `mark` bytes lie in the ring, or all there will be; whether it was not cancelled.
     pub fn wait_for(&self, mark: u64) -> bool {
         let mut state = self.state.lock();
         let mark = mark.min(self.limit);
-        while state.came - state.went < mark && !state.is_complete && !state.is_cancelled {
+        while state.came - state.went < mark && !state.is_full && !state.is_complete && !state.is_cancelled {
             self.changed.wait(&mut state);
         }
         !state.is_cancelled
     }
 
-    /// Takes bytes out. If there are none and more are to come, that is a stall: it is counted, and `mark` is waited for.
-    pub fn take(&self, buffer: &mut [u8], mark: u64) -> Result<Taken, TapeError> {
+    /// Takes bytes out; what was in `piece` is gone. If there are none and more are to come, that is a stall: it is counted,
+    /// and `mark` is waited for.
+    pub fn take(&self, piece: &mut Vec<u8>, mark: u64) -> Result<Taken, TapeError> {
         let (at, there) = loop {
             let mut state = self.state.lock();
             if state.is_cancelled {
                 return Ok(Taken::Cancelled);
+            }
+            if let Some(next) = state.pieces.pop_front() {
+                state.went += next.len() as u64;
+                let emptied = std::mem::replace(piece, next);
+                if emptied.capacity() > 0 && state.emptied.len() < EMPTIED_MAX {
+                    state.emptied.push(emptied);
+                }
+                state.is_full = false;
+                self.changed.notify_all();
+                return Ok(Taken::Bytes);
             }
             if state.came > state.went {
                 break (state.went, state.came - state.went);
@@ -172,24 +231,16 @@ impl Spool {
             drop(state);
             self.wait_for(mark.max(1));
         };
+        let Room::Disk(file) = &self.room else { return Ok(Taken::End) };
         let (from, row) = self.place(at);
-        let count = buffer.len().min(usize::try_from(there.min(row)).unwrap_or(usize::MAX));
-        let piece = buffer.get_mut(..count).unwrap_or_default();
-        match &self.room {
-            Room::Disk(file) => file
-                .read_exact_at(piece, from)
-                .map_err(|source| TapeError::Spool { operation: "read", source })?,
-            Room::Memory(memory) => {
-                let from = usize::try_from(from).unwrap_or(usize::MAX);
-                if let Some(from) = memory.lock().get(from..from.saturating_add(count)) {
-                    piece.copy_from_slice(from);
-                }
-            }
-        }
+        let count = PIECE_BYTES.min(usize::try_from(there.min(row)).unwrap_or(PIECE_BYTES));
+        piece.resize(count, 0);
+        file.read_exact_at(piece, from).map_err(|source| TapeError::Spool { operation: "read", source })?;
         let mut state = self.state.lock();
         state.went += count as u64;
+        state.is_full = false;
         self.changed.notify_all();
-        Ok(Taken::Bytes(count))
+        Ok(Taken::Bytes)
     }
 
     /// Objects that the archive lacks, for who reads.

@@ -53,7 +53,7 @@ pub(super) struct Line<'a> {
     pub end: Option<Totals>,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
     /// The path, if the line has one that is not longer than any can be.
     pub fn path(&self) -> Option<Vec<u8>> {
         let path = match (&self.path, &self.path_base64) {
@@ -64,9 +64,9 @@ impl Line<'_> {
         (path.len() <= PATH_BYTES_MAX).then_some(path)
     }
 
-    fn with_path(mut self, path: &[u8]) -> Self {
+    fn with_path(mut self, path: &'a [u8]) -> Self {
         match std::str::from_utf8(path) {
-            Ok(text) => self.path = Some(text.to_owned().into()),
+            Ok(text) => self.path = Some(text.into()),
             Err(_) => self.path_base64 = Some(base64::encoded(path).into()),
         }
         self
@@ -77,12 +77,14 @@ impl Line<'_> {
 pub(super) struct Catalog {
     spill: Spill,
     hash: Sha256,
+    /// The line at hand.
+    text: Vec<u8>,
 }
 
 impl Catalog {
     /// Begins with the label.
     pub fn new(directory: &Path, label: &[u8]) -> Result<Self> {
-        let mut catalog = Self { spill: Spill::new(directory)?, hash: Sha256::new() };
+        let mut catalog = Self { spill: Spill::new(directory)?, hash: Sha256::new(), text: Vec::new() };
         let label: &RawValue = serde_json::from_slice(label).map_err(json)?;
         catalog.add(&Line { version: Some(VERSION), label: Some(label), ..Line::default() })?;
         Ok(catalog)
@@ -90,7 +92,7 @@ impl Catalog {
 
     /// A list without a label.
     pub fn bare(directory: &Path) -> Result<Self> {
-        Ok(Self { spill: Spill::new(directory)?, hash: Sha256::new() })
+        Ok(Self { spill: Spill::new(directory)?, hash: Sha256::new(), text: Vec::new() })
     }
 
     /// A member that was read, and what is known of it.
@@ -110,7 +112,7 @@ impl Catalog {
         self.spill.reader()
     }
 
-    fn line<'a>(member: &Member, sha256: Option<Id>, damaged: Option<&'a str>) -> Line<'a> {
+    fn line<'a>(member: &'a Member, sha256: Option<Id>, damaged: Option<&'a str>) -> Line<'a> {
         let line = Line {
             kind: kind_word(&member.node, member.kind).map(Cow::Borrowed),
             offset: Some(member.offset),
@@ -123,10 +125,11 @@ impl Catalog {
     }
 
     fn add(&mut self, line: &Line<'_>) -> Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(json)?;
-        text.push(b'\n');
-        self.hash.update(&text);
-        self.spill.add(&text)?;
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, line).map_err(json)?;
+        self.text.push(b'\n');
+        self.hash.update(&self.text);
+        self.spill.add(&self.text)?;
         Ok(())
     }
 

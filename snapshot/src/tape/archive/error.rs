@@ -38,6 +38,9 @@ pub enum ArchiveError {
     /// A scratch file failed.
     #[error("{operation} a scratch file of the archive")]
     Scratch { operation: &'static str, source: io::Error },
+    /// No thread can be made.
+    #[error("start a thread")]
+    Thread { source: io::Error },
     /// Nothing of ours was found.
     #[error("there is no session here: no header of one was found in {bytes} bytes")]
     NotASession { bytes: u64 },
@@ -97,7 +100,7 @@ impl ArchiveError {
         use ArchiveErrorKind as Kind;
         match self {
             Self::Write { .. } => Kind::Medium,
-            Self::Scratch { .. } => Kind::System,
+            Self::Scratch { .. } | Self::Thread { .. } => Kind::System,
             Self::NotASession { .. } => Kind::NotASession,
             Self::Version { .. } | Self::Encoding { .. } => Kind::UnsupportedVersion,
             Self::KeyWanted { .. } | Self::WrongKey { .. } => Kind::Key,

@@ -1,22 +1,26 @@
 //! A session of a repository as an archive.
 //!
-//! Trees are walked depth first, in the order of names; a level of the walk holds its tree's text. Files are read blob
-//! by blob. Where a blob takes next to nothing it may be zeros: it is looked at before the file's header is written, so
+//! Trees are walked depth first, in the order of names; a level of the walk holds its tree's text. Blobs are loaded ahead of who
+//! writes, several at a time ([`super::ahead`]). A file of one blob has that blob's id for its SHA-256, which was proved when
+//! it was loaded. Where a blob takes next to nothing it may be zeros: it is looked at before the file's header is written, so
 //! that zeros become holes.
 //!
 //! A blob that is damaged or gone makes its file damaged, a tree what is below it missed: both are told and counted. A
 //! store that does not answer ends the work: all files would be missed.
 
+use super::ahead::{Ahead, Found, Group, Loading, write};
 use super::label::SessionLabel;
-use super::sparse::{HOLE_BYTES_MIN, data_of};
-use super::writer::{SessionWriter, Source, SourceFailure, Wrote};
+use super::sparse::{HOLE_BYTES_MIN, data_of, refusal, stored};
+use super::writer::{SessionWriter, SourceFailure, Wrote};
 use super::{ArchiveError, Result, path_refusal};
+use crate::repository::index::Location;
+use crate::repository::read::PackRead;
 use crate::repository::tree::{RawNode, RawTree};
 use crate::repository::{
     BlobKind, Id, Node, NodeKind, Repository, RepositoryError, RepositoryErrorKind, chain,
 };
 use crate::session::Monitor;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -25,6 +29,8 @@ use std::path::Path;
 const SHRUNK: u64 = 16;
 /// Blobs remembered as zeros.
 const ZEROS_MAX: usize = 4096;
+/// Bytes of blobs of a file that were looked at and are kept, and one more blob.
+const LOOKED_BYTES_MAX: usize = 16 << 20;
 /// Bytes of trees that are open at a time.
 const OPEN_BYTES_MAX: usize = 2 << 30;
 
@@ -52,12 +58,64 @@ pub fn from_repository<W: Write>(
 ) -> Result<Wrote<W>> {
     let writer = SessionWriter::begin(out, label, scratch)?;
     let top = level(repository, *tree, 0)?;
-    let open_bytes = top.json.len();
-    let zeros = HashSet::new();
-    let mut walk =
-        Walk { repository, monitor, writer, levels: vec![top], path: Vec::new(), zeros, open_bytes };
-    while walk.step()? {}
-    walk.writer.finish()
+    let load = |blobs: &[Location], room: Vec<u8>| load(repository, monitor, blobs, room);
+    let loading = Loading { load: &load, connections: repository.store().connections() };
+    write(writer, monitor, Some(loading), |out| {
+        let (open_bytes, zeros, levels) = (top.json.len(), HashSet::new(), vec![top]);
+        let (path, looked) = (Vec::new(), HashMap::new());
+        let mut walk = Walk { repository, monitor, out, levels, path, zeros, looked, open_bytes };
+        while walk.step()? {}
+        Ok(())
+    })
+}
+
+/// Loads blobs, those of one pack together.
+fn load(
+    repository: &Repository,
+    monitor: &dyn Monitor,
+    wanted: &[Location],
+    mut bytes: Vec<u8>,
+) -> std::result::Result<Group, SourceFailure> {
+    bytes.clear();
+    let mut order: Vec<(usize, &Location)> = wanted.iter().enumerate().collect();
+    order.sort_unstable_by_key(|(_, place)| (place.pack, place.offset));
+    let unread = || Err(SourceFailure::File("it was not read".to_owned()));
+    let mut blobs: Vec<_> = wanted.iter().map(|_| unread()).collect();
+    let mut end = None;
+    for of_pack in order.chunk_by(|(_, one), (_, other)| one.pack == other.pack) {
+        let Some((_, first)) = of_pack.first() else { continue };
+        let read = PackRead { pack: first.pack, blobs: of_pack.iter().map(|(_, place)| **place).collect() };
+        let mut numbers = of_pack.iter().map(|(number, _)| *number);
+        repository.read_pack(&read, &mut |_, plain| {
+            let Some(slot) = numbers.next().and_then(|number| blobs.get_mut(number)) else { return false };
+            *slot = match plain {
+                Ok(plain) => {
+                    let from = bytes.len();
+                    bytes.extend_from_slice(plain);
+                    Ok(from..bytes.len())
+                }
+                Err(error) => match failure(error) {
+                    all @ SourceFailure::All(_) => {
+                        end = Some(all);
+                        return false;
+                    }
+                    of_one => Err(of_one),
+                },
+            };
+            if monitor.cancelled() {
+                end = Some(SourceFailure::Cancelled);
+            }
+            end.is_none()
+        });
+        if let Some(end) = end {
+            return Err(end);
+        }
+    }
+    Ok(Group { bytes, blobs })
+}
+
+fn failure(error: RepositoryError) -> SourceFailure {
+    if is_of_one(&error) { SourceFailure::File(chain(&error)) } else { SourceFailure::All(error.into()) }
 }
 
 fn level(repository: &Repository, tree: Id, path: usize) -> std::result::Result<Level, RepositoryError> {
@@ -75,18 +133,20 @@ fn level(repository: &Repository, tree: Id, path: usize) -> std::result::Result<
     Ok(Level { tree, json, nodes, next: 0, path })
 }
 
-struct Walk<'r, W: Write> {
+struct Walk<'r, 'o> {
     repository: &'r Repository,
     monitor: &'r dyn Monitor,
-    writer: SessionWriter<W>,
+    out: &'o mut Ahead,
     levels: Vec<Level>,
     path: Vec<u8>,
     /// Blobs that are nothing but zeros.
     zeros: HashSet<Id>,
+    /// Blobs of the file that were looked at, so that they are not loaded again.
+    looked: HashMap<Id, Vec<u8>>,
     open_bytes: usize,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl Walk<'_, '_> {
     /// Takes the next node; false at the end.
     fn step(&mut self) -> Result<bool> {
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
@@ -107,7 +167,7 @@ impl<W: Write> Walk<'_, W> {
             // Its name is part of what cannot be read.
             Err(error) => {
                 let reason = format!("an entry of it cannot be read: {}", chain(&error));
-                return self.writer.missed(&self.path, &reason).map(|_| true);
+                return self.out.missed(&self.path, reason).map(|()| true);
             }
         };
         if !self.path.is_empty() {
@@ -115,29 +175,28 @@ impl<W: Write> Walk<'_, W> {
         }
         self.path.extend_from_slice(&node.name);
         if let Some(what) = path_refusal(&self.path) {
-            self.writer.missed(&self.path, what)?;
+            self.out.missed(&self.path, what.to_owned())?;
             return Ok(true);
         }
-        self.node(&node)?;
-        self.monitor.progress(self.writer.totals().members, self.writer.totals().bytes);
+        self.node(node)?;
         Ok(true)
     }
 
-    fn node(&mut self, node: &Node) -> Result<()> {
+    fn node(&mut self, node: Node) -> Result<()> {
         match (node.kind, node.subtree) {
             (NodeKind::File, _) => self.file(node),
             (_, Some(tree)) => {
-                self.writer.node(&self.path, node)?;
+                self.out.node(&self.path, node)?;
                 self.directory(tree)
             }
-            _ => self.writer.node(&self.path, node).map(drop),
+            _ => self.out.node(&self.path, node),
         }
     }
 
     fn directory(&mut self, tree: Id) -> Result<()> {
         match level(self.repository, tree, self.path.len()) {
             Ok(level) if self.open_bytes + level.json.len() > OPEN_BYTES_MAX => {
-                self.writer.missed(&self.path, "it and the directories above it are too large").map(drop)
+                self.out.missed(&self.path, "it and the directories above it are too large".to_owned())
             }
             Ok(level) => {
                 self.open_bytes += level.json.len();
@@ -145,50 +204,91 @@ impl<W: Write> Walk<'_, W> {
                 Ok(())
             }
             Err(error) if is_of_one(&error) => {
-                self.writer
-                    .missed(&self.path, &format!("what is in it cannot be listed: {}", chain(&error)))?;
-                Ok(())
+                self.out.missed(&self.path, format!("what is in it cannot be listed: {}", chain(&error)))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn file(&mut self, node: &Node) -> Result<()> {
-        let content = content_id(node);
-        if self.writer.link(&self.path, node, &content)?.is_some() {
+    fn file(&mut self, mut node: Node) -> Result<()> {
+        let blobs = std::mem::take(&mut node.content);
+        let content = content_id(&blobs);
+        if self.out.is_linked(&self.path, &node, &content)? {
             return Ok(());
         }
-        let mut blobs = Blobs::new(self.repository, self.monitor, &node.content);
-        let data = self.data(node, &mut blobs)?;
-        self.writer.file((&self.path, node), &content, &data, &mut blobs)?;
+        let index = self.repository.index()?;
+        let places: Vec<_> = blobs.iter().map(|blob| (blob, index.lookup(BlobKind::Data, blob))).collect();
+        let size = node.size;
+        let data = self.data(&places, size)?;
+        if let Some(what) = refusal(&data, size) {
+            return self.out.missed(&self.path, what.to_owned());
+        }
+        let extents = stored(&data, size);
+        let only = blobs.first().copied().filter(|_| blobs.len() == 1);
+        self.out.file(Found { path: self.path.clone(), node, content, data, only })?;
+        let mut extents = extents.as_deref().map(|extents| extents.iter().peekable());
+        let mut at = 0_u64;
+        for (blob, place) in places {
+            let Some(place) = place else {
+                // Perhaps another index has it; only then is it known where the next begins.
+                let loaded = self.load(blob);
+                let Ok(bytes) = loaded.as_ref().map(|bytes| bytes.len() as u64) else {
+                    return self.out.piece(at, loaded);
+                };
+                self.out.piece(at, loaded)?;
+                at = at.saturating_add(bytes);
+                continue;
+            };
+            let end = at.saturating_add(place.plain_bytes());
+            let is_read = extents.as_mut().is_none_or(|extents| {
+                while extents.next_if(|extent| extent.end <= at).is_some() {}
+                // What lies behind the size is not what was listed, which is to be seen.
+                extents.peek().map_or(end > size, |extent| extent.start < end)
+            });
+            if is_read {
+                match self.looked.remove(blob) {
+                    Some(plain) => self.out.piece(at, Ok(plain))?,
+                    None => self.out.blob(at, place)?,
+                }
+            }
+            at = end;
+        }
+        self.looked.clear();
         Ok(())
     }
 
+    /// One blob, now.
+    fn load(&self, blob: &Id) -> std::result::Result<Vec<u8>, SourceFailure> {
+        self.repository.load_blob(BlobKind::Data, blob).map_err(failure)
+    }
+
     /// Where a file may hold other bytes than zeros.
-    fn data(&mut self, node: &Node, blobs: &mut Blobs<'_>) -> Result<Vec<Range<u64>>> {
-        let index = self.repository.index()?;
+    fn data(&mut self, blobs: &[(&Id, Option<Location>)], size: u64) -> Result<Vec<Range<u64>>> {
         let mut data: Vec<Range<u64>> = Vec::new();
         let mut at = 0_u64;
-        let mut before = None;
-        for blob in &node.content {
+        let (mut before, mut looked) = (None, 0);
+        for (blob, place) in blobs {
             // What is not there is found when it is read.
-            let Some(place) = index.lookup(BlobKind::Data, blob) else { return Ok(whole(node.size)) };
+            let Some(place) = place else { return Ok(whole(size)) };
             let end = at.saturating_add(place.plain_bytes());
-            let shrunk = u64::from(place.length) < place.plain_bytes() / SHRUNK || before == Some(blob);
-            if self.zeros.contains(blob) {
+            let shrunk = u64::from(place.length) < place.plain_bytes() / SHRUNK || before == Some(*blob);
+            if self.zeros.contains(*blob) {
                 // A hole.
             } else if shrunk && end - at >= HOLE_BYTES_MIN {
-                match blobs.load(blob) {
+                match self.load(blob) {
                     Ok(plain) => {
                         let count = data.len();
                         let last = data.last().cloned();
                         data_of(&plain, at, &mut data);
                         if data.len() == count && data.last() == last.as_ref() && self.zeros.len() < ZEROS_MAX
                         {
-                            self.zeros.insert(*blob);
+                            self.zeros.insert(**blob);
+                        } else if looked < LOOKED_BYTES_MAX {
+                            looked += plain.len();
+                            self.looked.insert(**blob, plain);
                         }
                     }
-                    Err(SourceFailure::File(_)) => return Ok(whole(node.size)),
+                    Err(SourceFailure::File(_)) => return Ok(whole(size)),
                     Err(SourceFailure::All(source)) => return Err(ArchiveError::Source { source }),
                     Err(SourceFailure::Cancelled) => return Err(ArchiveError::Cancelled),
                 }
@@ -198,9 +298,9 @@ impl<W: Write> Walk<'_, W> {
                     _ => data.push(at..end),
                 }
             }
-            (at, before) = (end, Some(blob));
+            (at, before) = (end, Some(*blob));
         }
-        if at == node.size { Ok(data) } else { Ok(whole(node.size)) }
+        if at == size { Ok(data) } else { Ok(whole(size)) }
     }
 }
 
@@ -218,68 +318,7 @@ fn whole(size: u64) -> Vec<Range<u64>> {
 }
 
 /// Names the content of a file.
-fn content_id(node: &Node) -> Id {
-    let ids: Vec<u8> = node.content.iter().flat_map(|blob| blob.0).collect();
+fn content_id(blobs: &[Id]) -> Id {
+    let ids: Vec<u8> = blobs.iter().flat_map(|blob| blob.0).collect();
     Id::of(&ids)
-}
-
-/// The bytes of a file, blob by blob.
-struct Blobs<'a> {
-    repository: &'a Repository,
-    monitor: &'a dyn Monitor,
-    blobs: &'a [Id],
-    /// Which blob comes next, and where it begins in the file.
-    next: (usize, u64),
-    /// The blob at hand, and where it begins.
-    plain: (Vec<u8>, u64),
-}
-
-impl<'a> Blobs<'a> {
-    fn new(repository: &'a Repository, monitor: &'a dyn Monitor, blobs: &'a [Id]) -> Self {
-        Self { repository, monitor, blobs, next: (0, 0), plain: (Vec::new(), 0) }
-    }
-
-    fn load(&self, blob: &Id) -> std::result::Result<Vec<u8>, SourceFailure> {
-        if self.monitor.cancelled() {
-            return Err(SourceFailure::Cancelled);
-        }
-        self.repository.load_blob(BlobKind::Data, blob).map_err(|error| {
-            if is_of_one(&error) {
-                SourceFailure::File(chain(&error))
-            } else {
-                SourceFailure::All(error.into())
-            }
-        })
-    }
-
-    /// Length of a blob without reading it, as the index says.
-    fn length(&self, blob: &Id) -> Option<u64> {
-        let index = self.repository.index().ok()?;
-        index.lookup(BlobKind::Data, blob).map(|place| place.plain_bytes())
-    }
-}
-
-impl Source for Blobs<'_> {
-    fn read_at(&mut self, room: &mut [u8], offset: u64) -> std::result::Result<usize, SourceFailure> {
-        loop {
-            let (plain, start) = &self.plain;
-            let skip = offset.checked_sub(*start).and_then(|skip| usize::try_from(skip).ok());
-            if let Some(rest) = skip.and_then(|skip| plain.get(skip..)).filter(|rest| !rest.is_empty()) {
-                let count = rest.len().min(room.len());
-                room.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                return Ok(count);
-            }
-            let (number, start) = self.next;
-            let Some(blob) = self.blobs.get(number) else { return Ok(0) };
-            // What lies before is a hole and not read.
-            match self.length(blob).filter(|length| start + length <= offset) {
-                Some(length) => self.next = (number + 1, start + length),
-                None => {
-                    let plain = self.load(blob)?;
-                    self.next = (number + 1, start + plain.len() as u64);
-                    self.plain = (plain, start);
-                }
-            }
-        }
-    }
 }

@@ -17,12 +17,14 @@ use super::ustar::{Block, ELEVEN, SEVEN, Ustar, link_fits, name_fits, who_fits};
 use super::{BLOCK_BYTES, RECORDS_BYTES_MAX, acl, padding, path_refusal};
 use crate::repository::{Id, Node, NodeKind, Xattr};
 use read::Read;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// What every comment begins with: whose it is and its version.
 const MARK: &[u8] = b"REWIND 1 ";
 /// What a hidden member has behind the session's id.
 const HIDDEN: &[u8] = b" member ";
+/// Room for the records of most members, in bytes.
+const RECORDS_ROOM: usize = 512;
 const XATTR: &[u8] = b"SCHILY.xattr.";
 /// The type of a socket in a hidden header.
 const SOCKET_TYPE: u8 = b's';
@@ -201,7 +203,7 @@ fn ustar_of(member: &Member, name: Vec<u8>) -> Ustar {
 /// The records but for the comment.
 fn records_of(member: &Member, ustar: &Ustar) -> Vec<u8> {
     let node = &member.node;
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(RECORDS_ROOM);
     let name = if member.sparse { &member.path } else { &ustar.name };
     // A name that has room needs no record if it is ASCII; one that is not text has none that GNU tar knows, so the
     // block's own bytes are better.
@@ -267,14 +269,6 @@ fn xattr_keyword(name: &[u8]) -> Vec<u8> {
 }
 
 impl Before {
-    fn text(self) -> String {
-        match self {
-            Self::Nothing => "-".to_owned(),
-            Self::Content(id) => id.to_string(),
-            Self::Damaged => "damaged".to_owned(),
-        }
-    }
-
     fn of(text: &[u8]) -> Option<Self> {
         match text {
             b"-" => Some(Self::Nothing),
@@ -284,55 +278,76 @@ impl Before {
     }
 }
 
+/// The blocks of a header, see [`Head`].
+///
+/// # Errors
+/// Why the member cannot be archived.
+pub(super) fn encode(
+    session: Short,
+    role: Role,
+    before: Before,
+    member: &Member,
+) -> Result<Vec<u8>, &'static str> {
+    if let Some(what) = unfit(member) {
+        return Err(what);
+    }
+    let mut name = if member.sparse { sparse_name(&member.path) } else { member.path.clone() };
+    if member.node.kind == NodeKind::Directory {
+        name.push(b'/');
+    }
+    let ustar = ustar_of(member, name);
+    let mut records = records_of(member, &ustar);
+    let block = ustar.encode();
+    let comment = comment((session, role, before), member, (&records, &block));
+    put(&mut records, b"comment", &comment);
+    if records.len() as u64 > RECORDS_BYTES_MAX / 2 {
+        return Err("its attributes are larger than an archive holds");
+    }
+    let mut blocks = extended(b'x', &member.path, &records);
+    blocks.extend_from_slice(&block);
+    if has_room(&member.node) {
+        return Ok(blocks);
+    }
+    let value = [MARK, &session, HIDDEN, &blocks].concat();
+    let mut records = Vec::new();
+    put(&mut records, b"comment", &value);
+    Ok(extended(b'g', &member.path, &records))
+}
+
+fn comment(
+    (session, role, before): (Short, Role, Before),
+    member: &Member,
+    (records, block): (&[u8], &Block),
+) -> Vec<u8> {
+    let node = &member.node;
+    let mut comment = Vec::with_capacity(RECORDS_ROOM / 2);
+    comment.extend_from_slice(MARK);
+    comment.extend_from_slice(&session);
+    let numbers = [member.offset, node.inode, node.device_id, node.links, node.size, node.device];
+    // Writing to memory does not fail.
+    let _ = write!(comment, " {}", role.word());
+    for number in numbers {
+        let _ = write!(comment, " {number}");
+    }
+    comment.push(b' ');
+    match before {
+        Before::Nothing => comment.push(b'-'),
+        Before::Content(id) => comment.extend_from_slice(&id.hex()),
+        Before::Damaged => comment.extend_from_slice(b"damaged"),
+    }
+    comment.push(b' ');
+    let crc = crc(records, &comment, block);
+    let _ = write!(comment, "{crc:08x}");
+    comment
+}
+
 impl Head {
     /// The header's blocks.
     ///
     /// # Errors
     /// Why the member cannot be archived.
     pub fn encode(&self) -> Result<Vec<u8>, &'static str> {
-        let member = &self.member;
-        if let Some(what) = unfit(member) {
-            return Err(what);
-        }
-        let mut name = if member.sparse { sparse_name(&member.path) } else { member.path.clone() };
-        if member.node.kind == NodeKind::Directory {
-            name.push(b'/');
-        }
-        let ustar = ustar_of(member, name);
-        let mut records = records_of(member, &ustar);
-        let block = ustar.encode();
-        let comment = self.comment(&records, &block);
-        put(&mut records, b"comment", &comment);
-        if records.len() as u64 > RECORDS_BYTES_MAX / 2 {
-            return Err("its attributes are larger than an archive holds");
-        }
-        let mut blocks = extended(b'x', &member.path, &records);
-        blocks.extend_from_slice(&block);
-        if has_room(&member.node) {
-            return Ok(blocks);
-        }
-        let value = [MARK, &self.session, HIDDEN, &blocks].concat();
-        let mut records = Vec::new();
-        put(&mut records, b"comment", &value);
-        Ok(extended(b'g', &member.path, &records))
-    }
-
-    fn comment(&self, records: &[u8], block: &Block) -> Vec<u8> {
-        let (member, node) = (&self.member, &self.member.node);
-        let mut comment = MARK.to_vec();
-        comment.extend_from_slice(&self.session);
-        let mut text = String::new();
-        let numbers = [member.offset, node.inode, node.device_id, node.links, node.size, node.device];
-        // Writing to memory does not fail.
-        let _ = write!(text, " {}", self.role.word());
-        for number in numbers {
-            let _ = write!(text, " {number}");
-        }
-        let _ = write!(text, " {} ", self.before.text());
-        comment.extend_from_slice(text.as_bytes());
-        let crc = crc(records, &comment, block);
-        comment.extend_from_slice(format!("{crc:08x}").as_bytes());
-        comment
+        encode(self.session, self.role, self.before, &self.member)
     }
 
     /// Reads a header: the records of the extended header, and the block behind it. `None` if it does not prove itself, or
@@ -402,7 +417,9 @@ fn extended(typeflag: u8, path: &[u8], records: &[u8]) -> Vec<u8> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let name = [b"PaxHeaders/", name.get(..80).unwrap_or(name)].concat();
     let size = records.len() as u64;
-    let mut blocks = Ustar { name, mode: 0o644, size, typeflag, ..Ustar::default() }.encode().to_vec();
+    // Room for the block behind it too.
+    let mut blocks = Vec::with_capacity(records.len() + 4 * BLOCK_BYTES);
+    blocks.extend_from_slice(&Ustar { name, mode: 0o644, size, typeflag, ..Ustar::default() }.encode());
     blocks.extend_from_slice(records);
     blocks.resize(blocks.len() + padding(size), 0);
     blocks

@@ -3,6 +3,7 @@
 //! Refused when reading: lengths that do not lead to a line feed, keywords without `=`. Values are bytes and may hold anything.
 
 use crate::repository::Timestamp;
+use std::io::Write;
 
 /// Appends a record.
 pub(super) fn put(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
@@ -12,8 +13,8 @@ pub(super) fn put(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
     while rest + digits(length) != length {
         length = rest + digits(length);
     }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.push(b' ');
+    // Writing to memory does not fail.
+    let _ = write!(records, "{length} ");
     records.extend_from_slice(keyword);
     records.push(b'=');
     records.extend_from_slice(value);
@@ -55,10 +56,11 @@ pub(super) fn time_text(time: Timestamp) -> String {
             _ => (seconds.saturating_add(1).saturating_neg(), 1_000_000_000_u32.saturating_sub(nanoseconds)),
         };
     }
-    let mut text = format!("{sign}{seconds}");
-    if nanoseconds > 0 {
-        text.push_str(format!(".{nanoseconds:09}").trim_end_matches('0'));
+    if nanoseconds == 0 {
+        return format!("{sign}{seconds}");
     }
+    let mut text = format!("{sign}{seconds}.{nanoseconds:09}");
+    text.truncate(text.trim_end_matches('0').len());
     text
 }
 

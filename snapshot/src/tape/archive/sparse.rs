@@ -43,6 +43,12 @@ pub(super) fn stored(data: &[Range<u64>], size: u64) -> Option<Vec<Range<u64>>> 
     (!is_whole).then_some(extents)
 }
 
+/// Why a file cannot be stored: nobody is to read all the zeros of one that has holes and is larger than an archive holds.
+pub(super) fn refusal(data: &[Range<u64>], size: u64) -> Option<&'static str> {
+    let data = || data.iter().map(|one| one.end.saturating_sub(one.start)).sum::<u64>();
+    (size > SPARSE_BYTES_MAX && data() < size).then_some("it has holes and is larger than an archive holds")
+}
+
 /// The map's blocks.
 pub(super) fn encode(extents: &[Range<u64>], size: u64) -> Vec<u8> {
     let ends_in_hole = extents.last().is_none_or(|last| last.end < size);

@@ -25,7 +25,7 @@ impl Spill {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(&failed)?;
         std::fs::remove_file(&path).map_err(&failed)?;
-        Ok(Self { file: BufWriter::new(file), bytes: 0 })
+        Ok(Self { file: BufWriter::with_capacity(64 << 10, file), bytes: 0 })
     }
 
     /// Bytes so far.

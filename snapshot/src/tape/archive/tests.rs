@@ -1,5 +1,6 @@
 //! Tests of the archive; what they share is here: directories of a file system as members, and comparing them.
 
+mod ahead;
 mod codec;
 mod damage;
 pub mod gnu_tar;
@@ -46,19 +47,20 @@ pub fn scratch() -> PathBuf {
 pub struct Memory<'a>(pub &'a [u8]);
 
 impl Source for Memory<'_> {
-    fn read_at(&mut self, room: &mut [u8], offset: u64) -> std::result::Result<usize, SourceFailure> {
+    fn bytes(&mut self, offset: u64, limit: usize) -> std::result::Result<&[u8], SourceFailure> {
         let rest = self.0.get(offset as usize..).unwrap_or_default();
-        let count = rest.len().min(room.len());
-        room[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        Ok(&rest[..rest.len().min(limit)])
     }
 }
 
-pub struct OfFile(pub File);
+/// A file, and room for what was read.
+pub struct OfFile(pub File, pub Vec<u8>);
 
 impl Source for OfFile {
-    fn read_at(&mut self, room: &mut [u8], offset: u64) -> std::result::Result<usize, SourceFailure> {
-        self.0.read_at(room, offset).map_err(|error| SourceFailure::File(error.to_string()))
+    fn bytes(&mut self, offset: u64, limit: usize) -> std::result::Result<&[u8], SourceFailure> {
+        self.1.resize(limit, 0);
+        let read = self.0.read_at(&mut self.1, offset);
+        read.map(|count| &self.1[..count]).map_err(|error| SourceFailure::File(error.to_string()))
     }
 }
 
@@ -193,7 +195,7 @@ pub fn archived(top: &Path) -> Wrote<Vec<u8>> {
             let file = File::open(&real).unwrap();
             let data = data_in(&file, node.size);
             let content = Id::of(b"the same inode has the same content");
-            writer.file((&path, &node), &content, &data, &mut OfFile(file)).unwrap();
+            writer.file((&path, &node), &content, &data, &mut OfFile(file, Vec::new())).unwrap();
         } else {
             writer.node(&path, &node).unwrap();
         }

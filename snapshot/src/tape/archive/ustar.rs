@@ -73,8 +73,12 @@ fn put(block: &mut Block, at: usize, bytes: &[u8]) {
     }
 }
 
-fn octal(block: &mut Block, at: usize, digits: usize, value: u64) {
-    put(block, at, format!("{value:0digits$o}\0").as_bytes());
+/// A number of so many octal digits, with zeros in front; what comes behind it is zero already.
+fn octal(block: &mut Block, at: usize, digits: usize, mut value: u64) {
+    for room in block.iter_mut().skip(at).take(digits).rev() {
+        *room = b'0' + (value & 7) as u8;
+        value >>= 3;
+    }
 }
 
 /// The beginning of bytes that have no room.
@@ -104,7 +108,8 @@ impl Ustar {
         octal(&mut block, 337, 7, self.device.1 & SEVEN);
         put(&mut block, 345, prefix);
         let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
-        put(&mut block, 148, format!("{sum:06o}\0 ").as_bytes());
+        put(&mut block, 148, b"      \0 ");
+        octal(&mut block, 148, 6, sum);
         block
     }
 

@@ -9,10 +9,9 @@
 use super::catalog::Catalog;
 use super::label::SessionLabel;
 use super::links::Links;
-use super::member::{Before, Head, Member, MemberKind, Role, Short};
+use super::member::{Before, Member, MemberKind, Role, Short, encode};
 use super::{
-    ArchiveError, BLOCK_BYTES, LISTED_MAX, MEMBERS_MAX, Result, SPARSE_BYTES_MAX, ZEROS, padding,
-    path_refusal, sparse,
+    ArchiveError, BLOCK_BYTES, LISTED_MAX, MEMBERS_MAX, Result, ZEROS, padding, path_refusal, sparse,
 };
 use crate::repository::{Id, Node, NodeKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Bytes that are read from a source at a time.
-const PIECE_BYTES: usize = 256 << 10;
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 
 /// Why a source gives no bytes.
 #[derive(Debug)]
@@ -38,11 +37,17 @@ pub enum SourceFailure {
 
 /// The bytes of a file.
 pub trait Source {
-    /// Reads bytes at an offset; offsets ascend. 0 at the end.
+    /// Bytes at an offset, at most `limit`; offsets ascend. None at the end.
     ///
     /// # Errors
     /// See [`SourceFailure`].
-    fn read_at(&mut self, room: &mut [u8], offset: u64) -> std::result::Result<usize, SourceFailure>;
+    fn bytes(&mut self, offset: u64, limit: usize) -> std::result::Result<&[u8], SourceFailure>;
+
+    /// The SHA-256 of all bytes of a file of `size`, if that is proved without hashing them here; then [`Source::bytes`]
+    /// gives these bytes. Asked for before the first of them.
+    fn proven(&mut self, _size: u64) -> Option<Id> {
+        None
+    }
 }
 
 /// What a session has in it.
@@ -170,9 +175,7 @@ impl<W: Write> SessionWriter<W> {
     /// Writes a header; says why if the member cannot be archived.
     fn header(&mut self, role: Role, member: &mut Member) -> Result<Option<&'static str>> {
         member.offset = self.at;
-        let before = self.before;
-        let head = Head { session: self.session, role, before, member: member.clone() };
-        match head.encode() {
+        match encode(self.session, role, self.before, member) {
             Ok(blocks) => {
                 self.put(&blocks)?;
                 self.before = Before::Nothing;
@@ -270,13 +273,10 @@ impl<W: Write> SessionWriter<W> {
     fn content(&mut self, input: Input<'_>, source: &mut dyn Source) -> Result<Stored> {
         let Input { path, node, content, data } = input;
         let size = node.size;
-        let extents = sparse::stored(data, size);
-        if extents.is_none()
-            && size > SPARSE_BYTES_MAX
-            && data.iter().map(|one| one.end - one.start).sum::<u64>() < size
-        {
-            return self.missed(path, "it has holes and is larger than an archive holds");
+        if let Some(what) = sparse::refusal(data, size) {
+            return self.missed(path, what);
         }
+        let extents = sparse::stored(data, size);
         let mut member = member(path, node);
         let map = extents.as_ref().map(|extents| sparse::encode(extents, size));
         if let (Some(extents), Some(map)) = (&extents, &map) {
@@ -287,7 +287,9 @@ impl<W: Write> SessionWriter<W> {
             return self.missed(path, what);
         }
         self.put(&map.unwrap_or_default())?;
-        let mut copy = Copy { hash: Sha256::new(), at: 0, damage: None };
+        // Of a file with holes not all bytes are read.
+        let proven = if extents.is_none() { source.proven(size) } else { None };
+        let mut copy = Copy { hash: Sha256::new(), is_hashed: proven.is_none(), at: 0, damage: None };
         let whole = [Range { start: 0, end: size }];
         for extent in extents.as_deref().unwrap_or(&whole) {
             copy.zeros(extent.start);
@@ -296,7 +298,7 @@ impl<W: Write> SessionWriter<W> {
         copy.zeros(size);
         copy.look_behind(size, source)?;
         self.pad(member.stored)?;
-        let hash = Id(copy.hash.finalize().into());
+        let hash = proven.unwrap_or_else(|| Id(copy.hash.finalize().into()));
         self.count(node);
         self.catalog.member(&member, Some(hash), copy.damage.as_deref())?;
         let Some(reason) = copy.damage else {
@@ -310,16 +312,19 @@ impl<W: Write> SessionWriter<W> {
         Ok(Stored::Damaged(reason))
     }
 
-    /// Copies from where the copy is up to `end`.
+    /// Copies from where the copy is up to `end`, zeros where there is nothing.
     fn extent(&mut self, copy: &mut Copy, end: u64, source: &mut dyn Source) -> Result<()> {
-        let mut piece = std::mem::take(&mut self.piece);
         while copy.at < end {
             let wanted = (end - copy.at).min(PIECE_BYTES as u64) as usize;
-            let room = piece.get_mut(..wanted).unwrap_or_default();
-            copy.fill(room, source)?;
-            self.put(room)?;
+            let bytes = copy.next(wanted, source)?;
+            if bytes.is_empty() {
+                let at = copy.at;
+                copy.damage.get_or_insert_with(|| format!("it ends at {at}, before its size"));
+            }
+            let bytes = if bytes.is_empty() { ZEROS.get(..wanted).unwrap_or(&ZEROS) } else { bytes };
+            copy.take(bytes);
+            self.put(bytes)?;
         }
-        self.piece = piece;
         Ok(())
     }
 
@@ -358,6 +363,8 @@ pub(super) fn member(path: &[u8], node: &Node) -> Member {
 /// A content on its way.
 struct Copy {
     hash: Sha256,
+    /// Whether the hash is not known without.
+    is_hashed: bool,
     at: u64,
     /// Why it is not what it should be; from then on all is zeros.
     damage: Option<String>,
@@ -370,40 +377,32 @@ impl Copy {
         self.at = self.at.max(end);
     }
 
-    fn read(&mut self, room: &mut [u8], source: &mut dyn Source) -> Result<usize> {
-        match source.read_at(room, self.at) {
-            Ok(read) => Ok(read.min(room.len())),
+    /// The next bytes; none where there are none, and from then on.
+    fn next<'s>(&mut self, limit: usize, source: &'s mut dyn Source) -> Result<&'s [u8]> {
+        if self.damage.is_some() {
+            return Ok(&[]);
+        }
+        match source.bytes(self.at, limit) {
+            Ok(bytes) => Ok(bytes.get(..limit).unwrap_or(bytes)),
             Err(SourceFailure::File(reason)) => {
                 self.damage = Some(reason);
-                Ok(0)
+                Ok(&[])
             }
             Err(SourceFailure::All(source)) => Err(ArchiveError::Source { source }),
             Err(SourceFailure::Cancelled) => Err(ArchiveError::Cancelled),
         }
     }
 
-    /// Fills the room, with zeros where there is nothing.
-    fn fill(&mut self, room: &mut [u8], source: &mut dyn Source) -> Result<()> {
-        let mut done = 0;
-        while let Some(rest) = room.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let read = if self.damage.is_some() { 0 } else { self.read(rest, source)? };
-            if read == 0 {
-                rest.fill(0);
-                let at = self.at;
-                self.damage.get_or_insert_with(|| format!("it ends at {at}, before its size"));
-                self.at += rest.len() as u64;
-                break;
-            }
-            self.at += read as u64;
-            done += read;
+    fn take(&mut self, bytes: &[u8]) {
+        if self.is_hashed {
+            self.hash.update(bytes);
         }
-        self.hash.update(&*room);
-        Ok(())
+        self.at += bytes.len() as u64;
     }
 
     /// A file that goes on behind its size is not the file that was listed.
     fn look_behind(&mut self, size: u64, source: &mut dyn Source) -> Result<()> {
-        if self.damage.is_none() && self.read(&mut [0], source)? > 0 {
+        if self.damage.is_none() && !self.next(1, source)?.is_empty() {
             self.damage = Some(format!("it goes on behind its size of {size}"));
         }
         Ok(())

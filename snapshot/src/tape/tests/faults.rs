@@ -225,9 +225,13 @@ fn a_tape_file_that_a_closed_drive_ended_is_no_session_and_stays() {
 // The feeder.
 
 fn feeding(mark: u64, limit: u64) -> (tempfile::TempDir, FeederOptions) {
+    feeding_or(mark, limit, WhenFull::Fail)
+}
+
+fn feeding_or(mark: u64, limit: u64, when_full: WhenFull) -> (tempfile::TempDir, FeederOptions) {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().to_owned();
-    (directory, FeederOptions { directory: path, limit, mark, when_full: WhenFull::Fail })
+    let place = SpoolPlace::Disk { directory: directory.path().to_owned(), limit, when_full };
+    (directory, FeederOptions { place, mark })
 }
 
 fn start(drive: impl Drive + 'static, session: &str, options: &FeederOptions) -> Feeder {
@@ -381,55 +385,66 @@ fn an_archive_that_is_not_finished_is_not_written() {
 #[test]
 fn stalls_are_counted() {
     let spool = Spool::in_memory(100);
-    let mut buffer = [0; 64];
+    let put = |byte: u8, count: usize| assert!(spool.put(&mut vec![byte; count]).unwrap());
     let (said, heard) = mpsc::channel();
     let theirs = spool.clone();
     let reader = std::thread::spawn(move || {
         assert!(theirs.wait_for(50));
         said.send(()).unwrap();
         let mut taken = Vec::new();
-        let mut buffer = [0; 30];
-        while let Taken::Bytes(count) = theirs.take(&mut buffer, 50).unwrap() {
-            taken.extend_from_slice(&buffer[..count]);
+        let mut piece = Vec::new();
+        while theirs.take(&mut piece, 50).unwrap() == Taken::Bytes {
+            taken.extend_from_slice(&piece);
             said.send(()).unwrap();
         }
         taken
     });
-    assert_eq!(spool.put(&[1; 49]).unwrap(), 49);
+    put(1, 49);
     assert!(heard.try_recv().is_err());
-    assert_eq!(spool.put(&[2; 1]).unwrap(), 1);
-    // Started, 30, 20; then it stalls, until 50 bytes lie there again.
+    put(2, 1);
+    // Started, 49, 1; then it stalls, until 50 bytes lie there again.
     (0..3).for_each(|_| heard.recv().unwrap());
     while spool.counts().0 == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(spool.put(&[3; 40]).unwrap(), 40);
+    put(3, 40);
     assert!(heard.try_recv().is_err());
     spool.complete();
     let taken = reader.join().unwrap();
     assert_eq!(taken, [vec![1; 49], vec![2; 1], vec![3; 40]].concat());
     assert_eq!(spool.counts().0, 1, "stalls");
-    assert_eq!(spool.take(&mut buffer, 1).unwrap(), Taken::End);
+    assert_eq!(spool.take(&mut Vec::new(), 1).unwrap(), Taken::End);
 }
 
 #[test]
 fn a_disk_without_room_for_the_spool_is_said_or_done_without() {
-    let (disk, drive) = prepared();
-    let (directory, mut options) = feeding(0, 1 << 60);
+    let disk = SimDisk::default();
+    let mut drive = open(&disk);
+    labelled(&mut drive, &[1 << 20], 1024, 0);
+    let (directory, options) = feeding(0, 1 << 60);
     let session = session_id(1);
     let result = Feeder::start(Box::new(drive), Box::new(Automatic), super::options(&session), &options);
     let error = result.err().unwrap();
     assert!(matches!(error, TapeError::SpoolFull { bytes, .. } if bytes == 1 << 60), "{error:?}");
     assert_eq!(error.kind(), TapeErrorKind::NoRoom);
-    options.when_full = WhenFull::Stream;
-    let archive = archive(&session, 5, 5000, &mut Rng::new(seed()));
-    let mut feeder = start(open(&disk), &session, &options);
-    feeder.write_all(&archive).unwrap();
-    let finished = feeder.finish();
-    let fed = finished.result.unwrap();
-    assert!(!fed.was_on_disk);
-    let parts = fed.written.parts;
-    assert!(super::read(finished.drive.unwrap().as_mut(), &session, parts).unwrap() == archive);
+    // A mark that is never reached starts the drive when no more fits.
+    let (_other, streams) = feeding_or(1 << 30, 1 << 60, WhenFull::Stream);
+    let in_memory = FeederOptions { place: SpoolPlace::Memory, mark: 4096 };
+    let mut rng = Rng::new(seed());
+    for (number, options) in [streams, in_memory].into_iter().enumerate() {
+        let session = session_id(2 + number as u64);
+        // The first has to wait for room.
+        let long_enough = if number == 0 { MEMORY_BYTES + 1 } else { 0 };
+        let mut archives = (5..).map(|members| archive(&session, members, 9 << 20, &mut rng));
+        let archive = archives.find(|archive| archive.len() >= long_enough).unwrap();
+        let mut feeder = start(open(&disk), &session, &options);
+        feeder.write_all(&archive).unwrap();
+        let finished = feeder.finish();
+        let fed = finished.result.unwrap();
+        assert!(!fed.was_on_disk && fed.most_spooled <= MEMORY_BYTES as u64, "{fed:?}");
+        let parts = fed.written.parts;
+        assert!(super::read(finished.drive.unwrap().as_mut(), &session, parts).unwrap() == archive);
+    }
     drop(directory);
 }
 

@@ -278,7 +278,7 @@ fn a_hole_of_gibibytes_takes_no_room() {
     let mut writer =
         crate::tape::archive::SessionWriter::begin(Vec::new(), &super::label(), &super::scratch()).unwrap();
     let (start, end) = (1 << 31, (1 << 31) + 13);
-    let source = &mut super::OfFile(File::open(&path).unwrap());
+    let source = &mut super::OfFile(File::open(&path).unwrap(), Vec::new());
     let id = crate::repository::Id::of(b"");
     writer.file((b"srv/huge", &node_at(&path)), &id, &[start..end], source).unwrap();
     let wrote = writer.finish().unwrap();

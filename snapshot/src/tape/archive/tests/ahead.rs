@@ -1,0 +1,193 @@
+//! What is read ahead is written as if it had been read there: in order, whole, and with its failures where they stand.
+
+use super::{label, node, read, scratch};
+use crate::repository::index::Location;
+use crate::repository::testing::Random;
+use crate::repository::{BlobKind, Id, NodeKind};
+use crate::session::NoMonitor;
+use crate::tape::archive::ahead::{Ahead, Found, Group, Loading, write};
+use crate::tape::archive::writer::SourceFailure;
+use crate::tape::archive::{ArchiveError, ArchiveErrorKind, Proof, Result, SessionWriter, Wrote};
+use std::collections::HashMap;
+
+/// Blobs by id.
+type Blobs = HashMap<Id, Vec<u8>>;
+
+fn place(content: &[u8]) -> Location {
+    let (pack, id, length) = (Id([7; 32]), Id::of(content), content.len() as u32 + 32);
+    Location { pack, kind: BlobKind::Data, id, offset: 0, length, uncompressed_length: 0 }
+}
+
+fn begin() -> SessionWriter<Vec<u8>> {
+    SessionWriter::begin(Vec::new(), &label(), &scratch()).unwrap()
+}
+
+/// Writes what a walk finds; blobs come from `blobs`, or fail as it says.
+fn wrote(
+    blobs: &Blobs,
+    missing: fn() -> SourceFailure,
+    walk: impl FnOnce(&mut Ahead) -> Result<()> + Send,
+) -> Result<Wrote<Vec<u8>>> {
+    let load = |wanted: &[Location], mut bytes: Vec<u8>| {
+        bytes.clear();
+        let mut one = |place: &Location| match blobs.get(&place.id) {
+            Some(blob) => {
+                bytes.extend_from_slice(blob);
+                Ok(bytes.len() - blob.len()..bytes.len())
+            }
+            None => Err(missing()),
+        };
+        let blobs = wanted.iter().map(&mut one).collect();
+        Ok(Group { bytes, blobs })
+    };
+    write(begin(), &NoMonitor, Some(Loading { load: &load, connections: 3 }), walk)
+}
+
+fn file(out: &mut Ahead, name: &str, size: u64, only: Option<Id>) -> Result<()> {
+    let node = crate::repository::Node { size, ..node(name, NodeKind::File) };
+    let data = if size == 0 { Vec::new() } else { vec![0..size] };
+    out.file(Found { path: name.as_bytes().to_vec(), node, content: Id::of(name.as_bytes()), data, only })
+}
+
+/// A content, cut into pieces that come in all three ways.
+fn pieces(out: &mut Ahead, content: &[u8], cuts: &[(usize, u64)]) -> Result<()> {
+    let mut at = 0;
+    for (end, way) in cuts {
+        let piece = &content[at..*end];
+        match way {
+            0 => out.piece(at as u64, Ok(piece.to_vec()))?,
+            1 => out.blob(at as u64, place(piece))?,
+            _ => {
+                let mut done = 0;
+                while done < piece.len() {
+                    let from = &piece[done..];
+                    done += out.read((at + done) as u64, from.len() as u64, |room| {
+                        room.copy_from_slice(&from[..room.len()]);
+                        Ok(room.len())
+                    })?;
+                }
+            }
+        }
+        at = *end;
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_way_bytes_come_they_are_the_files() {
+    let mut random = Random::from_clock("whatever_way_bytes_come_they_are_the_files");
+    let mut blobs = Blobs::new();
+    let mut files = Vec::new();
+    for number in 0..400 {
+        let length = random.below(if number % 40 == 0 { 3 << 20 } else { 9000 }) as usize;
+        // Some contents are the same, so that a blob is asked for twice.
+        let content = if number % 5 == 0 { vec![7; 5000] } else { random.bytes(length) };
+        let mut ends: Vec<usize> =
+            (0..random.below(4)).map(|_| random.below(content.len() as u64 + 1) as usize).collect();
+        ends.push(content.len());
+        ends.sort_unstable();
+        let cuts: Vec<_> = ends.into_iter().map(|end| (end, random.below(3))).collect();
+        let mut at = 0;
+        for (end, _) in &cuts {
+            blobs.insert(Id::of(&content[at..*end]), content[at..*end].to_vec());
+            at = *end;
+        }
+        files.push((format!("f{number:03}"), content, cuts));
+    }
+    let wrote = wrote(
+        &blobs,
+        || SourceFailure::Cancelled,
+        |out| {
+            for (name, content, cuts) in &files {
+                let only = (cuts.len() == 1 && cuts[0].1 == 1).then(|| Id::of(content));
+                file(out, name, content.len() as u64, only)?;
+                pieces(out, content, cuts)?;
+                out.node(
+                    format!("{name}-dir").as_bytes(),
+                    node(&format!("{name}-dir"), NodeKind::Directory),
+                )?;
+            }
+            Ok(())
+        },
+    );
+    let wrote = wrote.unwrap();
+    assert_eq!((wrote.totals.files, wrote.totals.directories, wrote.totals.damaged), (400, 400, 0));
+    let (got, verdict) = read(&wrote.out).unwrap();
+    assert_eq!(verdict.fault(), None);
+    for (name, content, _) in &files {
+        let got = &got[name.as_bytes()];
+        assert!(got.content.as_ref() == Some(content) && got.proof == Proof::Right, "{name}");
+    }
+}
+
+#[test]
+fn what_fails_fails_where_it_stands() {
+    let blobs = Blobs::from([(Id::of(b"ab"), b"ab".to_vec())]);
+    let gone = || SourceFailure::File("it is gone".into());
+    let wrote = wrote(&blobs, gone, |out| {
+        // A lost blob; one that is not as long as the file; none at all; too many bytes; a gap; a failure while reading.
+        file(out, "a", 4, None)?;
+        out.blob(0, place(b"ab"))?;
+        out.blob(2, place(b"cd"))?;
+        file(out, "b", 3, Some(Id::of(b"ab")))?;
+        out.blob(0, place(b"ab"))?;
+        file(out, "c", 3, None)?;
+        file(out, "d", 1, Some(Id::of(b"ab")))?;
+        out.blob(0, place(b"ab"))?;
+        file(out, "e", 4, None)?;
+        out.piece(0, Ok(b"x".to_vec()))?;
+        out.piece(2, Ok(b"yz".to_vec()))?;
+        file(out, "f", 4, None)?;
+        out.read(0, 2, |room| {
+            room.copy_from_slice(b"rr");
+            Ok(2)
+        })?;
+        out.read(2, 2, |_| Err(SourceFailure::File("the disk says no".into())))?;
+        // The only blob of a file, and it is lost.
+        file(out, "g", 2, Some(Id::of(b"cd")))?;
+        out.blob(0, place(b"cd"))?;
+        file(out, "h", 2, Some(Id::of(b"ab")))?;
+        out.blob(0, place(b"ab"))
+    });
+    let wrote = wrote.unwrap();
+    let listed: Vec<_> = wrote.listed.iter().map(|(path, why)| (path[0], why.as_str())).collect();
+    assert_eq!(listed.iter().map(|(path, _)| *path).collect::<Vec<_>>(), b"abcdefg");
+    assert_eq!((listed[0].1, listed[5].1, listed[6].1), ("it is gone", "the disk says no", "it is gone"));
+    let (got, verdict) = read(&wrote.out).unwrap();
+    assert_eq!((verdict.fault(), verdict.unread_count), (None, 7));
+    for (name, content) in
+        [("a", &b"ab\0\0"[..]), ("b", b"ab\0"), ("d", b"a"), ("f", b"rr\0\0"), ("h", b"ab")]
+    {
+        assert_eq!(got[name.as_bytes()].content.as_deref(), Some(content), "{name}");
+    }
+    assert_eq!(got[&b"h"[..]].proof, Proof::Right);
+}
+
+#[test]
+fn what_fails_for_all_ends_the_work() {
+    let many = |out: &mut Ahead| {
+        for number in 0..20_000 {
+            out.node(format!("d{number}").as_bytes(), node("d", NodeKind::Directory))?;
+        }
+        Ok(())
+    };
+    let down = || SourceFailure::All("the store is down".into());
+    let lost = wrote(&Blobs::new(), down, |out| {
+        file(out, "a", 4, None)?;
+        out.blob(0, place(b"abcd"))?;
+        many(out)
+    });
+    assert_eq!(lost.unwrap_err().kind(), ArchiveErrorKind::Source);
+    // The walk itself, in the middle of a file.
+    let limit = 77;
+    let failed = wrote(&Blobs::new(), down, |out| {
+        file(out, "a", 4, None)?;
+        out.piece(0, Ok(b"ab".to_vec()))?;
+        Err(ArchiveError::TooMany { limit })
+    });
+    assert!(matches!(failed, Err(ArchiveError::TooMany { limit: 77 })));
+    // Nobody writes any more: the walk is told, wherever it is.
+    let mut room = [0; 9000];
+    let writer = SessionWriter::begin(&mut room[..], &label(), &scratch()).unwrap();
+    assert_eq!(write(writer, &NoMonitor, None, many).unwrap_err().kind(), ArchiveErrorKind::Medium);
+}
