@@ -144,10 +144,7 @@ impl IngestSession {
             take,
             Box::new(move |result| match result {
                 Ok(journaled) => shared.finish(parts_end, Some(journaled)),
-                Err(error) => {
-                    shared.state.lock().in_flight.retain(|batch| batch.parts_end != parts_end);
-                    shared.fail(SessionError::Ingest(Arc::new(error)));
-                }
+                Err(error) => shared.refused(parts_end, SessionError::Ingest(Arc::new(error))),
             }),
         );
         Ok(())
@@ -222,6 +219,22 @@ impl InFlight {
     }
 }
 
+impl State {
+    /// What is done, up to the first batch that is not, is in flight no longer.
+    fn forget_done(&mut self) {
+        while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.done) {
+            // Behind a failure nothing counts, whatever the journal says of it.
+            if !matches!(self.failed, None | Some(SessionError::Closed)) {
+                continue;
+            }
+            self.progress.taken_bytes = batch.bytes_end;
+            if batch.is_covered(self.journaled) {
+                self.progress.durable_parts = batch.parts_end;
+            }
+        }
+    }
+}
+
 impl Shared {
     /// The batch that ends at this part is done; `journaled` is `None` for one of duplicates only.
     fn finish(&self, parts_end: u64, journaled: Option<Journaled>) {
@@ -235,16 +248,17 @@ impl Shared {
             state.journaled = journaled;
             state.progress.journaled = journaled.lsn;
         }
-        while let Some(batch) = state.in_flight.pop_front_if(|batch| batch.done) {
-            // Behind a failure nothing counts, whatever the journal says of it.
-            if !matches!(state.failed, None | Some(SessionError::Closed)) {
-                continue;
-            }
-            state.progress.taken_bytes = batch.bytes_end;
-            if batch.is_covered(state.journaled) {
-                state.progress.durable_parts = batch.parts_end;
-            }
-        }
+        state.forget_done();
+        self.tell(&state);
+    }
+
+    /// The journal refused the batch that ends at this part. What is done behind it, for it was known already, is in
+    /// flight no longer either.
+    fn refused(&self, parts_end: u64, error: SessionError) {
+        let mut state = self.state.lock();
+        state.in_flight.retain(|batch| batch.parts_end != parts_end);
+        state.failed.get_or_insert(error);
+        state.forget_done();
         self.tell(&state);
     }
 

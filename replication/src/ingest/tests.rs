@@ -321,6 +321,20 @@ fn a_refusal_of_the_journal_ends_the_session_and_the_next_goes_on() {
     assert_eq!(last(&heard).journaled, Lsn::captured(2));
 }
 
+/// What came twice is known at once, and stands behind what the journal refuses then.
+#[test]
+fn duplicates_behind_a_refusal_are_not_waited_for() {
+    let ingest = MemoryIngest::new();
+    ingest.with(|memory| (memory.failures, memory.held) = (1, true));
+    let (mut session, heard) = session(&ingest);
+    session.submit(vec![encoded(1, 0, true)]).unwrap();
+    session.submit(vec![encoded(1, 0, true)]).unwrap();
+    ingest.with(|memory| memory.held = false);
+    assert!(session.drain(Duration::from_secs(5)), "the place is never free again");
+    let told = heard.lock().last().unwrap().clone();
+    assert_eq!(told.unwrap_err().reason(), Reason::Journal);
+}
+
 #[test]
 fn bytes_in_flight_are_bounded() {
     let ingest = MemoryIngest::new();
