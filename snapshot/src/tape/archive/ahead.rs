@@ -9,22 +9,25 @@
 //! walk asks and waits; only files with several names cost that.
 //!
 //! **All goes in batches**, with one room for the bytes of many little files, and blobs are loaded in groups: threads that
-//! wake each other for each file, or free what another has allocated, cost more than they do. Rooms go back and are filled
-//! again.
+//! wake each other for each file, or free what another has allocated, cost more than they do. Rooms are filled again.
 //!
 //! **Memory** is bounded: [`QUEUED_MAX`] batches wait, and one ends with the item that fills it, so about five times
-//! [`BATCH_BYTES`] or five of the largest blobs, and what loading takes. Threads end with the work: who waits for one that
-//! has ended learns it from the channel, so nobody waits for ever.
+//! [`BATCH_BYTES`] or five of the largest blobs, and what loading takes. Groups of a batch that was passed are not loaded.
+//!
+//! **Nobody waits for ever**: who waits for a thread that has ended learns it from the channel. What lies in a bounded
+//! channel stays until both its sides have gone, so who answers the walk holds the sender, and loaders outlive panics.
 
 use super::writer::{PIECE_BYTES, SessionWriter, Source, SourceFailure, Wrote};
 use super::{ArchiveError, Result};
 use crate::repository::index::Location;
 use crate::repository::{Id, Node};
 use crate::session::Monitor;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
 
 /// Batches that wait for the writer.
 const QUEUED_MAX: usize = 3;
@@ -34,6 +37,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ITEMS: usize = 512;
 /// Bytes of blobs that end a group.
 const GROUP_BYTES: u64 = 256 << 10;
+/// Groups that wait for a thread that loads.
+const TASKS_MAX: usize = 64;
 /// Most threads that load: from a store that is far away most of them wait.
 const LOADERS_MAX: usize = 16;
 
@@ -62,6 +67,8 @@ pub(super) struct Loading<'l> {
 struct Task {
     blobs: Vec<Location>,
     give: Sender<Outcome<Group>>,
+    /// Gone with the batch.
+    wanted: Weak<()>,
 }
 
 /// Where the bytes of a piece are.
@@ -77,21 +84,12 @@ enum Bytes {
 }
 
 enum Item {
-    Missed {
-        path: Vec<u8>,
-        reason: String,
-    },
-    Node {
-        path: Vec<u8>,
-        node: Node,
-    },
-    /// Is it a link? The answer is wanted.
-    Linked {
-        path: Vec<u8>,
-        node: Node,
-        content: Id,
-        answer: Sender<bool>,
-    },
+    /// A path, and why it is not there.
+    Missed(Vec<u8>, String),
+    /// A path, and what is there.
+    Node(Vec<u8>, Node),
+    /// A path, what is there and its content: is it a link? The answer is wanted.
+    Linked(Vec<u8>, Node, Id),
     File(Found),
     /// Of the file before.
     Piece {
@@ -112,6 +110,20 @@ pub(super) struct Found {
     pub only: Option<Id>,
 }
 
+impl Item {
+    /// Bytes of what describes an object, as far as they may be many.
+    fn weight(&self) -> u64 {
+        let (path, node, data) = match self {
+            Self::Missed(path, reason) => return (path.len() + reason.len()) as u64,
+            Self::Node(path, node) | Self::Linked(path, node, _) => (path, node, 0),
+            Self::File(found) => (&found.path, &found.node, size_of_val(found.data.as_slice())),
+            Self::Piece { .. } => return 0,
+        };
+        let xattrs: usize = node.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+        (path.len() + node.link_target.len() + data + xattrs) as u64
+    }
+}
+
 #[derive(Default)]
 struct Batch {
     items: VecDeque<Item>,
@@ -119,8 +131,9 @@ struct Batch {
     room: Vec<u8>,
     taken: usize,
     groups: Vec<Receiver<Outcome<Group>>>,
-    /// Bytes of pieces that lie elsewhere.
+    /// Bytes that lie elsewhere: of pieces, and of what describes objects.
     elsewhere: u64,
+    wanted: Arc<()>,
 }
 
 impl Batch {
@@ -137,12 +150,15 @@ pub(super) struct Ahead {
     rooms: Receiver<Vec<u8>>,
     batch: Batch,
     tasks: Sender<Task>,
+    /// Whether what was asked about is a link.
+    answers: Receiver<bool>,
     /// Blobs of the group that is gathered, and their bytes.
     group: (Vec<Location>, u64),
 }
 
 impl Ahead {
     fn push(&mut self, item: Item) -> Result<()> {
+        self.batch.elsewhere = self.batch.elsewhere.saturating_add(item.weight());
         self.batch.items.push_back(item);
         if self.batch.is_full() { self.send() } else { Ok(()) }
     }
@@ -164,17 +180,23 @@ impl Ahead {
         let (give, group) = bounded(1);
         self.batch.groups.push(group);
         // Nobody loads any more only if all is over.
-        self.tasks.send(Task { blobs, give }).map_err(|_| ArchiveError::Cancelled)
+        let wanted = Arc::downgrade(&self.batch.wanted);
+        self.tasks.send(Task { blobs, give, wanted }).map_err(|_| ArchiveError::Cancelled)
+    }
+
+    /// Whether who writes has gone.
+    pub fn is_over(&self) -> bool {
+        self.answers.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// An object that cannot be archived.
     pub fn missed(&mut self, path: &[u8], reason: String) -> Result<()> {
-        self.push(Item::Missed { path: path.to_vec(), reason })
+        self.push(Item::Missed(path.to_vec(), reason))
     }
 
     /// An object that is no file.
     pub fn node(&mut self, path: &[u8], node: Node) -> Result<()> {
-        self.push(Item::Node { path: path.to_vec(), node })
+        self.push(Item::Node(path.to_vec(), node))
     }
 
     /// Whether a file was written before under another name: then this name is written too.
@@ -182,10 +204,9 @@ impl Ahead {
         if node.links <= 1 {
             return Ok(false);
         }
-        let (answer, answered) = bounded(1);
-        self.push(Item::Linked { path: path.to_vec(), node: node.clone(), content: *content, answer })?;
+        self.push(Item::Linked(path.to_vec(), node.clone(), *content))?;
         self.send()?;
-        answered.recv().map_err(|_| ArchiveError::Cancelled)
+        self.answers.recv().map_err(|_| ArchiveError::Cancelled)
     }
 
     /// A file; the pieces of its content follow.
@@ -259,6 +280,9 @@ struct Taken {
     items: VecDeque<Item>,
     room: Vec<u8>,
     groups: Vec<Fetched>,
+    /// Keeps the groups of the batch at hand wanted.
+    wanted: Arc<()>,
+    answer: Sender<bool>,
 }
 
 /// A piece at hand.
@@ -273,7 +297,7 @@ impl Taken {
     fn next(&mut self) -> Option<Item> {
         while self.items.is_empty() {
             let batch = self.batches.recv().ok()?;
-            self.items = batch.items;
+            (self.items, self.wanted) = (batch.items, batch.wanted);
             // Who would fill them again may have gone, or has enough.
             let _full = self.rooms.try_send(std::mem::replace(&mut self.room, batch.room));
             let next = batch.groups.into_iter().map(Fetched::Coming).collect();
@@ -401,19 +425,23 @@ pub(super) fn write<W: Write>(
     let (out, batches) = bounded(QUEUED_MAX);
     let (give_room, rooms) = bounded(QUEUED_MAX);
     let (give_group_room, group_rooms) = bounded(QUEUED_MAX);
-    let (tasks, queue) = unbounded::<Task>();
+    let (tasks, queue) = bounded::<Task>(TASKS_MAX);
+    let (answer, answers) = bounded(1);
     let failed = |source| ArchiveError::Thread { source };
     std::thread::scope(|scope| {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let loaders = loading.into_iter().flat_map(|Loading { load, connections }| {
-            std::iter::repeat_n(load, connections.min(LOADERS_MAX).max(cores))
+            std::iter::repeat_n(load, connections.max(cores).min(LOADERS_MAX))
         });
         for (number, load) in loaders.enumerate() {
             let (queue, rooms) = (queue.clone(), group_rooms.clone());
             let loads = move || {
-                for Task { blobs, give } in queue {
+                for Task { blobs, give, .. } in queue.iter().filter(|task| task.wanted.strong_count() > 0) {
+                    let room = rooms.try_recv().unwrap_or_default();
+                    let loaded = catch_unwind(AssertUnwindSafe(|| load(&blobs, room)));
+                    let panicked = |_| Err(SourceFailure::All("a thread that loads blobs has failed".into()));
                     // Nobody may want it any more.
-                    let _unwanted = give.send(load(&blobs, rooms.try_recv().unwrap_or_default()));
+                    let _unwanted = give.send(loaded.unwrap_or_else(panicked));
                 }
             };
             let thread = std::thread::Builder::new().name(format!("archive-{number}"));
@@ -422,7 +450,7 @@ pub(super) fn write<W: Write>(
         drop(queue);
         let walks = move || {
             let (batch, group) = (Batch::default(), (Vec::new(), 0));
-            let mut ahead = Ahead { out, rooms, batch, tasks, group };
+            let mut ahead = Ahead { out, rooms, batch, tasks, answers, group };
             walk(&mut ahead)?;
             ahead.send()
         };
@@ -435,6 +463,8 @@ pub(super) fn write<W: Write>(
             items: VecDeque::new(),
             room: Vec::new(),
             groups: Vec::new(),
+            wanted: Arc::default(),
+            answer,
         };
         let wrote = take(&mut writer, &mut taken, monitor);
         // The walk ends when nobody takes what it finds.
@@ -452,18 +482,16 @@ pub(super) fn write<W: Write>(
 fn take<W: Write>(writer: &mut SessionWriter<W>, taken: &mut Taken, monitor: &dyn Monitor) -> Result<()> {
     while let Some(item) = taken.next() {
         match item {
-            Item::Missed { path, reason } => drop(writer.missed(&path, &reason)?),
-            Item::Node { path, node } => drop(writer.node(&path, &node)?),
-            Item::Linked { path, node, content, answer } => {
-                // Who asked may have gone.
-                let _gone = answer.send(writer.link(&path, &node, &content)?.is_some());
+            Item::Missed(path, reason) => drop(writer.missed(&path, &reason)?),
+            Item::Node(path, node) => drop(writer.node(&path, &node)?),
+            Item::Linked(path, node, content) => {
+                let _gone = taken.answer.send(writer.link(&path, &node, &content)?.is_some());
             }
             Item::File(Found { path, node, content, data, only }) => {
                 let mut source = Content { taken, monitor, only, piece: Piece::default(), failure: None };
                 writer.file((&path, &node), &content, &data, &mut source)?;
             }
-            // Of a file that was given up.
-            Item::Piece { .. } => continue,
+            Item::Piece { .. } => continue, // Of a file that was given up.
         }
         let totals = writer.totals();
         monitor.progress(totals.members, totals.bytes);

@@ -86,9 +86,13 @@ fn load(
         let Some((_, first)) = of_pack.first() else { continue };
         let read = PackRead { pack: first.pack, blobs: of_pack.iter().map(|(_, place)| **place).collect() };
         let mut numbers = of_pack.iter().map(|(number, _)| *number);
-        repository.read_pack(&read, &mut |_, plain| {
+        repository.read_pack(&read, &mut |place, plain| {
             let Some(slot) = numbers.next().and_then(|number| blobs.get_mut(number)) else { return false };
             *slot = match plain {
+                // What lies behind it in its file was placed by that length.
+                Ok(plain) if plain.len() as u64 != place.plain_bytes() => {
+                    Err(SourceFailure::File(format!("blob {} is not as long as the index says", place.id)))
+                }
                 Ok(plain) => {
                     let from = bytes.len();
                     bytes.extend_from_slice(plain);
@@ -259,11 +263,17 @@ impl Walk<'_, '_> {
 
     /// One blob, now.
     fn load(&self, blob: &Id) -> std::result::Result<Vec<u8>, SourceFailure> {
+        // Of a file that is looked at nothing is put out until all of it was.
+        if self.monitor.cancelled() || self.out.is_over() {
+            return Err(SourceFailure::Cancelled);
+        }
         self.repository.load_blob(BlobKind::Data, blob).map_err(failure)
     }
 
     /// Where a file may hold other bytes than zeros.
     fn data(&mut self, blobs: &[(&Id, Option<Location>)], size: u64) -> Result<Vec<Range<u64>>> {
+        // Of a file that was refused or broke off some may be left.
+        self.looked.clear();
         let mut data: Vec<Range<u64>> = Vec::new();
         let mut at = 0_u64;
         let (mut before, mut looked) = (None, 0);

@@ -3,12 +3,15 @@
 use super::{label, node, read, scratch};
 use crate::repository::index::Location;
 use crate::repository::testing::Random;
-use crate::repository::{BlobKind, Id, NodeKind};
+use crate::repository::{BlobKind, Id, Node, NodeKind, Xattr};
 use crate::session::NoMonitor;
 use crate::tape::archive::ahead::{Ahead, Found, Group, Loading, write};
 use crate::tape::archive::writer::SourceFailure;
 use crate::tape::archive::{ArchiveError, ArchiveErrorKind, Proof, Result, SessionWriter, Wrote};
 use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 /// Blobs by id.
 type Blobs = HashMap<Id, Vec<u8>>;
@@ -44,7 +47,7 @@ fn wrote(
 }
 
 fn file(out: &mut Ahead, name: &str, size: u64, only: Option<Id>) -> Result<()> {
-    let node = crate::repository::Node { size, ..node(name, NodeKind::File) };
+    let node = Node { size, ..node(name, NodeKind::File) };
     let data = if size == 0 { Vec::new() } else { vec![0..size] };
     out.file(Found { path: name.as_bytes().to_vec(), node, content: Id::of(name.as_bytes()), data, only })
 }
@@ -190,4 +193,123 @@ fn what_fails_for_all_ends_the_work() {
     let mut room = [0; 9000];
     let writer = SessionWriter::begin(&mut room[..], &label(), &scratch()).unwrap();
     assert_eq!(write(writer, &NoMonitor, None, many).unwrap_err().kind(), ArchiveErrorKind::Medium);
+}
+
+/// A medium that fails once the walk says that it goes on to something else.
+struct FailsWhenTold {
+    left: usize,
+    told: mpsc::Receiver<()>,
+}
+
+impl Write for FailsWhenTold {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            self.told.recv().unwrap();
+            // What the walk does next is to be under way.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            return Err(io::ErrorKind::StorageFull.into());
+        };
+        self.left = left;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn who_waits_for_an_answer_is_let_go_when_the_writer_fails() {
+    let (tell, told) = mpsc::channel();
+    let medium = FailsWhenTold { left: 64 << 10, told };
+    let writer = SessionWriter::begin(medium, &label(), &scratch()).unwrap();
+    let failed = write(writer, &NoMonitor, None, move |out| {
+        for number in 0..512 {
+            out.node(format!("d{number}").as_bytes(), node("d", NodeKind::Directory))?;
+        }
+        tell.send(()).unwrap();
+        let linked = Node { links: 2, inode: 1, ..node("l", NodeKind::File) };
+        out.is_linked(b"l", &linked, &Id::of(b"")).map(drop)
+    });
+    assert_eq!(failed.err().unwrap().kind(), ArchiveErrorKind::Medium);
+}
+
+/// Counts what the walk was ahead, at most.
+struct Behind<'c> {
+    found: &'c AtomicUsize,
+    written: usize,
+    most: &'c AtomicUsize,
+}
+
+impl Write for Behind<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let ahead = self.found.load(Ordering::SeqCst).saturating_sub(self.written);
+        self.most.fetch_max(ahead, Ordering::SeqCst);
+        // A header is one write of more than its attributes.
+        self.written += usize::from(bytes.len() > 64 << 10);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn attributes_fill_a_batch_too() {
+    let (found, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let medium = Behind { found: &found, written: 0, most: &most };
+    let writer = SessionWriter::begin(medium, &label(), &scratch()).unwrap();
+    let wrote = write(writer, &NoMonitor, None, |out| {
+        for number in 0..1000 {
+            let fork = Xattr { name: b"user.fork".to_vec(), value: vec![7; 64 << 10] };
+            let path = format!("d{number}");
+            let heavy = Node { xattrs: vec![fork], ..node(&path, NodeKind::Directory) };
+            out.node(path.as_bytes(), heavy)?;
+            found.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    assert_eq!(wrote.unwrap().totals.directories, 1000);
+    // Five batches of 1 MiB.
+    assert!(most.load(Ordering::SeqCst) < 100, "{most:?}");
+}
+
+#[test]
+fn what_is_left_of_a_file_that_was_given_up_is_not_loaded() {
+    const BLOBS: u32 = 20_000;
+    let loads = AtomicUsize::new(0);
+    let load = |wanted: &[Location], bytes: Vec<u8>| {
+        if loads.fetch_add(1, Ordering::SeqCst) > 0 {
+            // Not for nothing, as with a store.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let blobs = wanted.iter().map(|_| Err(SourceFailure::File("it is gone".into()))).collect();
+        Ok(Group { bytes, blobs })
+    };
+    let wrote = write(begin(), &NoMonitor, Some(Loading { load: &load, connections: 3 }), |out| {
+        file(out, "a", 4, None)?;
+        for number in 0..BLOBS {
+            // Each is a group by itself.
+            let large = Location { length: 1 << 20, ..place(&number.to_le_bytes()) };
+            out.blob(u64::from(number) << 20, large)?;
+        }
+        Ok(())
+    });
+    assert_eq!(wrote.unwrap().totals.damaged, 1);
+    let loads = loads.into_inner();
+    assert!(loads < BLOBS as usize / 2, "{loads} of {BLOBS}");
+}
+
+#[test]
+fn a_loader_that_panics_is_an_error() {
+    let load = |_: &[Location], _: Vec<u8>| panic!("of the test");
+    let failed = write(begin(), &NoMonitor, Some(Loading { load: &load, connections: 3 }), |out| {
+        for number in 0..2000_u32 {
+            file(out, &number.to_string(), 4, None)?;
+            out.blob(0, Location { length: 1 << 20, ..place(&number.to_le_bytes()) })?;
+        }
+        Ok(())
+    });
+    assert_eq!(failed.unwrap_err().kind(), ArchiveErrorKind::Source);
 }

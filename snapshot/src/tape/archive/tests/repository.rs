@@ -6,13 +6,14 @@ use crate::repository::{
     BlobKind, BlobWriter, Chunker, Commit, Id, Lock, LockOptions, Node, NodeKind, Purpose, Repository,
     SessionRecord, Step, Timestamp, TreeBuilder, WriterOptions, Xattr, lock,
 };
-use crate::session::NoMonitor;
+use crate::session::{Monitor, NoMonitor};
 use crate::tape::archive::{
     ArchiveErrorKind, IntoOptions, LabelFields, Result, SessionLabel, Taken, Unfit, Wrote, from_repository,
     into_repository,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub fn locked(repository: &Arc<Repository>) -> Lock {
     lock::acquire(repository, Purpose::Backup, LockOptions::default()).unwrap()
@@ -243,6 +244,30 @@ fn zeros_of_a_repository_are_holes_on_tape() {
     assert!(wrote.bytes < 128 << 10, "{} bytes", wrote.bytes);
     let (_, into) = taken(&wrote.out, &IntoOptions::default()).unwrap();
     assert_eq!(into.tree, tree);
+}
+
+#[test]
+fn a_file_that_is_looked_at_for_long_can_be_cancelled() {
+    struct Third(AtomicUsize);
+    impl Monitor for Third {
+        fn progress(&self, _: u64, _: u64) {}
+        fn cancelled(&self) -> bool {
+            self.0.fetch_add(1, Ordering::SeqCst) >= 2
+        }
+    }
+    let (_, repository) = fresh();
+    let writer = BlobWriter::new(Arc::clone(&repository), WriterOptions::default()).unwrap();
+    // Takes next to nothing, and is not zeros.
+    let content: Vec<u8> = (1..=40).flat_map(|byte| vec![byte; 1 << 20]).collect();
+    let node = Node { size: content.len() as u64, ..super::node("disk", NodeKind::File) };
+    let mut dir = Dir::default();
+    dir.below.insert(b"disk".to_vec(), Entry::Other(node, content));
+    let tree = save(&writer, &mut Chunker::new(), &dir);
+    writer.flush().unwrap();
+    let (label, mut out, monitor) = (super::label(), Vec::new(), Third(AtomicUsize::new(0)));
+    let cancelled = from_repository(&repository, (&label, &tree), &mut out, &scratch(), &monitor);
+    assert_eq!(cancelled.unwrap_err().kind(), ArchiveErrorKind::Cancelled);
+    assert!(!out.windows(4).any(|bytes| bytes == b"disk"), "it was looked at to its end");
 }
 
 #[test]
