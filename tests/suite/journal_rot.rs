@@ -57,6 +57,15 @@ struct Ground {
     bookmarks: usize,
 }
 
+/// Waits until nobody writes.
+fn rests(disk: &SimDisk) {
+    let mut seen = None;
+    while seen != Some(disk.operations()) {
+        seen = Some(disk.operations());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 /// A whole life in a few KiB. `unapplied`: so many captures are only journaled in the end.
 fn ground(closed: bool, unapplied: u64) -> Ground {
     let options = Options {
@@ -97,6 +106,8 @@ fn ground(closed: bool, unapplied: u64) -> Ground {
     let applied = lab.journal.applied();
     for _ in 0..unapplied {
         lab.journal_them(&[generator.next()]).expect("journal");
+        // Its writer leaves word of how far it is when nothing waits: without, two batches may go unnoticed.
+        rests(&lab.disk);
     }
     let journaled = lab.journal.journaled();
     let oldest = lab.journal.window().0;

@@ -169,7 +169,11 @@ fn sessions_are_shown_listed_and_verified() {
     let ran = world.ctl(&format!("restore session {id} --onto {}", onto.display()));
     assert_eq!(ran.exit, 3, "{ran:?}");
     let report = ran.objects().remove(0);
-    assert_eq!(report["failed"], object["damaged"], "{report}");
+    // Which file it hits is for the threads of the backup to say; one of them has a second name, which goes with it.
+    let (failed, damaged) = (report["failed"].as_u64().unwrap(), object["damaged"].as_u64().unwrap());
+    let names = report["failures"].as_array().unwrap();
+    let links = names.iter().filter(|one| one["path"].as_str().unwrap().ends_with("/same")).count();
+    assert!(failed == damaged || (links == 1 && failed == damaged + 1), "{report}");
     assert_eq!(report["state"], "incomplete", "{report}");
 }
 
