@@ -117,6 +117,9 @@ pub enum SessionError {
     /// A part is not the next one.
     #[error("a part is out of order")]
     Order(#[from] OrderError),
+    /// Parts are missing in front of a batch.
+    #[error("the master had sent {sent} parts before these, and {came} came")]
+    Missing { sent: u64, came: u64 },
     /// The journal refused.
     #[error("ingest failed")]
     Ingest(#[source] std::sync::Arc<IngestError>),
@@ -130,7 +133,7 @@ impl SessionError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            SessionError::Part(_) | SessionError::Order(_) => Reason::Protocol,
+            SessionError::Part(_) | SessionError::Order(_) | SessionError::Missing { .. } => Reason::Protocol,
             SessionError::Ingest(error) => match **error {
                 IngestError::Unavailable(_) => Reason::Journal,
                 IngestError::Misfit(_) => Reason::Protocol,

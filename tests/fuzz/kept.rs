@@ -247,6 +247,7 @@ pub fn all() -> Vec<(&'static str, Inputs)> {
     let batch = proto::MasterMessage {
         message: Some(proto::master_message::Message::Batch(proto::Batch {
             parts: travelling.iter().take(4).cloned().map(Into::into).collect(),
+            before: Some(0),
         })),
     };
     let replica = |message: FromReplica| proto::ReplicaMessage::from(message).encode_to_vec();

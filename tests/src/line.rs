@@ -13,7 +13,6 @@ pub use door::{Door, Trouble};
 
 use crate::rng::Rng;
 use crate::sim_disk::{Cut, SimDisk};
-use bytes::Bytes;
 use door::Assembly;
 use journal::journal::{Journal, Placed};
 use journal::{Capture, Lsn, RootNo, Timestamp};
@@ -26,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::stream::{
-    AgentState, AutoResync, Command, Definition, Hello, Progress, Reason, Refused, RootDefinition,
+    AgentState, AutoResync, Batch, Command, Definition, Hello, Progress, Reason, Refused, RootDefinition,
     Synchronization, Welcome,
 };
 
@@ -99,7 +98,7 @@ fn terms() -> Terms {
 
 enum ToReplica {
     Hello(Box<Hello>),
-    Batch(Vec<Bytes>),
+    Batch(Batch),
 }
 
 enum ToMaster {
@@ -446,7 +445,7 @@ impl Line {
         let batch = match connection.to_replica.pop_front() {
             Some(ToReplica::Batch(batch)) => batch,
             Some(ToReplica::Hello(_)) => panic!("{}: a second hello", self.context),
-            None => Vec::new(),
+            None => Batch::default(),
         };
         let Err(error) = session.submit(batch) else { return End::Attached { session, told, place } };
         let reason = error.reason();
@@ -569,8 +568,7 @@ impl Default for Line {
 impl Connection {
     fn send(&mut self, batch: Vec<SpooledPart>) {
         let Some((_, flow)) = self.delivery.as_ref().filter(|_| !batch.is_empty()) else { return };
-        flow.sent(&batch);
-        self.to_replica.push_back(ToReplica::Batch(batch.iter().map(|part| part.bytes.clone()).collect()));
+        self.to_replica.push_back(ToReplica::Batch(flow.sent(&batch)));
         self.last = batch;
     }
 }

@@ -18,9 +18,9 @@ mod tests;
 
 pub use ask::{Answer, BLOCK_HASH_BYTES, BLOCKS_BYTES_MAX, BLOCKS_MAX, BlockHashes, BlocksWanted, Request};
 pub use control::{
-    AgentState, Assignment, Command, Consistent, Definition, Dial, Failed, Finding, Hello, MasterStatus,
-    NamespaceEntry, NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition, SkippedName,
-    SpoolState, Synchronization, Welcome,
+    AgentState, Assignment, Batch, Command, Consistent, Definition, Dial, Failed, Finding, Hello,
+    MasterStatus, NamespaceEntry, NamespacePage, Outcome, Progress, Reason, Refused, RootDefinition,
+    SkippedName, SpoolState, Synchronization, Welcome,
 };
 pub use control::{AutoResync, FromMaster, FromReplica, SyncMode};
 pub use part::{check_part, decode_part, encode_part};

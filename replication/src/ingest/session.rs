@@ -5,13 +5,12 @@
 //! how far a long capture is, nor how much of what is in flight has been dealt with.
 
 use super::{Admission, Ingest, IngestState, Journaled, Order, SessionError};
-use bytes::Bytes;
 use journal::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::stream::{Progress, decode_part};
+use wire::stream::{Batch, Progress, decode_part};
 
 /// Called whenever progress was made or the session failed, in the order in which it happened. Must not block, nor call
 /// the session.
@@ -36,7 +35,7 @@ struct Shared {
 }
 
 struct State {
-    in_flight: VecDeque<Batch>,
+    in_flight: VecDeque<Sent>,
     journaled: Journaled,
     progress: Progress,
     failed: Option<SessionError>,
@@ -45,7 +44,8 @@ struct State {
     duplicates: u64,
 }
 
-struct Batch {
+/// A batch that was handed over.
+struct Sent {
     /// Parts and bytes of the connection up to its end.
     parts_end: u64,
     bytes_end: u64,
@@ -54,7 +54,7 @@ struct Batch {
     done: bool,
 }
 
-impl Batch {
+impl Sent {
     /// Whether all of it is durable if `journaled` is.
     fn is_covered(&self, journaled: Journaled) -> bool {
         let (lsn, number, last) = self.last;
@@ -98,11 +98,11 @@ impl IngestSession {
     /// Hands encoded parts to the journal. Blocks while too much is in flight.
     ///
     /// # Errors
-    /// If a part is malformed or out of order (then nothing of the batch is handed on), or if the journal has refused
-    /// earlier parts. After an error the session takes nothing more.
-    pub fn submit(&mut self, batch: Vec<Bytes>) -> Result<(), SessionError> {
+    /// If a part is malformed, missing or out of order (then nothing of the batch is handed on), or if the journal has
+    /// refused earlier parts. After an error the session takes nothing more.
+    pub fn submit(&mut self, batch: impl Into<Batch>) -> Result<(), SessionError> {
         self.wait_for_room()?;
-        match self.admit(batch) {
+        match self.admit(batch.into()) {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.shared.fail(error.clone());
@@ -111,10 +111,14 @@ impl IngestSession {
         }
     }
 
-    fn admit(&mut self, batch: Vec<Bytes>) -> Result<(), SessionError> {
-        let mut take = Vec::with_capacity(batch.len());
+    fn admit(&mut self, Batch { before, parts }: Batch) -> Result<(), SessionError> {
+        // Numbers of parts do not show it where a capture was begun again.
+        if let Some(sent) = before.filter(|sent| *sent != self.parts) {
+            return Err(SessionError::Missing { sent, came: self.parts });
+        }
+        let mut take = Vec::with_capacity(parts.len());
         let (mut last, mut duplicates) = (None, 0);
-        for bytes in batch {
+        for bytes in parts {
             self.parts += 1;
             self.bytes += bytes.len() as u64;
             let part = decode_part(bytes).map_err(|error| SessionError::Part(Arc::new(error)))?;
@@ -128,7 +132,7 @@ impl IngestSession {
         }
         let Some(last) = last else { return Ok(()) };
         let (parts_end, bytes_end) = (self.parts, self.bytes);
-        let batch = Batch { parts_end, bytes_end, last, done: false };
+        let batch = Sent { parts_end, bytes_end, last, done: false };
         {
             let mut state = self.shared.state.lock();
             state.parts = parts_end;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::stream::MeetingId;
-use wire::stream::{Progress, encode_part};
+use wire::stream::{Batch, Progress, encode_part};
 
 pub(crate) const JOURNAL: JournalId = JournalId([7; 16]);
 
@@ -277,15 +277,28 @@ fn progress_tells_what_is_durable_and_what_is_dealt_with() {
 fn duplicates_are_dropped_and_acknowledged() {
     let ingest = MemoryIngest::new();
     let (mut first, _) = session(&ingest);
-    first.submit((1..=5).map(|lsn| encoded(lsn, 0, true)).collect()).unwrap();
+    first.submit((1..=5).map(|lsn| encoded(lsn, 0, true)).collect::<Vec<_>>()).unwrap();
     assert!(first.drain(Duration::from_secs(5)));
     let (mut second, heard) = session(&ingest);
-    second.submit((2..=4).map(|lsn| encoded(lsn, 0, true)).collect()).unwrap();
+    second.submit((2..=4).map(|lsn| encoded(lsn, 0, true)).collect::<Vec<_>>()).unwrap();
     assert_eq!((last(&heard).journaled, last(&heard).durable_parts), (Lsn::captured(5), 3));
-    second.submit((5..=6).map(|lsn| encoded(lsn, 0, true)).collect()).unwrap();
+    second.submit((5..=6).map(|lsn| encoded(lsn, 0, true)).collect::<Vec<_>>()).unwrap();
     assert!(second.drain(Duration::from_secs(5)));
     assert_eq!((last(&heard).journaled, last(&heard).durable_parts), (Lsn::captured(6), 5));
     assert_eq!(ingest.with(|memory| memory.parts_taken), 6);
+}
+
+#[test]
+fn what_is_missing_shows_also_where_a_capture_was_begun_again() {
+    let ingest = MemoryIngest::new();
+    let (mut session, _) = session(&ingest);
+    let parts = |before, parts| Batch { before: Some(before), parts };
+    session.submit(parts(0, vec![encoded(1, 0, true), encoded(2, 0, false)])).unwrap();
+    // Part 0 of the second attempt is lost: its part 1 looks like what is next of the first one.
+    let error = session.submit(parts(3, vec![encoded(2, 1, true)])).unwrap_err();
+    assert_eq!(error.reason(), Reason::Protocol);
+    assert!(session.drain(Duration::from_secs(5)));
+    assert_eq!(ingest.with(|memory| memory.parts_taken), 2);
 }
 
 #[test]

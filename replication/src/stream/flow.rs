@@ -6,7 +6,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
-use wire::stream::Progress;
+use wire::stream::{Batch, Progress};
 
 /// The window of a connection: parts sent and not yet durable, bytes sent and not yet dealt with.
 pub struct Flow {
@@ -48,15 +48,17 @@ impl Flow {
         !state.closed
     }
 
-    /// Notes parts as sent; before they are, so that no answer can come first.
-    pub fn sent(&self, batch: &[SpooledPart]) {
+    /// Notes parts as sent; before they are, so that no answer can come first. What is to be sent.
+    pub fn sent(&self, batch: &[SpooledPart]) -> Batch {
         let mut state = self.state.lock();
+        let before = Some(state.sent_parts);
         for part in batch {
             state.sent_parts += 1;
             state.sent_bytes += part.bytes.len() as u64;
             let sent = Sent { parts_end: state.sent_parts, bytes_end: state.sent_bytes, place: part.place };
             state.in_flight.push_back(sent);
         }
+        Batch { before, parts: batch.iter().map(|part| part.bytes.clone()).collect() }
     }
 
     /// Takes an acknowledgement and frees what it covers.

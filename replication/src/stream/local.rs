@@ -227,9 +227,7 @@ impl Runner {
                 Err(SpoolError::Closed) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            flow.sent(&batch);
-            let parts: Vec<Bytes> = batch.into_iter().map(|part| part.bytes).collect();
-            session.submit(parts).map_err(StreamError::Ingest)?;
+            session.submit(flow.sent(&batch)).map_err(StreamError::Ingest)?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 pub enum FromMaster {
     /// First of all.
     Hello(Hello),
-    /// Encoded parts, in order; each is decoded with [`super::decode_part`].
-    Batch(Vec<Bytes>),
+    /// What was captured.
+    Batch(Batch),
     /// How the master is.
     Status(MasterStatus),
     /// Answer to the command of this id.
@@ -35,6 +35,22 @@ pub enum FromReplica {
     Command(u64, Command),
     /// Answer to the request of this id.
     Response(u64, Result<Answer, Failed>),
+}
+
+/// Parts of captures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// How many parts were sent on this connection before these; `None` if the master does not say.
+    pub before: Option<u64>,
+    /// Encoded parts, in order; each is decoded with [`super::decode_part`].
+    pub parts: Vec<Bytes>,
+}
+
+impl From<Vec<Bytes>> for Batch {
+    /// Nothing is said of what came before.
+    fn from(parts: Vec<Bytes>) -> Self {
+        Batch { before: None, parts }
+    }
 }
 
 /// Who calls, and how far it is.

@@ -4,7 +4,7 @@
 use super::ask::{CURSOR_BYTES_MAX, answer_from};
 use super::command::{command_from, outcome_from};
 use super::control::{
-    AgentState, Assignment, AutoResync, Definition, Dial, Failed, FromMaster, FromReplica, Hello,
+    AgentState, Assignment, AutoResync, Batch, Definition, Dial, Failed, FromMaster, FromReplica, Hello,
     MasterStatus, NamespaceEntry, NamespacePage, Progress, Reason, Refused, RootDefinition, SkippedName,
     SpoolState, SyncMode, Synchronization, Welcome,
 };
@@ -346,7 +346,7 @@ impl From<FromMaster> for proto::MasterMessage {
         use proto::master_message::Message as M;
         let message = match message {
             FromMaster::Hello(hello) => M::Hello(hello.into()),
-            FromMaster::Batch(parts) => M::Batch(proto::Batch { parts }),
+            FromMaster::Batch(Batch { before, parts }) => M::Batch(proto::Batch { parts, before }),
             FromMaster::Status(status) => M::Status(status.into()),
             FromMaster::Reply(id, outcome) => M::Reply((id, outcome).into()),
             FromMaster::Request(id, request) => {
@@ -364,7 +364,7 @@ impl TryFrom<proto::MasterMessage> for FromMaster {
         use proto::master_message::Message as M;
         Ok(match required("message", message.message)? {
             M::Hello(hello) => FromMaster::Hello(hello.try_into()?),
-            M::Batch(batch) => FromMaster::Batch(batch.parts),
+            M::Batch(batch) => FromMaster::Batch(Batch { before: batch.before, parts: batch.parts }),
             M::Status(status) => FromMaster::Status(status.try_into()?),
             M::Reply(reply) => {
                 FromMaster::Reply(reply.id, outcome_from(required("outcome", reply.outcome)?)?)

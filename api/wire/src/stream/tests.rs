@@ -435,7 +435,8 @@ fn control_messages_survive_the_journey() {
     for _ in 0..300 {
         let random = &mut random;
         check_master(FromMaster::Hello(hello(random)));
-        check_master(FromMaster::Batch(vec![random.bytes(20).into(), random.bytes(20).into()]));
+        let parts = vec![random.bytes(20).into(), random.bytes(20).into()];
+        check_master(FromMaster::Batch(Batch { before: random.maybe(Random::next), parts }));
         check_master(FromMaster::Status(MasterStatus {
             captured: Lsn::captured(random.next()),
             acknowledged: Lsn::captured(random.next()),

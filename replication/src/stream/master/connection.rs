@@ -234,9 +234,8 @@ fn deliver(
             Err(SpoolError::Closed) => return StreamError::Stopped,
             Err(error) => return error.into(),
         };
-        flow.sent(&batch);
-        let parts: Vec<Bytes> = batch.into_iter().map(|part| part.bytes).collect();
-        if batches.blocking_send(FromMaster::Batch(parts)).is_err() {
+        let batch = flow.sent(&batch);
+        if batches.blocking_send(FromMaster::Batch(batch)).is_err() {
             break;
         }
     }

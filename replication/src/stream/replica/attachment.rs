@@ -5,7 +5,6 @@ use super::slots::Place;
 use super::{Inner, Outgoing, Peer};
 use crate::chain::chain;
 use crate::ingest::{IngestSession, SessionError};
-use bytes::Bytes;
 use crossbeam_channel::Sender;
 use journal::Lsn;
 use parking_lot::Mutex;
@@ -18,7 +17,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
 use wire::stream::proto::MasterMessage;
 use wire::stream::{
-    Answer, Command, FromMaster, FromReplica, Hello, Outcome, Progress, Reason, Refused, Request, Welcome,
+    Answer, Batch, Command, FromMaster, FromReplica, Hello, Outcome, Progress, Reason, Refused, Request,
+    Welcome,
 };
 
 /// Batches read from the wire and not yet handed to ingest.
@@ -193,7 +193,7 @@ async fn is_revoked(revoked: &mut watch::Receiver<bool>) {
 }
 
 /// Hands batches to ingest, which may block.
-fn pump(mut session: IngestSession, mut batches: mpsc::Receiver<Vec<Bytes>>) {
+fn pump(mut session: IngestSession, mut batches: mpsc::Receiver<Batch>) {
     while let Some(batch) = batches.blocking_recv() {
         // The observer has been told why.
         if session.submit(batch).is_err() {
@@ -208,7 +208,7 @@ async fn listen(
     link: &dyn ReplicaLink,
     master: &Master,
     mut incoming: Streaming<MasterMessage>,
-    batches: mpsc::Sender<Vec<Bytes>>,
+    batches: mpsc::Sender<Batch>,
     requests: mpsc::Sender<(u64, Request)>,
 ) -> Result<(), Refused> {
     loop {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use wire::stream::{Hello, MeetingId, Progress, Reason, Refused, Welcome};
+use wire::stream::{Batch, Hello, MeetingId, Progress, Reason, Refused, Welcome};
 
 const SCENARIO: u64 = 1;
 const HOST: &str = "here";
@@ -87,7 +87,7 @@ type Told = Arc<Mutex<Option<Result<Progress, SessionError>>>>;
 
 enum ToReplica {
     Hello(Box<Hello>),
-    Batch(Vec<Bytes>),
+    Batch(Batch),
 }
 
 enum ToMaster {
@@ -289,9 +289,7 @@ impl World {
         let Some((reader, flow)) = connection.flow.as_mut() else { return };
         let batch = reader.next_batch(bytes_max, Duration::ZERO).unwrap();
         if !batch.is_empty() {
-            flow.sent(&batch);
-            let parts = batch.into_iter().map(|part| part.bytes).collect();
-            connection.to_replica.push_back(ToReplica::Batch(parts));
+            connection.to_replica.push_back(ToReplica::Batch(flow.sent(&batch)));
         }
     }
 
@@ -342,7 +340,7 @@ impl World {
         let batch = match connection.to_replica.pop_front() {
             Some(ToReplica::Batch(batch)) => batch,
             Some(ToReplica::Hello(_)) => panic!("seed {}: a second hello", self.seed),
-            None => Vec::new(),
+            None => Batch::default(),
         };
         let Err(error) = session.submit(batch) else { return End::Attached { session, told, place } };
         let is_ours = matches!(error.reason(), Reason::Journal | Reason::Unavailable);
