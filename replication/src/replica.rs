@@ -178,9 +178,6 @@ impl<T: TreeIo> Replica<T> {
         let Opened { journal, cursor, published, .. } = opened;
         let window = apply::window(&journal, cursor, published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
-        // Before anything else: names in what retention has removed lead nowhere. Not before the window, which may touch
-        // names in there.
-        apply::prune_at_start(&journal, &tree)?;
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {
                 operation: "sync",
@@ -195,6 +192,9 @@ impl<T: TreeIo> Replica<T> {
         }
         journal.note_applied(published);
         journal.publish(Vec::new(), published, redo)?;
+        // Before anything uses the tree: names in what retention has removed lead nowhere. Not before the window, which may
+        // touch names in there, and is durable now.
+        apply::prune_at_start(&journal, &tree)?;
         let detached = journal.with_controls(|controls| controls.detached.is_some());
         let shared = Shared {
             queue: Queue::new(options.queue_bytes_max, redo, published, journal.journaled()),

@@ -106,7 +106,6 @@ impl Lab {
         let journal = Arc::clone(&opened.journal);
         let window = apply::window(&journal, opened.cursor, opened.published)?;
         let inodes = apply::reconcile(&journal, &tree, &window)?;
-        apply::prune_at_start(&journal, &tree)?;
         let redo = journal.cursor_redo();
         if !window.is_empty() {
             tree.sync().map_err(|source| JournalError::Tree {
@@ -118,6 +117,7 @@ impl Lab {
         }
         journal.note_applied(opened.published);
         journal.publish(Vec::new(), opened.published, redo)?;
+        apply::prune_at_start(&journal, &tree)?;
         let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
         Ok(Lab { disk, tree, tables, journal, applier, redo })
     }
@@ -230,8 +230,13 @@ impl Lab {
         let policy =
             journal::retention::RetentionPolicy { keep: std::time::Duration::from_secs(1 << 40), bytes_max };
         let retained = self.journal.retain(policy, Timestamp(i64::MAX))?;
-        apply::prune(&self.journal, &self.tree, retained.horizon)?;
+        self.prune(retained.horizon)?;
         Ok(retained)
+    }
+
+    /// Removes what no point from the horizon on shows. Nodes removed.
+    pub fn prune(&self, horizon: Lsn) -> Result<u64, JournalError> {
+        apply::prune(&self.journal, &self.tree, horizon, || self.move_cursor())
     }
 
     /// A view; the lab drops nothing, so no lease is needed.

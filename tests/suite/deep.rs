@@ -45,7 +45,7 @@ fn depth_costs_no_open_files() {
     assert!(open < OPEN_MAX, "{open} objects were open at once while a deep tree was made");
     lab.move_cursor().expect("cursor");
     // Nothing promised shows it any more.
-    let removed = replication::apply::prune(&lab.journal, &lab.tree, Lsn::captured(3)).expect("prune");
+    let removed = lab.prune(Lsn::captured(3)).expect("prune");
     assert!(removed > 0);
     let open = lab.tree.take_most_open();
     assert!(open < OPEN_MAX, "{open} objects were open at once while a deep tree was removed");

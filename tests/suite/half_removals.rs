@@ -12,7 +12,6 @@ use journal::{
     Attributes, Capture, Edge, Event, Kind, Lsn, Marker, Meta, Name, NodeId, Payload, Provenance, RootNo,
     Space, Tables, Timestamp, TreeIo,
 };
-use replication::apply::prune;
 use replication::replica::{Replica, ReplicaOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -115,25 +114,25 @@ fn removed(count: u64) -> (Lab, Lsn) {
 fn what_cannot_be_removed_keeps_nothing_else() {
     let (lab, horizon) = removed(MANY);
     lab.tree.fail_changes(Fault { nth: 0, errno: 1, times: 1 });
-    let refused = prune(&lab.journal, &lab.tree, horizon).expect_err("it is said");
+    let refused = lab.prune(horizon).expect_err("it is said");
     assert!(refused.to_string().contains("#5000"), "{refused}");
     let left = kept(&lab.tree);
     assert!(left == [NodeId(5000).kept_name()], "{} nodes stay", left.len());
     assert_eq!(old_rows(&lab, horizon), 0, "history stays with it");
-    assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("healed"), 1);
+    assert_eq!(lab.prune(horizon).expect("healed"), 1);
     assert!(kept(&lab.tree).is_empty());
-    assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("nothing is left"), 0);
+    assert_eq!(lab.prune(horizon).expect("nothing is left"), 0);
 }
 
 #[test]
 fn a_tree_that_refuses_all_of_it_keeps_no_history() {
     let (lab, horizon) = removed(MANY);
     lab.tree.fail_changes(Fault { nth: 0, errno: 30, times: u64::MAX });
-    let refused = prune(&lab.journal, &lab.tree, horizon).expect_err("it is said");
+    let refused = lab.prune(horizon).expect_err("it is said");
     assert!(refused.to_string().contains("#5000"), "{refused}");
     assert_eq!((kept(&lab.tree).len() as u64, old_rows(&lab, horizon)), (MANY, 0));
     lab.tree.heal();
-    assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("healed"), MANY);
+    assert_eq!(lab.prune(horizon).expect("healed"), MANY);
 }
 
 /// With its tables, and without.
@@ -204,11 +203,11 @@ fn names_of_files_that_have_others_are_given_up_durably_before_anything_is_remov
     let mut lab = lab.expect("a new journal opens");
     let (horizon, sub) = removed_directory(&mut lab);
     faults.fail_from(TableCall::Persist, 1);
-    prune(&lab.journal, &lab.tree, horizon).expect_err("the tables refuse");
+    lab.prune(horizon).expect_err("the tables refuse");
     assert!(lab.tree.stat(&sub, &name("f")).expect("stat").is_some());
     faults.heal();
     drop(sub);
-    assert_eq!(prune(&lab.journal, &lab.tree, horizon).expect("healed"), 1);
+    assert_eq!(lab.prune(horizon).expect("healed"), 1);
     assert!(kept(&lab.tree).is_empty());
 }
 

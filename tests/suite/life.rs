@@ -191,13 +191,15 @@ fn one_life(mut world: World, seed: u64, steps: u64, operations: &[(Operation, u
 }
 
 /// Lives that once went wrong on a line.
-const ONCE_WRONG_ON_A_LINE: [u64; 3] = [
+const ONCE_WRONG_ON_A_LINE: [u64; 4] = [
     // A removed directory was given up by halves: a file that had another name was looked for in it.
     1514,
     // The journal refused a batch while one of duplicates stood behind it: the session never gave its place back.
     1822,
     // A capture was begun again, its new beginning got lost within a connection, and its end passed for that of the first.
     77079,
+    // A directory that a rewind had just emptied was given up before that was durable; a loss of power put back what it held.
+    45638,
 ];
 
 /// Lives that once went wrong, without a line.

@@ -5,6 +5,10 @@
 //! tree refuses halfway, such a file is not looked for where it may be no more. Only the applying thread does this,
 //! between batches.
 //!
+//! Nothing is removed from a tree that has more than the durable cursor says. What such a tree shows may be gone after a loss
+//! of power: a node that was just taken out of a removed directory would be in it again, where recovery looks for it, and the
+//! tables would know that directory no more.
+//!
 //! What the tree refuses to remove stays, with its rows, and keeps nothing else: whatever else is to go goes, history
 //! included, and then it is said what was refused. What journal or tables refuse ends it.
 
@@ -22,18 +26,26 @@ fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
     }
 }
 
-/// Removes history behind the horizon and the kept nodes only it showed. Nodes removed.
+/// Removes history behind the horizon and the kept nodes only it showed. Nodes removed. Before the first of them, unless the
+/// durable cursor is where the tree is, `settle` is to move it there.
 ///
 /// # Errors
-/// As the tables: the next run goes on where this one ended. As the tree, the first of what it refused, when all else is
+/// As `settle`, then no node is removed. As the tables: the next run goes on where this one ended. As the tree, the first of what it refused, when all else is
 /// done: the next run tries that again.
-pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> Result<u64, JournalError> {
+pub fn prune<T: TreeIo>(
+    journal: &Arc<Journal>,
+    tree: &Arc<T>,
+    horizon: Lsn,
+    settle: impl FnOnce() -> Result<(), JournalError>,
+) -> Result<u64, JournalError> {
     let (mut removed, mut refused) = (0, None);
     let mut after = None;
+    let mut settle = Some(settle).filter(|_| journal.cursor() < journal.applied());
     loop {
         let dead = journal.dead(horizon, after.as_ref())?;
         let Some((_, last)) = dead.last() else { break };
         after = Some(last.clone());
+        settle.take().map_or(Ok(()), |settle| settle())?;
         let nodes: Vec<NodeId> = dead.iter().map(|(node, _)| *node).collect();
         journal.let_go(&nodes)?;
         for (node, place) in dead {
@@ -52,7 +64,8 @@ pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> 
     refused.map_or(Ok(removed), Err)
 }
 
-/// The same with the journal's horizon, at a start, before the tree is used: after a rebuild names in what is long gone
+/// The same with the journal's horizon, at a start, when the tree was brought to where the durable cursor is and before it is
+/// used: after a rebuild names in what is long gone
 /// lead nowhere. Those of files that have others are out of the tables before the tree is asked, and for the rest nobody
 /// looks: what the tree refuses to remove is no reason not to start.
 ///
@@ -60,7 +73,7 @@ pub fn prune<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>, horizon: Lsn) -> 
 /// As the tables.
 pub fn prune_at_start<T: TreeIo>(journal: &Arc<Journal>, tree: &Arc<T>) -> Result<(), JournalError> {
     let horizon = journal.with_controls(journal::controls::Controls::horizon);
-    match prune(journal, tree, horizon) {
+    match prune(journal, tree, horizon, || Ok(())) {
         Err(error @ JournalError::Tree { .. }) => {
             tracing::warn!(error = %chain(&error), "not all that retention gave up is removed; the next run tries it again");
             Ok(())

@@ -271,6 +271,28 @@ impl<T: TreeIo> Worker<T> {
         self.shared.0.lock().thinning = state;
     }
 
+    /// Moves the durable cursor to where the tree is. Nothing is applied meanwhile.
+    fn move_cursor(&self) -> Result<(), JournalError> {
+        let _guard = self.moving.lock();
+        let (redo, unsynced_before) = {
+            let state = self.shared.0.lock();
+            (state.applied_redo, state.unsynced)
+        };
+        if unsynced_before {
+            // Whoever asks again is told that all is well.
+            let source = std::io::Error::other("it could not be synced before");
+            return Err(JournalError::Tree { operation: "sync", object: "all roots".to_owned(), source });
+        }
+        match self.applier.cursor_mover().move_to(self.journal.applied(), redo) {
+            Ok(()) => Ok(()),
+            Err(Moved::Not(error)) => Err(error),
+            Err(Moved::Unsynced(error)) => {
+                unsynced(&self.shared, self.journal.cursor(), &error);
+                Err(error)
+            }
+        }
+    }
+
     /// Gives back what is no longer promised, if it is time to look.
     fn retain(&mut self) {
         let Some(policy) =
@@ -283,7 +305,7 @@ impl<T: TreeIo> Worker<T> {
             if self.pruned == retained.horizon {
                 return Ok((retained, 0));
             }
-            let removed = apply::prune(&self.journal, &self.tree, retained.horizon)?;
+            let removed = apply::prune(&self.journal, &self.tree, retained.horizon, || self.move_cursor())?;
             self.pruned = retained.horizon;
             Ok((retained, removed))
         });

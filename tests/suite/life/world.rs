@@ -425,11 +425,16 @@ impl World {
                 RetentionPolicy { keep: Duration::from_secs(seconds), bytes_max: u64::MAX }
             }
         };
-        self.run(|lab| {
+        let mut unsynced = false;
+        let pruned = self.run(|lab| {
             let retained = lab.journal.retain(policy, now)?;
-            apply::prune(&lab.journal, &lab.tree, retained.horizon)
-        })
-        .is_some()
+            apply::prune(&lab.journal, &lab.tree, retained.horizon, || {
+                lab.move_cursor().inspect_err(|_| unsynced = true)
+            })
+        });
+        // A tree that could not be synced may have lost what it was given.
+        self.down |= unsynced;
+        pruned.is_some()
     }
 
     fn thin(&mut self, every: u64, minutes: u64, now: Timestamp) -> bool {
