@@ -6,6 +6,10 @@
 //! never gave up a point holds all there is; both are whole. Pins never shorten history; they may keep the journal over
 //! its budget, which is said too.
 //!
+//! "Now" is the clock, not the time up to which history has grown old ([`Journal::retain`]): while that stands, because the
+//! master is not heard, the oldest point is as far back as is said, and further than promised. Nothing but the budget makes
+//! it less then, and that is told as ever.
+//!
 //! Times of points are the master's. The replica's clock counts unless the master's is in front of it, so a clock that
 //! jumped back shows less than there is at most until it has caught up, never more.
 
@@ -94,6 +98,13 @@ impl Journal {
             level,
             over_budget: bytes > policy.bytes_max,
         })
+    }
+
+    /// The time of the point at exactly this LSN; `None` if none is there, or it cannot be read.
+    #[must_use]
+    pub fn time_of(&self, lsn: Lsn) -> Option<Timestamp> {
+        let row = self.tables().get(Space::Points, &lsn.to_key()).ok()??;
+        rows::read::<PointRow>(Space::Points, &row).ok().map(|row| row.time)
     }
 
     /// The time of the first point that is not before this one.

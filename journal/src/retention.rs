@@ -5,6 +5,9 @@
 //! cursor or what a detached replica needs to return. If the budget asks for more than those allow, that is said
 //! ([`Retained::over_budget`]) and nothing is dropped against them.
 //!
+//! Time is what the caller says it is: for a replica a clock that stands while its master is not heard, so that nothing grows
+//! old meanwhile. The budget does not ask for the time.
+//!
 //! Bookmarks do not hold the horizon. The automatic ones go when it passes them.
 //!
 //! Order, so that a crash at any place only leaves more than needed: the new horizon is journaled; a checkpoint is
@@ -58,16 +61,17 @@ const REFERENCE_MAX: u64 = 4096;
 const PRUNE_ROWS: usize = 5000;
 
 impl Journal {
-    /// Moves the horizon as far as the policy asks and pins allow, and gives back the segments behind it.
+    /// Moves the horizon as far as the policy asks and pins allow, and gives back the segments behind it. History has grown
+    /// old up to `age`.
     ///
     /// # Errors
     /// As log, checkpoint and manifest; whatever was done before stays valid.
-    pub fn retain(&self, policy: RetentionPolicy, now: Timestamp) -> Result<Retained, JournalError> {
+    pub fn retain(&self, policy: RetentionPolicy, age: Timestamp) -> Result<Retained, JournalError> {
         let undo = self.undo().segments();
         let redo = self.redo().segments();
         let bytes = |segments: &[SegmentInfo]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
         let total = bytes(&undo) + bytes(&redo);
-        let (wanted, for_budget) = wanted_horizon(&undo, &redo, total, policy, now);
+        let (wanted, for_budget) = wanted_horizon(&undo, &redo, total, policy, age);
         let limit = self.horizon_limit(&self.window_lock());
         let target = wanted.max(for_budget).min(limit);
         let over_budget = for_budget > limit;
@@ -335,16 +339,17 @@ fn change_lsn(key: &[u8]) -> Result<Lsn, JournalError> {
     key.get(..16).and_then(Lsn::from_key).ok_or(JournalError::BadRow { space: Space::Changes.name() })
 }
 
-/// The LSN to which time alone, and the LSN to which the budget would move the horizon.
+/// The LSN to which time alone, and the LSN to which the budget would move the horizon. `time_last` is of the clock that is
+/// ahead: the master's in captures, the replica's in records of the durable cursor.
 fn wanted_horizon(
     undo: &[SegmentInfo],
     redo: &[SegmentInfo],
     total: u64,
     policy: RetentionPolicy,
-    now: Timestamp,
+    age: Timestamp,
 ) -> (Lsn, Lsn) {
     let keep = i64::try_from(policy.keep.as_nanos()).unwrap_or(i64::MAX);
-    let cutoff = Timestamp(now.0.saturating_sub(keep));
+    let cutoff = Timestamp(age.0.saturating_sub(keep));
     let sealed = || undo.iter().filter(|segment| segment.sealed);
     let by_time = sealed()
         .take_while(|segment| segment.time_last.is_none_or(|last| last < cutoff))

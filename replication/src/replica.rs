@@ -12,10 +12,13 @@
 //! captures that do not fit the tree stop apply until somebody acts, and are journaled and shown; so does a tree that
 //! cannot be synced. Nobody waits for a halted apply for ever: calls that need it fail and say why it halts.
 //!
+//! History grows old by a clock of its own ([`age`]), which stands while the master is not heard.
+//!
 //! What was handed to apply locally and not applied when such a call gave up is applied if apply goes on, and given up
 //! if the process ends before ([`journal::journal`]). Until one of the two has happened nothing else local is taken, so
 //! no plan is made for a tree that is about to change.
 
+mod age;
 mod ahead;
 mod blocks;
 mod door;
@@ -38,6 +41,7 @@ pub use thinner::ThinningState;
 
 use crate::apply::{self, Applier};
 use crate::ingest::JournalDoor;
+use age::Age;
 use journal::journal::{Durable, Journal, Opened, Placed};
 use journal::retention::RetentionPolicy;
 use journal::thin::Tiers;
@@ -136,6 +140,7 @@ pub(crate) struct Shared {
     released: bool,
     degraded: BTreeMap<NodeId, String>,
     thinning: ThinningState,
+    age: Age,
 }
 
 impl Shared {
@@ -209,6 +214,7 @@ impl<T: TreeIo> Replica<T> {
             released: false,
             degraded: BTreeMap::new(),
             thinning: ThinningState::default(),
+            age: Age::new(journal.time_of(Lsn::captured(published.captured))),
         };
         let first = end::First::new(journal.with_controls(|controls| controls.first_point != 0));
         let shared = Arc::new((Mutex::new(shared), Condvar::new()));

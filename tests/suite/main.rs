@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod adopt;
+mod ageing;
 mod archive;
 mod backup_kills;
 mod backups;

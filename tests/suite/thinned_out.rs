@@ -1,5 +1,6 @@
 //! A scenario that thins out its points, through daemon and command line: what is gone is refused by its neighbours, what
-//! stays is exact, and the list of points and the figures of the journal say what was done.
+//! stays is exact, and the list of points and the figures of the journal say what was done. Nothing grows old enough for it
+//! while the scenario is stopped, and all does once the master is heard.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use tests::rng::Rng;
 const FILE_BYTES: usize = 512 << 10;
 const FILES: usize = 14;
 const CHANGES: usize = 12;
+/// A daemon that has opened a journal has looked once whether there is something to thin.
+const LOOKED: Duration = Duration::from_secs(8);
 
 /// A point behind each round of changes, oldest first, with a copy of what each showed.
 struct Lived {
@@ -62,16 +65,26 @@ fn points_that_were_thinned_out_are_refused_and_the_others_are_exact() {
     let mut rng = Rng::new(seed("points_that_were_thinned_out_are_refused_and_the_others_are_exact"));
     let mut world = World::new();
     world.protect();
+    let begun = Instant::now();
     let lived = live(&world, &mut rng);
     assert!(retained(&world).values().all(|retained| *retained));
     let before = world.ok("journal stats docs");
     assert_eq!(before["thinned"]["points"], 0);
     world.ok("scenario stop docs");
-    let set = world.ok("scenario set docs thin-after=1s thin-minutes=2s");
+    // More than lies between any two of the changes, and less than has passed by the clock since the last.
+    let old = begun.elapsed().as_secs() + 2;
+    std::thread::sleep(Duration::from_secs(old));
+    let set = world.ok(&format!("scenario set docs thin-after={old}s thin-minutes={}s", old + 1));
     assert_eq!(
         (set["thin_after_seconds"].as_f64(), set["thin_minutes_seconds"].as_f64()),
-        (Some(1.0), Some(2.0))
+        (Some(old as f64), Some((old + 1) as f64))
     );
+    assert_eq!(thinned(&world)["points"], 0);
+    std::thread::sleep(LOOKED);
+    assert_eq!(thinned(&world)["points"], 0, "thinned while the scenario is stopped");
+    // It looks sooner again.
+    world.stop();
+    world.start();
     world.ok("scenario run docs");
     let give_up = Instant::now() + Duration::from_secs(120);
     while thinned(&world)["points"] == 0 {

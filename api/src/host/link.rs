@@ -5,8 +5,8 @@ use super::told::Told;
 use crate::definition::{AutoResync, Definition};
 use crate::engine::Level;
 use crate::records::Wanted;
-use journal::Lsn;
 use journal::controls::Synchronized;
+use journal::{Lsn, Timestamp};
 use replication::ingest::Ingest;
 use replication::os_tree::OsTree;
 use replication::replica::{Namespace, Replica, block_hashes};
@@ -15,8 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wire::stream::{
-    BlockHashes, BlocksWanted, Definition as WireDefinition, Failed, Hello, MasterStatus, NamespacePage,
-    Reason, Refused, RootDefinition, Synchronization,
+    AgentState, BlockHashes, BlocksWanted, Definition as WireDefinition, Failed, Hello, MasterStatus,
+    NamespacePage, Reason, Refused, RootDefinition, Synchronization,
 };
 
 /// The link of one scene.
@@ -52,6 +52,16 @@ pub(super) fn to_wire(id: u64, definition: &Definition) -> WireDefinition {
         },
         spool_bytes_max: Some(definition.spool_bytes_max),
         settings: Vec::new(),
+    }
+}
+
+/// How far a master that captures had captured, and when, by its own clock; `None` if it does not, so that nobody knows what
+/// has changed since. One that compares after a gap counts, since a gap may be open for as long as a directory cannot be
+/// watched; one that synchronizes will come to its end.
+fn captured(status: &MasterStatus) -> Option<(Lsn, Timestamp)> {
+    match status.agent {
+        AgentState::Capturing | AgentState::Rescanning => Some((status.captured, status.time)),
+        AgentState::Stopped | AgentState::Starting | AgentState::Synchronizing | AgentState::Problem => None,
     }
 }
 
@@ -95,6 +105,9 @@ impl ReplicaLink for Link {
     }
 
     fn status(&self, status: &MasterStatus) {
+        if let Some((captured, time)) = captured(status) {
+            self.replica.heard(captured, time);
+        }
         self.scene.set_master_status(status.clone());
     }
 
@@ -117,5 +130,36 @@ impl ReplicaLink for Link {
 
     fn blocks(&self, wanted: &BlocksWanted) -> Result<BlockHashes, Failed> {
         block_hashes(&self.replica, wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::stream::SpoolState;
+
+    #[test]
+    fn only_a_master_that_captures_makes_history_older() {
+        let status = |agent| MasterStatus {
+            captured: Lsn::captured(7),
+            acknowledged: Lsn::captured(5),
+            spool_memory_bytes: 0,
+            spool_disk_bytes: 0,
+            spool: SpoolState::Memory,
+            agent,
+            gaps_open: 0,
+            time: Timestamp(70),
+            cause: String::new(),
+            files: (0, 0),
+            bytes: (0, 0),
+        };
+        for agent in [AgentState::Capturing, AgentState::Rescanning] {
+            assert_eq!(captured(&status(agent)), Some((Lsn::captured(7), Timestamp(70))), "{agent:?}");
+        }
+        for agent in
+            [AgentState::Stopped, AgentState::Starting, AgentState::Synchronizing, AgentState::Problem]
+        {
+            assert_eq!(captured(&status(agent)), None, "{agent:?}");
+        }
     }
 }

@@ -51,9 +51,9 @@ impl Thinner {
         Instant::now() >= self.due
     }
 
-    /// One attempt; how it goes from now on.
-    pub(super) fn step(&mut self, journal: &Journal, now: Timestamp) -> ThinningState {
-        let outcome = journal.thin(self.tiers, now, BYTES_MAX);
+    /// One attempt; how it goes from now on. History has grown old up to `age`, as for retention.
+    pub(super) fn step(&mut self, journal: &Journal, age: Timestamp) -> ThinningState {
+        let outcome = journal.thin(self.tiers, age, BYTES_MAX);
         if let Ok(Thinned { segments, points, freed, .. }) = &outcome
             && *segments > 0
         {

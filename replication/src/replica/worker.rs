@@ -2,7 +2,7 @@
 
 use super::queue::{Next, read_batch};
 use super::thinner::{self, Thinner};
-use super::{Halt, ReplicaOptions, Shared};
+use super::{Halt, ReplicaOptions, Shared, age};
 use crate::apply::{self, Applier, ApplyError, CursorMover, Moved};
 use crate::chain::chain;
 use journal::journal::{Journal, Placed};
@@ -17,8 +17,6 @@ type State = Arc<(Mutex<Shared>, Condvar)>;
 
 /// Blocks of points made in one turn: a backlog of ten million points is gone in minutes, and a turn takes little.
 const BLOCKS_A_TURN: usize = 16;
-/// How far the clock is believed beyond the time of the newest capture, where history is given up by age.
-const CLOCK_AHEAD_MAX_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -244,17 +242,15 @@ impl<T: TreeIo> Worker<T> {
         }
     }
 
-    /// The time by which history grows old: the clock's, but not far ahead of what was captured last. A machine that boots
-    /// with a clock years ahead must not give up all history at once; that of a tree in which nothing happens ages later, and
-    /// costs nothing more by that.
-    fn now(&self) -> Timestamp {
-        let latest = Timestamp(self.journal.journaled_time().0.saturating_add(CLOCK_AHEAD_MAX_NS));
-        self.journal.clock().now().min(latest)
+    /// Up to when history has grown old.
+    fn age(&self) -> Timestamp {
+        let now = age::clock(&self.journal);
+        self.shared.0.lock().age.upto(self.journal.applied(), now)
     }
 
     /// Gives up points that are too close together for their age, if it is time to look and nothing else is to be done.
     fn thin(&mut self) {
-        let now = self.now();
+        let age = self.age();
         let Some(thinner) = self.thinner.as_mut().filter(|thinner| thinner.is_due()) else { return };
         {
             let state = self.shared.0.lock();
@@ -267,7 +263,7 @@ impl<T: TreeIo> Worker<T> {
         if free < self.options.free_bytes_min.saturating_add(thinner::ROOM) {
             return;
         }
-        let state = thinner.step(&self.journal, now);
+        let state = thinner.step(&self.journal, age);
         self.shared.0.lock().thinning = state;
     }
 
@@ -301,7 +297,7 @@ impl<T: TreeIo> Worker<T> {
             return;
         };
         self.retained = Instant::now();
-        let retained = self.journal.retain(policy, self.now()).and_then(|retained| {
+        let retained = self.journal.retain(policy, self.age()).and_then(|retained| {
             if self.pruned == retained.horizon {
                 return Ok((retained, 0));
             }

@@ -35,7 +35,7 @@ pub struct Args {
     /// Keep rewind points
     #[arg(long, value_name = "on|off", default_value = "on")]
     rewind: Switch,
-    /// How long points are kept
+    /// How long points are kept; while the master is not heard none grows older
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "7d")]
     retention: Duration,
     /// Most bytes of the journal
