@@ -9,8 +9,8 @@
 //!
 //! **An object appears under its name only whole.** Files are written under temporary names in their own directories, in
 //! batches: their blobs are fetched pack by pack, each pack read once a batch, and written where they belong; then come
-//! owner, mode, times, attributes; then one `syncfs`; then the renames. Directories get their metadata when all in them
-//! is there, the deepest first. The end is a last `syncfs`.
+//! owner, mode, times, attributes; then one `syncfs`; then the renames, while the next batch is filled. Directories get
+//! their metadata when all in them is there, the deepest first. The end is a last `syncfs`.
 //!
 //! **A restore that did not end can be run again.** While it runs, the target holds a marker that names the session and
 //! the paths. The next run of the same restore finds it, removes the temporary files of the dead one, and leaves objects
@@ -23,7 +23,7 @@
 //! object of the repository that is damaged, and the rest goes on.
 //!
 //! Limits: batches of 200,000 blobs, 8,192 files or 4 GiB of whole files, whichever comes first. A killed run loses the
-//! batch under way, or the part of a single file that is larger.
+//! two batches under way, or the part of a single file that is larger.
 
 mod batch;
 mod compare;
@@ -31,6 +31,7 @@ mod decide;
 pub mod error;
 mod execute;
 mod fill;
+mod finish;
 mod links;
 mod marker;
 mod meta;

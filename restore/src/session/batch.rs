@@ -1,26 +1,25 @@
-//! A batch of files: from blobs to names.
+//! A batch of files: from blobs to bytes in temporary files.
 //!
-//! In this order, each step for all files before the next: every pack is read once and its blobs are written to temporary
-//! files of all places that want them, which get their metadata with their last bytes; one `syncfs`; the renames; hard
-//! links; reading again.
+//! Every pack is read once, and its blobs are written to temporary files of all places that want them, which get their
+//! metadata with their last bytes. What follows is done by [`super::finish`], while the next batch is filled.
 //! A file that fails at any step is left out of those that follow, and its temporary file is removed.
 //!
 //! What concerns all files (no room, an unreachable store, a failed sync) ends the restore: other files would fare no
 //! better, and a list of all of them would hide the reason.
 
 use super::error::{SessionRestoreError, at, is_fatal, is_store_down, repository};
-use super::fill::{FileJob, Place, differs};
+use super::fill::{FileJob, Place};
+use super::finish::{Filled, LinkJob, finish};
 use super::meta::Refused;
 use super::plan::Plan;
 use super::receipt::{Listed, Receipt, chain};
-use super::target::{Dir, Target, remove, rename, stat_at, unlink};
+use super::target::Target;
 use super::walk::Result;
 use super::{Monitor, Progress};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use snapshot::repository::read::{self, PackRead};
 use snapshot::repository::{BlobKind, Id, Location, RepositoryError};
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,7 +55,7 @@ impl<'p> Shared<'p> {
     }
 
     /// The first failure that ends the restore.
-    fn end(&self, error: SessionRestoreError) {
+    pub fn end(&self, error: SessionRestoreError) {
         self.fatal.lock().get_or_insert(error);
         self.stop.store(true, Ordering::Release);
     }
@@ -97,7 +96,7 @@ impl<'p> Shared<'p> {
     }
 
     /// As [`Shared::refused`], for a file on any thread.
-    fn file_refused(&self, job: &FileJob, what: &'static str, error: io::Error) {
+    pub fn file_refused(&self, job: &FileJob, what: &'static str, error: io::Error) {
         if job.set_failed()
             && let Err(error) = self.refused(job.path(), what, error)
         {
@@ -106,29 +105,12 @@ impl<'p> Shared<'p> {
     }
 }
 
-/// What defines an object that is no file.
-#[derive(Clone, Debug)]
-pub(super) struct Special {
-    pub link_target: Vec<u8>,
-    pub device: u64,
-}
-
 /// Where a blob goes.
 #[derive(Clone, Copy, Debug)]
 struct Reference {
     blob: Id,
     file: u32,
     offset: u64,
-}
-
-/// A further name of a file.
-pub(super) struct LinkJob {
-    /// The first name.
-    pub from: (Arc<Dir>, Vec<u8>),
-    /// Made as an object of its own where links are not possible.
-    pub job: FileJob,
-    /// What it is if it is no regular file.
-    pub other: Option<Special>,
 }
 
 /// Files under way.
@@ -170,7 +152,7 @@ impl<'p> Batch<'p> {
             self.references.push(Reference { blob: *blob, file, offset });
             offset += place.plain_bytes();
             if self.references.len() >= limit && number < last {
-                self.write(true)?;
+                self.write_part()?;
                 if job.has_failed() {
                     break;
                 }
@@ -183,30 +165,34 @@ impl<'p> Batch<'p> {
         self.links.push(link);
     }
 
-    /// Writes the batch. With `partial` the last file has more blobs to come and stays. Links that could not be made.
-    pub fn write(&mut self, partial: bool) -> Result<Vec<LinkJob>> {
-        let shared = self.shared;
-        let open = if partial { self.files.last().cloned() } else { None };
+    /// Whether there is nothing to be written.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.links.is_empty()
+    }
+
+    /// Writes the bytes of all files; the next batch begins empty.
+    pub fn take(&mut self) -> Result<Filled> {
         self.fill()?;
-        let files = std::mem::take(&mut self.files);
-        let whole = files.get(..files.len() - usize::from(partial)).unwrap_or_default();
-        let outcome = finish(shared, whole);
-        if outcome.is_err() {
-            // What has not got its name yet is removed by whoever gives up.
-            self.files = files;
-            return outcome.map(|()| Vec::new());
-        }
-        self.files.extend(open);
         self.references.clear();
         self.bytes = 0;
-        if partial {
-            return Ok(Vec::new());
+        let (files, links) = (std::mem::take(&mut self.files), std::mem::take(&mut self.links));
+        Ok(Filled { files, links, directories: Vec::new() })
+    }
+
+    /// Writes the bytes, and finishes all files but the last one, which has more to come.
+    fn write_part(&mut self) -> Result<()> {
+        self.fill()?;
+        let open = self.files.pop();
+        let finished = finish(self.shared, &self.files);
+        if finished.is_ok() {
+            self.files.clear();
         }
-        let mut left = Vec::new();
-        for link in std::mem::take(&mut self.links) {
-            left.extend(make_link(shared, link)?);
-        }
-        Ok(left)
+        // What has not got its name yet is removed by whoever gives up.
+        self.files.extend(open);
+        finished?;
+        self.references.clear();
+        self.bytes = 0;
+        Ok(())
     }
 
     fn fill(&mut self) -> Result<()> {
@@ -251,10 +237,9 @@ impl<'p> Batch<'p> {
     }
 
     /// Removes the temporary files of what has not got its name.
-    pub fn abandon(&self) {
-        for job in self.files.iter().filter(|job| job.is_made()) {
-            discard(self.shared, job);
-        }
+    pub fn abandon(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        Filled { files, ..Filled::default() }.abandon(self.shared);
     }
 }
 
@@ -332,131 +317,8 @@ fn lost<'j>(
     }
 }
 
-/// From written bytes to names.
-fn finish(shared: &Shared<'_>, files: &[Arc<FileJob>]) -> Result<()> {
-    let target = shared.target;
-    parallel(shared, files, |job| {
-        if job.has_failed() {
-            discard(shared, job);
-        } else if job.place != Place::Whole && !job.is_settled() {
-            match job.open(target) {
-                Ok(file) => shared.warn(|| job.path(), job.settle(&file, shared.plan.options.owner)),
-                Err(error) => shared.file_refused(job, "metadata", error),
-            }
-        }
-    })?;
-    target.sync().map_err(at("sync", b""))?;
-    parallel(shared, files, |job| {
-        if job.has_failed() {
-            return discard(shared, job);
-        }
-        if job.place != Place::Whole
-            && let Err(error) = put(target, (&job.dir, &job.temporary, &job.name), job.place)
-        {
-            shared.file_refused(job, "rename", error);
-            return discard(shared, job);
-        }
-        let mut receipt = shared.receipt.lock();
-        receipt.files += 1;
-        receipt.bytes += job.size;
-        receipt.bytes_written += job.written.load(Ordering::Relaxed);
-        drop(receipt);
-        shared.done(1, 0);
-    })?;
-    if shared.plan.options.verify {
-        parallel(shared, files, |job| verify(shared, job))?;
-    }
-    Ok(())
-}
-
-fn verify(shared: &Shared<'_>, job: &FileJob) {
-    if job.has_failed() {
-        return;
-    }
-    let index = match shared.plan.repository.index() {
-        Ok(index) => index,
-        Err(error) => return shared.end(repository("look for blobs")(error)),
-    };
-    let reason =
-        match differs(shared.target, (&job.dir, &job.name), &job.content, index, &|| shared.is_over()) {
-            Ok(None) => {
-                shared.receipt.lock().verified_files += 1;
-                return;
-            }
-            Ok(Some(offset)) => format!("from offset {offset} on it is not what was written"),
-            Err(error) => format!("it cannot be read again: {error}"),
-        };
-    let mut receipt = shared.receipt.lock();
-    receipt.verified = Some(false);
-    receipt.fail(Listed { path: job.path(), what: "verify", reason, errno: None });
-}
-
-fn discard(shared: &Shared<'_>, job: &FileJob) {
-    if job.is_made()
-        && let Ok(dir) = shared.target.fd(&job.dir)
-    {
-        // One that stays is removed by the next run, or has got its name already.
-        let _ = unlink(dir.as_fd(), &job.temporary);
-    }
-}
-
-/// Gives an object its name.
-pub(super) fn put(
-    target: &Target,
-    (dir, temporary, name): (&Arc<Dir>, &[u8], &[u8]),
-    place: Place,
-) -> io::Result<()> {
-    let dir = target.fd(dir)?;
-    if place == Place::ReplaceDirectory {
-        match remove(dir.as_fd(), name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    rename(dir.as_fd(), temporary, name, place == Place::Replace)
-}
-
-/// One more name. Comes back if the file system has no such links.
-fn make_link(shared: &Shared<'_>, link: LinkJob) -> Result<Option<LinkJob>> {
-    let (target, job) = (shared.target, &link.job);
-    let made = || -> io::Result<()> {
-        let (from, to) = (target.fd(&link.from.0)?, target.fd(&job.dir)?);
-        let first = stat_at(from.as_fd(), &link.from.1)?.ok_or(io::ErrorKind::NotFound)?;
-        if stat_at(to.as_fd(), &job.name)?.is_some_and(|found| found.identity == first.identity) {
-            return Ok(());
-        }
-        rustix::fs::linkat(
-            &from,
-            link.from.1.as_slice(),
-            &to,
-            job.temporary.as_slice(),
-            rustix::fs::AtFlags::empty(),
-        )?;
-        // What an earlier run left there is replaced as well.
-        let place = if job.place == Place::Whole { Place::Replace } else { job.place };
-        let put = put(target, (&job.dir, &job.temporary, &job.name), place);
-        // Names of one inode are not renamed over each other.
-        let _ = unlink(to.as_fd(), &job.temporary);
-        put
-    };
-    const NOT_POSSIBLE: [i32; 4] = [1, 18, 31, 95];
-    match made() {
-        Ok(()) => {
-            shared.receipt.lock().links += 1;
-            shared.done(1, 0);
-        }
-        // EPERM, EXDEV, EMLINK, EOPNOTSUPP
-        Err(error) if error.raw_os_error().is_some_and(|errno| NOT_POSSIBLE.contains(&errno)) => {
-            shared.warn(|| job.path(), vec![("hard link", error)]);
-            return Ok(Some(link));
-        }
-        Err(error) => shared.refused(job.path(), "hard link", error)?,
-    }
-    Ok(None)
-}
-
 /// Does something with all items, on the threads of the options, until the restore is over.
-fn parallel<T: Sync>(shared: &Shared<'_>, items: &[T], each: impl Fn(&T) + Sync) -> Result<()> {
+pub(super) fn parallel<T: Sync>(shared: &Shared<'_>, items: &[T], each: impl Fn(&T) + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let threads = shared.plan.options.threads.clamp(1, 64).min(items.len());
     // Neighbours lie in one directory, where threads would wait for each other.

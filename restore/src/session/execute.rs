@@ -4,10 +4,11 @@
 //! left it and all files of it are in a batch that was written: later nothing changes in it, so its times stay.
 
 use super::Monitor;
-use super::batch::{Batch, LinkJob, Shared, Special, put};
+use super::batch::{Batch, Shared};
 use super::decide::Action;
 use super::error::{SessionRestoreError, at};
 use super::fill::{FileJob, Place};
+use super::finish::{Filled, Finisher, Left, LinkJob, Special, put};
 use super::links::{LinkKey, Links};
 use super::marker::Mark;
 use super::meta::{self, Meta};
@@ -68,21 +69,27 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     let (lock, marked) = plan.mark.take(&target, &plan.target)?;
     let again = marked || plan.began();
     let shared = Shared::new(plan, &target, monitor);
-    let mut run = Run {
-        shared: &shared,
-        batch: Batch::new(&shared),
-        left: Vec::new(),
-        links: Links::new(),
-        again,
-        temporaries: 0,
-    };
-    let outcome = plan.walk(Some(&target), again).run(&mut run).and_then(|()| run.write());
-    if outcome.is_err() {
-        run.batch.abandon();
-    }
-    outcome?;
+    std::thread::scope(|scope| {
+        let mut run = Run {
+            shared: &shared,
+            batch: Batch::new(&shared),
+            finisher: Finisher::start(scope, &shared),
+            left: Vec::new(),
+            links: Links::new(),
+            again,
+            temporaries: 0,
+        };
+        let walked = plan.walk(Some(&target), again).run(&mut run).and_then(|()| run.write_all());
+        if walked.is_err() {
+            run.batch.abandon();
+        }
+        match (walked, run.finisher.wait()) {
+            // Whoever is told first why it ends.
+            (Ok(()) | Err(SessionRestoreError::Cancelled), Err(error)) => Err(error),
+            (walked, _) => walked,
+        }
+    })?;
     target.sync().map_err(at("sync", b""))?;
-    drop(run);
     let mut receipt = shared.receipt.into_inner();
     receipt.lack(plan.options.missed, b"/");
     Ok((receipt, Part { target, mark: plan.mark.clone(), _lock: lock }))
@@ -91,6 +98,7 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
 struct Run<'p> {
     shared: &'p Shared<'p>,
     batch: Batch<'p>,
+    finisher: Finisher<'p>,
     /// Directories that wait for their metadata, the deeper ones first.
     left: Vec<(Arc<Dir>, Meta)>,
     /// Where the first names of files are.
@@ -105,32 +113,36 @@ impl Run<'_> {
         format!("{}{:x}", self.shared.plan.mark.temporary_prefix(), self.temporaries).into_bytes()
     }
 
-    /// Writes the batch, then finishes directories.
+    /// Writes the batch and hands it over, with the directories that nothing more comes into.
     fn write(&mut self) -> Result<()> {
-        loop {
-            let left = self.batch.write(false)?;
-            if left.is_empty() {
-                break;
-            }
-            for link in left {
-                match &link.other {
-                    None => self.batch.add(link.job)?,
-                    Some(special) => self.special(&link.job, special)?,
-                }
-            }
-        }
-        for (dir, meta) in std::mem::take(&mut self.left) {
-            self.shared.check()?;
-            match self.shared.target.fd(&dir) {
-                Ok(fd) => {
-                    let mut refused = Vec::new();
-                    meta::set(fd.as_fd(), &meta, self.shared.plan.options.owner, &mut refused);
-                    self.shared.warn(|| dir.path(b""), refused);
-                }
-                Err(error) => self.shared.refused(dir.path(b""), "metadata", error)?,
+        let filled = self.batch.take()?;
+        let directories = std::mem::take(&mut self.left);
+        let left = self.finisher.give(Filled { directories, ..filled })?;
+        self.take_back(left)
+    }
+
+    /// What a batch could not finish goes with the next one.
+    fn take_back(&mut self, left: Left) -> Result<()> {
+        self.left.splice(..0, left.directories);
+        for link in left.links {
+            match &link.other {
+                None => self.batch.add(link.job)?,
+                Some(special) => self.special(&link.job, special)?,
             }
         }
         Ok(())
+    }
+
+    /// Writes and finishes all there is.
+    fn write_all(&mut self) -> Result<()> {
+        loop {
+            let left = self.finisher.wait()?;
+            self.take_back(left)?;
+            if self.batch.is_empty() && self.left.is_empty() {
+                return Ok(());
+            }
+            self.write()?;
+        }
     }
 
     fn write_if_full(&mut self) -> Result<()> {

@@ -85,6 +85,8 @@ pub(super) struct Target {
     top_fd: Arc<OwnedFd>,
     open: Mutex<VecDeque<Weak<Dir>>>,
     file_systems: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    /// A sync has failed. Held while one goes on.
+    unsynced: Mutex<bool>,
 }
 
 impl Target {
@@ -99,7 +101,8 @@ impl Target {
         let top = Arc::new(Dir { above: None, name: Vec::new(), renamed: None, fresh: false, fd: held });
         let device = stat_fd(fd.as_fd())?.identity.0;
         let file_systems = Mutex::new(HashMap::from([(device, fd.clone())]));
-        Ok(Some(Self { top, top_fd: fd, open: Mutex::default(), file_systems }))
+        let (open, unsynced) = (Mutex::default(), Mutex::default());
+        Ok(Some(Self { top, top_fd: fd, open, file_systems, unsynced }))
     }
 
     pub fn top(&self) -> &Arc<Dir> {
@@ -165,11 +168,16 @@ impl Target {
         }
     }
 
-    /// Makes everything durable that was done so far.
+    /// Makes everything durable that was done so far. Once it has failed it fails for good: the kernel says only once that
+    /// it could not write, to whichever thread asks first, and not to the one whose files it was about.
     pub fn sync(&self) -> io::Result<()> {
+        let mut unsynced = self.unsynced.lock();
+        if *unsynced {
+            return Err(io::Error::other("an earlier sync of the target failed"));
+        }
         let all: Vec<_> = self.file_systems.lock().values().cloned().collect();
         for fd in all {
-            rustix::fs::syncfs(&*fd)?;
+            rustix::fs::syncfs(&*fd).inspect_err(|_| *unsynced = true)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod hostile;
+mod links;
 mod resume;
 mod round_trip;
 mod rules;
