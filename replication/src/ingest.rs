@@ -133,13 +133,14 @@ impl SessionError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            SessionError::Part(_) | SessionError::Order(_) | SessionError::Missing { .. } => Reason::Protocol,
+            SessionError::Part(_) | SessionError::Order(_) => Reason::Protocol,
             SessionError::Ingest(error) => match **error {
                 IngestError::Unavailable(_) => Reason::Journal,
                 IngestError::Misfit(_) => Reason::Protocol,
                 IngestError::Damaged(_) => Reason::JournalDamaged,
             },
-            SessionError::Closed => Reason::Unavailable,
+            // On another connection all of it comes again.
+            SessionError::Missing { .. } | SessionError::Closed => Reason::Unavailable,
         }
     }
 }

@@ -449,7 +449,7 @@ impl Line {
         };
         let Err(error) = session.submit(batch) else { return End::Attached { session, told, place } };
         let reason = error.reason();
-        if reason == Reason::Protocol {
+        if reason == Reason::Protocol || matches!(error, SessionError::Missing { .. }) {
             assert!(connection.holed, "{}: what the master sends is refused: {error:?}", self.context);
             self.met.holes += 1;
         }

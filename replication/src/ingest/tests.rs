@@ -296,7 +296,7 @@ fn what_is_missing_shows_also_where_a_capture_was_begun_again() {
     session.submit(parts(0, vec![encoded(1, 0, true), encoded(2, 0, false)])).unwrap();
     // Part 0 of the second attempt is lost: its part 1 looks like what is next of the first one.
     let error = session.submit(parts(3, vec![encoded(2, 1, true)])).unwrap_err();
-    assert_eq!(error.reason(), Reason::Protocol);
+    assert_eq!(error.reason(), Reason::Unavailable);
     assert!(session.drain(Duration::from_secs(5)));
     assert_eq!(ingest.with(|memory| memory.parts_taken), 2);
 }

@@ -157,7 +157,8 @@ enum Work {
 impl<T: TreeIo> Worker<T> {
     fn run(mut self) {
         loop {
-            if self.retained.elapsed() >= 2 * self.options.retain_every {
+            // A batch that was given up because the replica stops may be in the tree in part.
+            if self.retained.elapsed() >= 2 * self.options.retain_every && !self.shared.0.lock().stopping {
                 // Never idle: retention has its turn between two batches.
                 self.retain();
             }
