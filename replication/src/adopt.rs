@@ -176,7 +176,8 @@ impl<'a, T: TreeIo> Walk<'a, T> {
     fn root(&mut self, root: RootNo) -> Result<(), AdoptError> {
         let failed = self.failed("open", root);
         let kept = self.tree.kept(root).and_then(|kept| self.tree.list(&kept)).map_err(&failed)?;
-        if !kept.is_empty() {
+        // What a scrub put aside is of no scenario, and nothing of ours is looked for there.
+        if kept.iter().any(|name| name.as_bytes() != crate::apply::STRANGE.as_bytes()) {
             return Err(AdoptError::Kept { root: root.0 });
         }
         let dir = self.tree.root(root).map_err(&failed)?;

@@ -16,12 +16,14 @@
 //! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
 
 mod kept;
+mod mend;
 mod proof;
 mod recover;
 mod touch;
 mod undo;
 
 pub use kept::{prune, prune_at_start};
+pub use mend::{STRANGE, Settle};
 pub(crate) use proof::ends_batch;
 pub use recover::{reconcile, window};
 pub use touch::Degraded;

@@ -44,6 +44,7 @@ pub use actual::{Actual, Known, KnownBlocks};
 pub use agent::{Agent, Hold, Start, State, Status};
 pub use blocks::{BlockSource, Comparing, HeldBlocks};
 pub use index::{Index, IndexState, NamespaceEntry};
+pub(crate) use write::STAGE_PREFIX;
 pub use write::WriteRequest;
 
 use journal::{Event, Lsn, Provenance, RootNo, Timestamp};

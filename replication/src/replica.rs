@@ -23,6 +23,7 @@ mod ahead;
 mod blocks;
 mod door;
 mod end;
+mod errand;
 mod leased;
 mod namespace;
 mod patrol;
@@ -170,6 +171,7 @@ pub struct Replica<T: TreeIo> {
     door: JournalDoor,
     /// One local change after the other.
     minting: Mutex<()>,
+    errand: errand::Errands<T>,
     /// What only this process holds, and the end of it: see [`end`].
     first: end::First,
 }
@@ -219,7 +221,8 @@ impl<T: TreeIo> Replica<T> {
         let first = end::First::new(journal.with_controls(|controls| controls.first_point != 0));
         let shared = Arc::new((Mutex::new(shared), Condvar::new()));
         let applier = Applier::new(Arc::clone(&journal), Arc::clone(&tree), redo);
-        let threads = worker::start(&journal, &tree, options, applier, &shared);
+        let errand = errand::Errands::default();
+        let threads = worker::start(&journal, &tree, options, applier, (&shared, &errand));
         let replica = Arc::new(Replica {
             door: JournalDoor::new(Arc::clone(&journal)),
             journal,
@@ -228,6 +231,7 @@ impl<T: TreeIo> Replica<T> {
             shared,
             threads: Mutex::new(threads),
             minting: Mutex::new(()),
+            errand,
             first,
         });
         patrol::start(&replica, options.patrol_every);

@@ -183,6 +183,18 @@ impl Lab {
         moved.map_err(|(apply::Moved::Unsynced(error) | apply::Moved::Not(error))| error)
     }
 
+    /// Has the applier do something between two batches, as an errand of a replica does.
+    pub fn between_batches<R>(
+        &mut self,
+        run: impl FnOnce(&mut Applier<SimTree>, apply::Settle<'_>) -> R,
+    ) -> R {
+        let (mover, journal, redo) = (self.applier.cursor_mover(), Arc::clone(&self.journal), self.redo);
+        run(&mut self.applier, &|| {
+            let moved = mover.move_to(journal.applied(), redo);
+            moved.map_err(|(apply::Moved::Unsynced(error) | apply::Moved::Not(error))| error)
+        })
+    }
+
     /// The local captures that make the tree equal to a point.
     pub fn captures_to(&self, to: Lsn) -> Vec<Capture> {
         self.try_captures_to(to).unwrap_or_else(|error| panic!("plan to {to}: {error:?}"))

@@ -41,6 +41,7 @@ mod log_faults;
 mod log_kit;
 mod log_model;
 mod maintenance;
+mod mended;
 mod missing_files;
 mod moved;
 mod onto_master;

@@ -2,9 +2,10 @@
 //! what stood there; and is nothing called a difference that is none?
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tests::compare::assert_same;
 use tests::daemon::{Ran, World, seed, size};
@@ -155,7 +156,7 @@ fn metadata_and_names_of_the_replica_are_compared() {
         ];
         assert_eq!(found.len(), names.len(), "{report}");
         for (one, (name, what)) in found.iter().zip(names) {
-            let repaired = repaired && !matches!(what, "missing" | "extra");
+            let repaired = repaired && what != "missing";
             let expected = (path_of(&world, name), json!(what), json!("replica"), json!(repaired));
             let got =
                 (one["path"].clone(), one["what"].clone(), one["side"].clone(), one["repaired"].clone());
@@ -166,7 +167,7 @@ fn metadata_and_names_of_the_replica_are_compared() {
     find(&format!("{SCRUB} --repair"), true);
     assert_eq!(fs::metadata(replica.join("a")).unwrap().mode() & 0o777, 0o644);
     assert_eq!(fs::metadata(replica.join("d/b")).unwrap().len(), 300_000);
-    assert_eq!(world.ok("scenario status docs")["last_scrub"]["differences"], 2);
+    assert_eq!(world.ok("scenario status docs")["last_scrub"]["differences"], 1);
     // One path alone.
     assert_eq!(world.ok(&format!("{SCRUB} --path {}", world.master().join("d/c").display()))["entries"], 1);
     world.refused(&format!("{SCRUB} --path /nowhere"), 4, "RW1032");
@@ -316,4 +317,53 @@ fn a_schedule_scrubs_by_itself_and_outlives_a_restart() {
     assert_eq!(world.ok("scenario status docs")["scrub_every_seconds"], 1.0);
     world.ok("scenario set docs scrub-every=off");
     assert!(world.ok("scenario status docs")["scrub_every_seconds"].is_null());
+}
+
+/// Where things are that were put aside, by name.
+fn put_aside(world: &World) -> BTreeMap<String, PathBuf> {
+    let replica = world.replica();
+    let beside = format!(".{}.rewind/kept/strange", replica.file_name().unwrap().to_str().unwrap());
+    let below = |path: PathBuf| fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let named = |path: PathBuf| (path.file_name().unwrap().to_str().unwrap().to_owned(), path);
+    below(replica.with_file_name(beside)).flat_map(below).map(named).collect()
+}
+
+#[test]
+fn what_somebody_put_into_the_replica_is_put_aside_and_outlives_the_scenario() {
+    let world = lived();
+    let replica = world.replica();
+    fs::write(replica.join("d/strange"), "who put it here?").unwrap();
+    fs::create_dir_all(replica.join("d/e/more/and more")).unwrap();
+    fs::write(replica.join("d/e/more/and more/g"), "below").unwrap();
+    let ran = world.ctl(&format!("{SCRUB} --repair"));
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    let report = ran.objects().remove(0);
+    // The two names, and the times of the two directories that have them.
+    assert_eq!((&report["found"], &report["repaired"]), (&json!(4), &json!(4)), "{report}");
+    let found = put_aside(&world);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["more", "strange"]);
+    // The log says where they are.
+    let log = format!("{:?}", world.list("log --scenario docs"));
+    for path in found.values() {
+        assert!(log.contains(path.to_str().unwrap()), "{} is not in {log}", path.display());
+    }
+    assert_same(&world.master(), &replica, "after the repair");
+    world.flush();
+    assert_eq!(world.ok(SCRUB)["found"], 0);
+
+    world.ok("scenario stop docs");
+    // What cannot be looked for is not removed, nor anything else.
+    let kept = found["strange"].ancestors().nth(3).unwrap();
+    let moved = world.path("moved");
+    fs::rename(kept, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, kept).unwrap();
+    let ran = world.refused("scenario delete docs --yes", 1, "RW1024");
+    assert!(ran.stdout.contains("put aside"), "{ran:?}");
+    fs::remove_file(kept).unwrap();
+    fs::rename(&moved, kept).unwrap();
+    world.ok("scenario delete docs --yes");
+    assert_eq!(fs::read(&found["strange"]).unwrap(), b"who put it here?");
+    assert_eq!(fs::read(found["more"].join("and more/g")).unwrap(), b"below");
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 1, "the rest is gone");
+    assert!(!kept.with_file_name("journal").exists());
 }

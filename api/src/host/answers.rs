@@ -9,7 +9,8 @@ use crate::store::scratch_tables;
 use journal::controls::Controls;
 use journal::log::SegmentInfo;
 use journal::{Lsn, Space, Timestamp};
-use std::path::Path;
+use replication::apply::STRANGE;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::codes;
@@ -43,17 +44,18 @@ fn pinned(controls: &Controls) -> Vec<(u64, Lsn, String)> {
     pins
 }
 
+/// What lies beside a replica root, the kept area among it.
+pub(super) fn kept_beside(replica: &Path) -> Option<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(replica.file_name()?);
+    name.push(".rewind");
+    Some(replica.parent()?.join(name))
+}
+
 impl Scene {
-    fn kept_directories(&self) -> Vec<std::path::PathBuf> {
+    fn kept_directories(&self) -> Vec<PathBuf> {
         let roots = self.definition().roots;
-        let kept = |root: &crate::definition::Root| {
-            let replica = root.replica.as_ref()?;
-            let mut name = std::ffi::OsString::from(".");
-            name.push(replica.file_name()?);
-            name.push(".rewind");
-            Some(replica.parent()?.join(name))
-        };
-        roots.iter().filter_map(kept).collect()
+        roots.iter().filter_map(|root| kept_beside(root.replica.as_ref()?)).collect()
     }
 
     /// See [`crate::engine::Engine::journal_stats`].
@@ -194,12 +196,27 @@ impl Scene {
             self.layout.index(name),
             self.layout.cookies(name),
         ];
-        places.extend(self.kept_directories());
         places.extend(spool);
+        // Before anything is removed: what cannot be looked for cannot be left out.
+        let mut beside = Vec::new();
+        for place in self.kept_directories() {
+            let aside = put_aside(&place).map_err(|error| {
+                let message = format!("look for what a scrub put aside in {}", place.display());
+                EngineError::new(&codes::IO, message).caused_by(error)
+            })?;
+            beside.push((place, aside));
+        }
         let mut bytes = 0;
-        for place in places {
+        for (place, aside) in places.into_iter().map(|place| (place, None)).chain(beside) {
             bytes += bytes_below(&place);
-            match std::fs::remove_dir_all(&place) {
+            let removed = match aside {
+                Some(aside) => {
+                    bytes = bytes.saturating_sub(bytes_below(&aside));
+                    remove_but(&place, &aside)
+                }
+                None => std::fs::remove_dir_all(&place),
+            };
+            match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(
                         EngineError::new(&codes::IO, format!("remove {}", place.display())).caused_by(error)
@@ -209,5 +226,89 @@ impl Scene {
             }
         }
         Ok(bytes)
+    }
+}
+
+/// Where things are that a scrub put aside, which are of no scenario and stay; `None`: there are none. No link is followed:
+/// what lies elsewhere is not ours to count or to remove.
+fn put_aside(beside: &Path) -> std::io::Result<Option<PathBuf>> {
+    let kept = beside.join("kept");
+    let strange = kept.join(STRANGE);
+    for place in [beside, &kept, &strange] {
+        match place.symlink_metadata() {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let text = format!("{} is not a directory", place.display());
+                return Err(std::io::Error::new(std::io::ErrorKind::NotADirectory, text));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let first = strange.read_dir()?.next().transpose()?;
+    Ok(first.map(|_| strange))
+}
+
+/// Removes what lies in a directory, but for one place below it.
+fn remove_but(directory: &Path, stays: &Path) -> std::io::Result<()> {
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        if path == stays {
+            continue;
+        }
+        let directory = path.symlink_metadata()?.is_dir();
+        if directory && stays.starts_with(&path) {
+            remove_but(&path, stays)?;
+        } else if directory {
+            std::fs::remove_dir_all(&path)?;
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{put_aside, remove_but};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_was_put_aside_is_found_and_is_all_that_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let beside = place.path().join(".root.rewind");
+        assert_eq!(put_aside(&beside).unwrap(), None);
+        fs::create_dir_all(beside.join("kept/1000/d")).unwrap();
+        assert_eq!(put_aside(&beside).unwrap(), None);
+        fs::create_dir_all(beside.join("kept/strange")).unwrap();
+        assert_eq!(put_aside(&beside).unwrap(), None);
+        fs::create_dir_all(beside.join("kept/strange/1")).unwrap();
+        fs::write(beside.join("kept/strange/1/f"), "f").unwrap();
+        // A link beside it is removed, and not what it leads to.
+        fs::create_dir(place.path().join("elsewhere")).unwrap();
+        fs::write(place.path().join("elsewhere/g"), "g").unwrap();
+        symlink(place.path().join("elsewhere"), beside.join("kept/link")).unwrap();
+        let stays = put_aside(&beside).unwrap().unwrap();
+        remove_but(&beside, &stays).unwrap();
+        assert_eq!(fs::read(beside.join("kept/strange/1/f")).unwrap(), b"f");
+        assert_eq!(fs::read_dir(beside.join("kept")).unwrap().count(), 1);
+        assert_eq!(fs::read(place.path().join("elsewhere/g")).unwrap(), b"g");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_for_is_not_taken_for_nothing() {
+        for link in ["", "kept", "kept/strange"] {
+            let place = tempfile::tempdir().unwrap();
+            let (beside, elsewhere) = (place.path().join(".root.rewind"), place.path().join("elsewhere"));
+            fs::create_dir_all(elsewhere.join("kept/strange/1")).unwrap();
+            let at = if link.is_empty() { beside.clone() } else { beside.join(link) };
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            symlink(elsewhere.join(link), &at).unwrap();
+            assert!(put_aside(&beside).is_err(), "{link}");
+            fs::remove_file(&at).unwrap();
+            fs::write(&at, "a file").unwrap();
+            assert!(put_aside(&beside).is_err(), "{link}");
+        }
     }
 }

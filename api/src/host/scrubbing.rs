@@ -6,6 +6,7 @@
 //! finds none.
 
 use super::Host;
+use super::answers::kept_beside;
 use super::scene::Scene;
 use crate::definition::Setting;
 use crate::engine::{
@@ -236,8 +237,11 @@ impl Scene {
                 Side::Unknown => "it cannot be told which side is right",
             };
             let end = if difference.repaired { "; repaired" } else { "" };
+            let aside = difference.aside.as_ref().map(|place| self.aside(difference.root, place));
+            let aside =
+                aside.map_or(String::new(), |place| format!("; what stood there is now {}", place.display()));
             let level = if difference.repaired { Level::Warning } else { Level::Error };
-            progress.note(level, &format!("{} differs: {what}: {whose}{end}", path.display()));
+            progress.note(level, &format!("{} differs: {what}: {whose}{end}{aside}", path.display()));
         }
         let more = found.found.saturating_sub(found.differences.len().min(LINES_MAX) as u64);
         if more > 0 {
@@ -274,6 +278,13 @@ impl Scene {
         base.unwrap_or_default().join(OsStr::from_bytes(path))
     }
 
+    /// Where something lies that was moved into the kept area of a root.
+    fn aside(&self, root: RootNo, place: &str) -> PathBuf {
+        let replica = self.definition().roots.get(usize::from(root.0)).and_then(|root| root.replica.clone());
+        let kept = replica.and_then(|replica| kept_beside(&replica));
+        kept.unwrap_or_default().join("kept").join(place)
+    }
+
     fn scrub_failed(&self, error: ScrubError, progress: &dyn Progress) -> EngineError {
         match error {
             ScrubError::Interrupted => match progress.interrupted() {
@@ -307,6 +318,7 @@ mod tests {
             side: Side::Replica,
             offset: None,
             repaired: *repaired,
+            aside: None,
         };
         let passed: Vec<_> = passed.iter().map(|path| (RootNo(0), path.as_bytes().to_vec(), "why")).collect();
         let sums = Scrubbed { passed: passed.len() as u64, ..Scrubbed::default() };

@@ -219,4 +219,12 @@ fn what_is_not_new_is_refused() {
     fs::create_dir_all(place.temporary.path().join(".root.rewind/kept/1000")).unwrap();
     let kept = place.adopt();
     assert!(matches!(kept, Err(AdoptError::Kept { root: 0 })), "{kept:?}");
+
+    // What a scrub put aside outlives its scenario, and is in nobody's way.
+    let place = Place::new();
+    let aside = place.temporary.path().join(".root.rewind/kept/strange/1/f");
+    fs::create_dir_all(aside.parent().unwrap()).unwrap();
+    fs::write(&aside, b"f").unwrap();
+    place.adopt().unwrap();
+    assert_eq!(fs::read(&aside).unwrap(), b"f");
 }

@@ -72,6 +72,12 @@ impl<T: TreeIo> Touch<T> {
         std::mem::take(&mut self.degraded)
     }
 
+    /// Names were changed by other means: what is open may be elsewhere now.
+    pub(crate) fn forget(&mut self) {
+        self.directories.clear();
+        self.files.clear();
+    }
+
     /// Runs all events of a batch, then sets attributes. Nodes created, with their inodes.
     pub(crate) fn batch(
         &mut self,

@@ -24,7 +24,7 @@ mod check;
 mod names;
 mod stage;
 
-pub(super) use stage::STAGE_PREFIX;
+pub(crate) use stage::STAGE_PREFIX;
 
 use super::CaptureError;
 use super::core::Core;

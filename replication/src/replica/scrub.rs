@@ -16,11 +16,12 @@
 //! replica's are wrong; if not, capture has missed a change. The latter is captured at once, as any change: what the
 //! replica had stays reachable. But if the file has the change time under which it was captured, it has rotted as far as
 //! anybody can tell, and is left, told, for the replica is right. The former is repaired if that was asked for, in the same way: the master tells the file
-//! anew, compared with what the replica shows, and the journal keeps what stood there before. Names that are missing or
-//! strange in the replica tree are told, not repaired: nothing captured says what to do about them.
+//! anew, compared with what the replica shows, and the journal keeps what stood there before. Names that are strange in the
+//! replica tree are put aside (`mend`); those that are missing are told.
 
 mod confirm;
 mod look;
+mod mend;
 mod walk;
 
 #[cfg(test)]
@@ -133,6 +134,8 @@ pub struct Difference {
     pub offset: Option<u64>,
     /// Both sides are equal now.
     pub repaired: bool,
+    /// What stood there was moved out of the tree: where it is now, below the kept area of its root.
+    pub aside: Option<String>,
 }
 
 /// What a scrub came to.

@@ -1,5 +1,6 @@
 //! The two threads of a replica: one applies, one moves the durable cursor.
 
+use super::errand::Errands;
 use super::queue::{Next, read_batch};
 use super::thinner::{self, Thinner};
 use super::{Halt, ReplicaOptions, Shared, age};
@@ -25,7 +26,7 @@ pub(super) fn start<T: TreeIo>(
     tree: &Arc<T>,
     options: ReplicaOptions,
     applier: Applier<T>,
-    shared: &State,
+    (shared, errand): (&State, &Errands<T>),
 ) -> Vec<JoinHandle<()>> {
     // Held while the tree is reconciled: the cursor must not move to a tree in between.
     let moving = Arc::new(Mutex::new(()));
@@ -36,6 +37,7 @@ pub(super) fn start<T: TreeIo>(
         options,
         applier,
         shared: Arc::clone(shared),
+        errand: Arc::clone(errand),
         moving: Arc::clone(&moving),
         retained: Instant::now(),
         pruned: Lsn::ZERO,
@@ -131,12 +133,34 @@ fn unsynced(shared: &State, cursor: Lsn, error: &JournalError) {
     shared.1.notify_all();
 }
 
+/// Moves the durable cursor to where the tree is. By the applying thread, between two batches, which holds `moving`.
+fn settle<T: TreeIo>(journal: &Journal, shared: &State, mover: &CursorMover<T>) -> Result<(), JournalError> {
+    let (redo, unsynced_before) = {
+        let state = shared.0.lock();
+        (state.applied_redo, state.unsynced)
+    };
+    if unsynced_before {
+        // Whoever asks again is told that all is well.
+        let source = std::io::Error::other("it could not be synced before");
+        return Err(JournalError::Tree { operation: "sync", object: "all roots".to_owned(), source });
+    }
+    match mover.move_to(journal.applied(), redo) {
+        Ok(()) => Ok(()),
+        Err(Moved::Not(error)) => Err(error),
+        Err(Moved::Unsynced(error)) => {
+            unsynced(shared, journal.cursor(), &error);
+            Err(error)
+        }
+    }
+}
+
 struct Worker<T: TreeIo> {
     journal: Arc<Journal>,
     tree: Arc<T>,
     options: ReplicaOptions,
     applier: Applier<T>,
     shared: State,
+    errand: Errands<T>,
     moving: Arc<Mutex<()>>,
     /// When retention last looked.
     retained: Instant,
@@ -150,6 +174,7 @@ struct Worker<T: TreeIo> {
 enum Work {
     Batch(Vec<Placed>, RecordAt),
     Read(RecordAt, Lsn, Lsn),
+    Errand,
     Wait,
     Stop,
 }
@@ -170,6 +195,7 @@ impl<T: TreeIo> Worker<T> {
                     self.settle();
                 }
                 Work::Batch(batch, redo) => self.apply_until_done(&batch, redo),
+                Work::Errand => self.run_errand(),
                 Work::Read(from, after, upto) => match read_batch(&self.journal, from, after, upto) {
                     Ok(batch) => {
                         let last = batch.last().map(|last| (last.capture.lsn, last.at));
@@ -204,6 +230,10 @@ impl<T: TreeIo> Worker<T> {
             self.shared.1.wait_for(&mut state, Duration::from_millis(500));
             return Work::Wait;
         }
+        if !state.detached && state.halt.is_none() && self.errand.lock().waits() {
+            state.busy = true;
+            return Work::Errand;
+        }
         if let Some(local) = state.locals.pop_front() {
             let mut batch = vec![local];
             while batch.len() < apply::BATCH_CAPTURES_MAX
@@ -229,6 +259,15 @@ impl<T: TreeIo> Worker<T> {
         }
         self.shared.1.wait_for(&mut state, Duration::from_millis(500));
         Work::Wait
+    }
+
+    fn run_errand(&mut self) {
+        // Whoever asked may have taken it back.
+        let Some(run) = self.errand.lock().next() else { return };
+        let moving = Arc::clone(&self.moving);
+        let _guard = moving.lock();
+        let (journal, shared, mover) = (&self.journal, &self.shared, self.applier.cursor_mover());
+        run(&mut self.applier, &|| settle(journal, shared, &mover));
     }
 
     /// After much was applied: gives its memory back, first that of the tables, then, at the next idle moment, what the
@@ -271,23 +310,7 @@ impl<T: TreeIo> Worker<T> {
     /// Moves the durable cursor to where the tree is. Nothing is applied meanwhile.
     fn move_cursor(&self) -> Result<(), JournalError> {
         let _guard = self.moving.lock();
-        let (redo, unsynced_before) = {
-            let state = self.shared.0.lock();
-            (state.applied_redo, state.unsynced)
-        };
-        if unsynced_before {
-            // Whoever asks again is told that all is well.
-            let source = std::io::Error::other("it could not be synced before");
-            return Err(JournalError::Tree { operation: "sync", object: "all roots".to_owned(), source });
-        }
-        match self.applier.cursor_mover().move_to(self.journal.applied(), redo) {
-            Ok(()) => Ok(()),
-            Err(Moved::Not(error)) => Err(error),
-            Err(Moved::Unsynced(error)) => {
-                unsynced(&self.shared, self.journal.cursor(), &error);
-                Err(error)
-            }
-        }
+        settle(&self.journal, &self.shared, &self.applier.cursor_mover())
     }
 
     /// Gives back what is no longer promised, if it is time to look.

@@ -16,7 +16,8 @@ pub struct Args {
     /// Only what is at and below this path of the master
     #[arg(long, value_name = "PATH")]
     path: Option<PathBuf>,
-    /// Put right what the replica has wrong; what stood there stays in the journal
+    /// Put right what the replica has wrong; what stood there stays in the journal, what somebody put there beside the
+    /// replica, in .NAME.rewind/kept/strange
     #[arg(long)]
     repair: bool,
     /// Read so many bytes of files a second at most, on each side; 0: as fast as it goes

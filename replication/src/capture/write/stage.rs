@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 /// Every name of a stage begins like this.
-pub(in crate::capture) const STAGE_PREFIX: &str = ".rewind-stage-";
+pub(crate) const STAGE_PREFIX: &str = ".rewind-stage-";
 /// Entries deleted between two looks at the notifications.
 const DELETED_A_STEP: usize = 512;
 

@@ -1,6 +1,7 @@
 //! What looked different is looked at again between two barriers, told, and put right; see the head of the module.
 
 use super::look::{Differs, read_for};
+use super::mend::Mended;
 use super::{Difference, LEFT_OUT, Scrub, ScrubError, ScrubHost, Side, Suspect, UNREADABLE};
 use journal::state::{State, links_of};
 use journal::{Edge, Event, Lsn, NodeId, RootNo, SkippedWhat, TreeIo};
@@ -92,21 +93,61 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                 }
             }
         }
-        let tried = !anew.is_empty();
-        let verdicts = if tried {
-            self.capture_anew(anew)?;
-            self.verdicts(&mut wrong.iter().map(|(suspect, _)| suspect.clone()).collect::<Vec<_>>())?
-        } else {
-            Vec::new()
+        let (mended, failed) = self.mend_all(&wrong, &mut anew);
+        let looked = self.look_after(anew, failed, &wrong);
+        // What was moved is told whatever became of the others.
+        let (verdicts, outcome) = match looked {
+            Ok(verdicts) => (verdicts, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
         };
         let mut verdicts = verdicts.into_iter();
-        for (suspect, differs) in wrong {
+        for ((suspect, differs), mended) in wrong.into_iter().zip(mended) {
             let (root, path) = (suspect.root, suspect.path);
             let Differs { what, side, offset } = differs;
             let repaired = matches!(verdicts.next(), Some(Verdict::Equal));
-            self.found(Difference { root, path, what, side, offset, repaired });
+            self.found(Difference { root, path, what, side, offset, repaired, aside: mended.aside });
         }
-        Ok(())
+        outcome
+    }
+
+    /// Puts names right, each in its turn, up to the first of which it cannot be said what became of it, and why; and what
+    /// the master has to capture for them.
+    fn mend_all(
+        &self,
+        wrong: &[(Suspect, Differs)],
+        anew: &mut Vec<CaptureItem>,
+    ) -> (Vec<Mended>, Option<ScrubError>) {
+        let (mut mended, mut failed) = (Vec::with_capacity(wrong.len()), None);
+        for (suspect, differs) in wrong {
+            let repairs = self.options.repair && differs.side == Side::Replica && failed.is_none();
+            let one = if repairs { self.mend(suspect, *differs) } else { Ok(Mended::default()) };
+            let one = one.unwrap_or_else(|error| {
+                failed = Some(error);
+                Mended::default()
+            });
+            if one.done {
+                // The master may have something of that name, which stood in the way.
+                anew.push(CaptureItem { at: suspect.edge.clone(), node: suspect.node });
+            }
+            mended.push(one);
+        }
+        (mended, failed)
+    }
+
+    /// Has these captured, whatever has failed by then, and looks once more at everything if there are any.
+    fn look_after(
+        &mut self,
+        anew: Vec<CaptureItem>,
+        failed: Option<ScrubError>,
+        wrong: &[(Suspect, Differs)],
+    ) -> Result<Vec<Verdict>, ScrubError> {
+        let none = anew.is_empty();
+        let asked = if none { Ok(()) } else { self.capture_anew(anew) };
+        failed.map_or(asked, Err)?;
+        if none {
+            return Ok(Vec::new());
+        }
+        self.verdicts(&mut wrong.iter().map(|(suspect, _)| suspect.clone()).collect::<Vec<_>>())
     }
 
     /// A change that capture has missed is captured; what the replica has wrong is put right only if that was asked for,

@@ -7,11 +7,12 @@ use crate::os_tree::OsTree;
 use crate::replica::{Replica, ReplicaOptions};
 use journal::journal::{Journal, SystemClock, TablesFactory};
 use journal::log::LogOptions;
-use journal::tables::MemoryTables;
+use journal::tables::{Frozen, MemoryTables, Put, Row};
 use journal::{
     Capture, Edge, Event, JournalError, Lsn, Marker, Name, NodeId, OsDisk, Part, Provenance, RootNo,
-    SkippedWhat, Tables, Timestamp,
+    SkippedWhat, Space, Tables, Timestamp,
 };
+use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -22,11 +23,50 @@ use wire::stream::{CaptureItem, ExamineItem, Examined, Found, ScrubAnswer, Scrub
 
 const ROOT: RootNo = RootNo(0);
 
-struct Memory;
+/// Says which rows cannot be read.
+type Refuses = Arc<Mutex<Option<Box<dyn Fn(Space, &[u8]) -> bool + Send>>>>;
+
+struct Memory(Refuses);
+
+struct Reluctant(MemoryTables, Refuses);
 
 impl TablesFactory for Memory {
     fn tables(&self, _fresh: bool) -> Result<Arc<dyn Tables>, JournalError> {
-        Ok(Arc::new(MemoryTables::default()))
+        Ok(Arc::new(Reluctant(MemoryTables::default(), Arc::clone(&self.0))))
+    }
+}
+
+impl Tables for Reluctant {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        if self.1.lock().as_ref().is_some_and(|refuses| refuses(space, key)) {
+            return Err(JournalError::BadRow { space: "made up" });
+        }
+        self.0.get(space, key)
+    }
+
+    fn range<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: &[u8],
+    ) -> Box<dyn DoubleEndedIterator<Item = Result<Row, JournalError>> + 'a> {
+        self.0.range(space, from, to)
+    }
+
+    fn commit(&self, batch: Vec<Put>) -> Result<(), JournalError> {
+        self.0.commit(batch)
+    }
+
+    fn frozen(&self) -> Box<dyn Frozen> {
+        self.0.frozen()
+    }
+
+    fn persist(&self) -> Result<(), JournalError> {
+        self.0.persist()
+    }
+
+    fn settle(&self) -> Result<bool, JournalError> {
+        self.0.settle()
     }
 }
 
@@ -41,6 +81,7 @@ struct Bench {
     lists: Cell<u64>,
     unreadable: RefCell<Vec<u8>>,
     captured: RefCell<Vec<CaptureItem>>,
+    refuses: Refuses,
 }
 
 /// What is captured is what the replica was made of.
@@ -63,9 +104,11 @@ impl Bench {
             files.iter().for_each(|name| put(&root.join(name), &contents(name)));
         }
         let tree = Arc::new(OsTree::open(vec![place.path().join("root")]).unwrap());
+        let refuses = Refuses::default();
         let journal = || {
             let (directory, disk) = (place.path().join("journal"), Arc::new(OsDisk));
-            Journal::open(disk, &directory, LogOptions::default(), &Memory, Arc::new(SystemClock)).unwrap()
+            let tables = Memory(Arc::clone(&refuses));
+            Journal::open(disk, &directory, LogOptions::default(), &tables, Arc::new(SystemClock)).unwrap()
         };
         adopt(&journal().journal, &*tree, 1, &mut |_| true).unwrap();
         let replica = Replica::start(journal(), tree, ReplicaOptions::default()).unwrap();
@@ -77,6 +120,7 @@ impl Bench {
             lists: Cell::new(0),
             unreadable: RefCell::default(),
             captured: RefCell::default(),
+            refuses,
         }
     }
 
@@ -310,4 +354,193 @@ fn holes_cost_no_time() {
         super::look::read_for(&actual.examine(&[item], u64::MAX, &|_, _| None)[0])
     };
     assert_eq!((read("sparse", 16_000), read("a", 0), read("a", 1)), (0, 0, 65_536));
+}
+
+/// What was put aside, by name, with the directory that it has for itself.
+fn aside(bench: &Bench) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(bench.place.path().join(".root.rewind/kept/strange")) else {
+        return Vec::new();
+    };
+    let one = |entry: std::io::Result<fs::DirEntry>| {
+        let inside: Vec<_> =
+            fs::read_dir(entry.unwrap().path()).unwrap().map(|one| one.unwrap().path()).collect();
+        assert_eq!(inside.len(), 1, "{inside:?}");
+        (inside[0].file_name().unwrap().to_str().unwrap().to_owned(), inside[0].clone())
+    };
+    let mut found: Vec<_> = entries.map(one).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_strange_is_put_aside_and_nothing_is_lost() {
+    let bench = Bench::new(&["a"]);
+    let modified = |name: &str| fs::metadata(bench.replica(name)).unwrap().modified().unwrap();
+    let before = modified("");
+    put(&bench.replica("file"), b"who put it here?");
+    fs::create_dir_all(bench.replica("d/e")).unwrap();
+    put(&bench.replica("d/e/f"), b"below");
+    std::os::unix::fs::symlink("nowhere", bench.replica("link")).unwrap();
+    // A further name of what was captured, which stays.
+    fs::hard_link(bench.replica("a"), bench.replica("again")).unwrap();
+    put(&bench.replica(".rewind-stage-1"), b"an agent's");
+    fs::create_dir(bench.replica(".other.rewind")).unwrap();
+    fs::set_permissions(bench.replica(""), fs::Permissions::from_mode(0o751)).unwrap();
+
+    let told = bench.found(false);
+    assert_eq!((told.found, told.repaired, aside(&bench).len()), (6, 0, 0), "{told:?}");
+    let report = bench.found(true);
+    assert_eq!((report.found, report.repaired, report.sums.replica_differs), (6, 4, 2), "{report:?}");
+    let found = aside(&bench);
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["again", "d", "file", "link"]);
+    assert_eq!(fs::read(&found[2].1).unwrap(), b"who put it here?");
+    assert_eq!(fs::read(found[1].1.join("e/f")).unwrap(), b"below");
+    assert_eq!(fs::read_link(&found[3].1).unwrap(), Path::new("nowhere"));
+    // Each difference says where it is.
+    for difference in report.differences.iter().filter(|one| one.repaired) {
+        let place = bench.place.path().join(".root.rewind/kept").join(difference.aside.as_ref().unwrap());
+        assert!(place.symlink_metadata().is_ok(), "{}", place.display());
+    }
+    assert_eq!(fs::read(bench.replica("a")).unwrap(), contents("a"));
+    assert_eq!(modified(""), before);
+    let mode = fs::metadata(bench.replica("")).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o751, "the mode of a root is its operator's");
+    let report = bench.found(true);
+    let left: Vec<_> = report.differences.iter().map(|one| String::from_utf8_lossy(&one.path)).collect();
+    assert_eq!((left.len(), report.repaired), (2, 0), "{left:?}");
+    assert!(bench.replica(".rewind-stage-1").exists() && bench.replica(".other.rewind").exists());
+}
+
+#[test]
+fn names_that_are_equal_do_not_take_each_others_place_aside() {
+    let bench = Bench::new(&["a"]);
+    for bytes in [&b"first"[..], b"second"] {
+        put(&bench.replica("x"), bytes);
+        assert_eq!(bench.found(true).repaired, 1);
+    }
+    let mut bytes: Vec<_> = aside(&bench).iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+    bytes.sort();
+    assert_eq!(bytes, [&b"first"[..], b"second"]);
+}
+
+#[test]
+fn what_stands_where_the_master_has_something_too_makes_room() {
+    let bench = Bench::new(&["a"]);
+    put(&bench.master("both"), b"on the master");
+    put(&bench.replica("both"), b"on the replica");
+    let report = bench.found(true);
+    // This master does not capture what it is asked to.
+    assert_eq!((one(&report).what, one(&report).repaired), ("extra", false));
+    assert_eq!(aside(&bench).len(), 1);
+    let root = NodeId::root(ROOT);
+    let asked = CaptureItem { at: Edge::new(root, Name::new(b"both").unwrap()), node: None };
+    assert_eq!(bench.captured.borrow().as_slice(), [asked]);
+}
+
+#[test]
+fn what_something_is_mounted_in_is_left_alone() {
+    let tree = OsTree::open_target(Path::new("/")).unwrap();
+    let look = |name: &str| {
+        let dir = journal::TreeIo::root(&tree, ROOT).unwrap();
+        super::mend::look_through(&tree, &dir, &Name::new(name.as_bytes()).unwrap(), 0, &|| true)
+    };
+    assert_eq!(look("proc").unwrap_err().raw_os_error(), Some(18), "a mount point");
+    // What is too deep to be looked through is not moved.
+    let bench = Bench::new(&["a"]);
+    let mut deep = PathBuf::from("deep");
+    (0..140).for_each(|_| deep.push("d"));
+    fs::create_dir_all(bench.replica("").join(deep)).unwrap();
+    let report = bench.found(true);
+    assert_eq!((one(&report).what, one(&report).repaired), ("extra", false));
+    assert!(bench.replica("deep").exists() && aside(&bench).is_empty());
+}
+
+#[test]
+fn nothing_is_put_right_by_an_apply_that_does_not_go_on() {
+    let bench = Bench::new(&["a"]);
+    put(&bench.replica("strange"), b"who put it here?");
+    let edge = Edge::new(NodeId::root(ROOT), Name::new(b"strange").unwrap());
+    let suspect = super::Suspect { root: ROOT, path: b"strange".to_vec(), edge, node: None, first: 0 };
+    let differs = super::look::Differs { what: "extra", side: Side::Replica, offset: None };
+    let mend =
+        || Scrub::new(&bench.replica, &bench, ScrubOptions::default()).mend(&suspect, differs).unwrap().done;
+    bench.replica.detach("somebody looks at an older point").unwrap();
+    assert!(!mend());
+    bench.replica.attach().unwrap();
+    bench.replica.shared.0.lock().halt = Some(crate::replica::Halt::Stopped("drift".to_owned()));
+    assert!(!mend());
+    bench.replica.shared.0.lock().halt = None;
+    assert!(bench.replica("strange").exists());
+    assert!(mend() && !bench.replica("strange").exists());
+    bench.replica.stop(Duration::from_secs(1));
+    assert!(!mend());
+}
+
+#[test]
+fn what_was_moved_is_told_and_captured_also_if_another_cannot_be() {
+    let bench = Bench::new(&["a"]);
+    put(&bench.replica("strange-1"), b"who put it here?");
+    put(&bench.replica("strange-2"), b"who put it here?");
+    // One of them cannot be looked at once the other was moved.
+    let paths = [bench.replica("strange-1"), bench.replica("strange-2")];
+    *bench.refuses.lock() = Some(Box::new(move |space, key| {
+        let moved = paths.iter().any(|path| !path.exists());
+        let left = paths.iter().find(|path| path.exists()).and_then(|path| path.file_name());
+        moved && space == Space::Names && left.is_some_and(|name| key.ends_with(name.as_encoded_bytes()))
+    }));
+    let (outcome, report) = bench.scrub(true);
+    assert!(matches!(outcome, Err(ScrubError::Journal(JournalError::BadRow { .. }))), "{outcome:?}");
+    assert_eq!((aside(&bench).len(), bench.captured.borrow().len()), (1, 1));
+    let told = report.differences.iter().filter(|one| one.aside.is_some()).count();
+    assert_eq!((report.found, report.repaired, told), (2, 0, 1), "{report:?}");
+}
+
+#[test]
+fn an_errand_that_is_taken_back_is_the_own_one() {
+    let bench = Bench::new(&["a"]);
+    let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
+    let (end, may_end) = std::sync::mpsc::sync_channel::<()>(1);
+    let replica = Arc::clone(&bench.replica);
+    let first = std::thread::spawn(move || {
+        replica.between_batches(move |_, _| {
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+            "done"
+        })
+    });
+    has_begun.recv().unwrap();
+    // Nobody waits for this one, so nobody but the first could take it back.
+    assert!(bench.replica.errand.lock().put(Box::new(|_, _| {})).is_some());
+    assert!(bench.replica.errand.lock().put(Box::new(|_, _| {})).is_none(), "there is room for one");
+    bench.replica.shared.0.lock().halt = Some(crate::replica::Halt::Failing("a bad moment".to_owned()));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(bench.replica.errand.lock().waits());
+    bench.replica.shared.0.lock().halt = None;
+    end.send(()).unwrap();
+    assert_eq!(first.join().unwrap(), Some("done"));
+}
+
+#[test]
+fn who_reads_is_told_that_names_move_and_the_tree_is_durable_before_apply_goes_on() {
+    let bench = Bench::new(&["a"]);
+    put(&bench.replica("strange"), b"who put it here?");
+    let edge = Edge::new(NodeId::root(ROOT), Name::new(b"strange").unwrap());
+    let lsn = bench.mark(Marker::GapClosed { gap: 1 });
+    let journal = Arc::clone(bench.replica.journal());
+    assert!(journal.wait_applied(lsn, Duration::from_secs(60)));
+    let (before, path) = (journal.motion().now(), bench.replica("strange"));
+    let done = bench.replica.between_batches(move |applier, settle| {
+        let looks = RefCell::new(Vec::new());
+        let aside = applier.put_aside(ROOT, &edge, &|| {
+            settle()?;
+            looks.borrow_mut().push((path.exists(), journal.cursor() == journal.applied()));
+            Ok(())
+        });
+        (aside.unwrap().is_some(), looks.into_inner())
+    });
+    // Once while it is there still, so that nothing has to be made good across its move, and once when it is gone.
+    assert_eq!(done, Some((true, vec![(true, true), (false, true)])));
+    let after = bench.replica.journal().motion().now();
+    assert!(!before.is_same_batch(after) && !after.is_within_batch());
 }
