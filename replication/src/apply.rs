@@ -15,6 +15,7 @@
 //!
 //! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
 
+mod again;
 mod kept;
 mod mend;
 mod proof;
@@ -22,6 +23,8 @@ mod recover;
 mod touch;
 mod undo;
 
+pub use again::{Again, Missing, again_name};
+pub(crate) use again::{clear, is_again};
 pub use kept::{prune, prune_at_start};
 pub use mend::{STRANGE, Settle};
 pub(crate) use proof::ends_batch;

@@ -26,7 +26,8 @@ pub use control::{AutoResync, FromMaster, FromReplica, SyncMode};
 pub use part::{check_part, decode_part, encode_part};
 pub use scrub::{
     CaptureItem, CapturedAs, ExamineItem, Examined, FEATURE_SCRUB, Found, SCRUB_BLOCK_BITS, SCRUB_BLOCKS_MAX,
-    SCRUB_ITEMS_MAX, SCRUB_NAMES_MAX, SCRUB_PATHS_BYTES_MAX, ScrubAnswer, ScrubAsk, There,
+    SCRUB_ITEMS_MAX, SCRUB_NAMES_MAX, SCRUB_PATHS_BYTES_MAX, SCRUB_READ_BLOCKS_MAX, ScrubAnswer, ScrubAsk,
+    There,
 };
 
 /// Messages and the service as generated from `proto/stream.proto`.

@@ -31,12 +31,15 @@ const REFUSED: [i32; 2] = [1, 95];
 /// that could not be synced.
 pub type Settle<'s> = &'s dyn Fn() -> Result<(), JournalError>;
 
-fn failed<'n>(operation: &'static str, name: &'n Name) -> impl FnOnce(io::Error) -> JournalError + use<'n> {
+pub(super) fn failed<'n>(
+    operation: &'static str,
+    name: &'n Name,
+) -> impl FnOnce(io::Error) -> JournalError + use<'n> {
     let object = String::from_utf8_lossy(name.as_bytes()).into_owned();
     move |source| JournalError::Tree { operation, object, source }
 }
 
-fn unless_refused(done: io::Result<()>) -> io::Result<()> {
+pub(super) fn unless_refused(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.raw_os_error().is_some_and(|errno| REFUSED.contains(&errno)) => Ok(()),
         done => done,
@@ -44,7 +47,7 @@ fn unless_refused(done: io::Result<()>) -> io::Result<()> {
 }
 
 impl<T: TreeIo> Applier<T> {
-    fn at_rest(&self) -> Locator<T> {
+    pub(super) fn at_rest(&self) -> Locator<T> {
         let locator = Locator::new(Arc::clone(self.journal.tables()), Arc::clone(&self.tree));
         locator.settling(Duration::ZERO)
     }
@@ -74,7 +77,7 @@ impl<T: TreeIo> Applier<T> {
     }
 
     /// Changes names, and has readers know; afterwards the tree stands still, whether all of it was done or not.
-    fn while_moving<R>(
+    pub(super) fn while_moving<R>(
         &mut self,
         change: impl FnOnce(&mut Self) -> Result<R, JournalError>,
     ) -> Result<R, JournalError> {
@@ -85,7 +88,12 @@ impl<T: TreeIo> Applier<T> {
         changed
     }
 
-    fn move_aside(&mut self, root: RootNo, dir: &T::Dir, edge: &Edge) -> Result<String, JournalError> {
+    pub(super) fn move_aside(
+        &mut self,
+        root: RootNo,
+        dir: &T::Dir,
+        edge: &Edge,
+    ) -> Result<String, JournalError> {
         let name = &edge.name;
         let before = self.tree.stat_dir(dir).map_err(failed("stat the directory of", name))?.attributes;
         let (place, to) = self.room_aside(root).map_err(failed("make room aside for", name))?;
@@ -120,7 +128,12 @@ impl<T: TreeIo> Applier<T> {
     }
 
     /// Changing an entry has moved the time of its directory. A root keeps its mode and owner: they may be an operator's.
-    fn settle_times(&self, dir: &T::Dir, node: NodeId, before: &Attributes) -> Result<(), JournalError> {
+    pub(super) fn settle_times(
+        &self,
+        dir: &T::Dir,
+        node: NodeId,
+        before: &Attributes,
+    ) -> Result<(), JournalError> {
         let row = State::node(&**self.journal.tables(), node)?;
         let mut attributes = row.map_or_else(|| *before, |row| row.meta.attributes);
         if node.as_root_or_kept().is_some() {

@@ -4,6 +4,8 @@
 //! a question cannot lead out of the root, whoever asks. A file is looked at before and after it is read; one that
 //! moved meanwhile is called moving, never compared. What one question makes this side read is bounded by the question.
 //!
+//! Bytes themselves are given where they are asked for, some blocks at a time: what a replica has lost comes back that way.
+//!
 //! A block that reads as zeros has the hash zero, hole or not: holes may be seen differently here and there, and that
 //! is no difference of what the file holds.
 
@@ -21,7 +23,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use wire::stream::{
-    CapturedAs, ExamineItem, Examined, Found, SCRUB_BLOCK_BITS, SCRUB_NAMES_MAX, ScrubAnswer, There,
+    CapturedAs, ExamineItem, Examined, Found, SCRUB_BLOCK_BITS, SCRUB_NAMES_MAX, SCRUB_READ_BLOCKS_MAX,
+    ScrubAnswer, There,
 };
 
 /// Bytes of a block of a scrub.
@@ -175,6 +178,7 @@ impl Actual {
         let start = item.first.saturating_mul(BLOCK).min(before.size);
         let end = start.saturating_add(u64::from(item.blocks).saturating_mul(BLOCK)).min(before.size);
         let hashes = hash_range(&file, start..end, SCRUB_BLOCK_BITS, read)?;
+        let bytes = if item.bytes { read_range(&file, start..end, read)? } else { Bytes::new() };
         if item.captured {
             *captured = compare_known(&file, item.node, start..end, &before, read, known)?;
         }
@@ -182,7 +186,10 @@ impl Actual {
         if !look_open(file.as_fd())?.same_as(&before) {
             return Ok(Found::Moving);
         }
-        Ok(there(&before, Kind::File, set.map(|set| xattrs_hash(&set)), hashes))
+        Ok(match there(&before, Kind::File, set.map(|set| xattrs_hash(&set)), hashes) {
+            Found::There(there) => Found::There(There { bytes, ..there }),
+            found => found,
+        })
     }
 
     /// The directory at a path.
@@ -243,7 +250,7 @@ impl Actual {
 
 fn there(look: &Look, kind: Kind, xattrs: Option<[u8; HASH_BYTES]>, hashes: Vec<u8>) -> Found {
     let meta = Meta { kind, size: look.size, attributes: look.attributes, xattrs: Vec::new() };
-    Found::There(There { meta, xattrs, hashes: Bytes::from(hashes) })
+    Found::There(There { meta, xattrs, hashes: Bytes::from(hashes), bytes: Bytes::new() })
 }
 
 /// Where data begins at or behind an offset; `None`: there is none.
@@ -279,6 +286,15 @@ fn hash_range(file: &OwnedFd, range: Range<u64>, bits: u8, read: &mut u64) -> Re
         at = to;
     }
     Ok(hashes)
+}
+
+/// The bytes of a range, of which no more are given than one question may ask for.
+fn read_range(file: &OwnedFd, range: Range<u64>, read: &mut u64) -> Result<Bytes, Errno> {
+    let length = range.end.saturating_sub(range.start).min(u64::from(SCRUB_READ_BLOCKS_MAX) * BLOCK);
+    let mut bytes = vec![0; length as usize];
+    read_full(file, &mut bytes, range.start)?;
+    *read = read.saturating_add(length);
+    Ok(bytes.into())
 }
 
 /// Stands for the bytes of a block; zeros for zeros.

@@ -17,9 +17,10 @@
 //! replica had stays reachable. But if the file has the change time under which it was captured, it has rotted as far as
 //! anybody can tell, and is left, told, for the replica is right. The former is repaired if that was asked for, in the same way: the master tells the file
 //! anew, compared with what the replica shows, and the journal keeps what stood there before. Names that are strange in the
-//! replica tree are put aside (`mend`); those that are missing are told.
+//! replica tree are put aside (`mend`); those that are missing are made again, the bytes of files had from the master (`fetch`).
 
 mod confirm;
+mod fetch;
 mod look;
 mod mend;
 mod walk;
@@ -28,6 +29,7 @@ mod walk;
 mod tests;
 
 use super::Replica;
+use journal::log::RecordAt;
 use journal::proofs::Scrubbed;
 use journal::{Edge, JournalError, Lsn, NodeId, RootNo, TreeIo};
 use std::time::{Duration, Instant};
@@ -172,6 +174,8 @@ pub(super) struct Scrub<'s, T: TreeIo, H: ScrubHost> {
     report: ScrubReport,
     suspects: Vec<Suspect>,
     later: Vec<Suspect>,
+    /// The last barrier behind which suspicions were looked at, and a place in the redo stream before what came after it.
+    since: (RecordAt, Lsn),
     privileged: bool,
     /// When the present stretch of reading began, and bytes read since.
     pace: (Instant, u64),
@@ -208,6 +212,7 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
             report: ScrubReport::default(),
             suspects: Vec::new(),
             later: Vec::new(),
+            since: (RecordAt::default(), Lsn::ZERO),
             privileged: rustix::process::geteuid().is_root(),
             pace: (Instant::now(), 0),
         }
@@ -215,6 +220,9 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
 
     fn run(&mut self) -> Result<(), ScrubError> {
         self.follows()?;
+        if self.options.repair {
+            self.clear_kept()?;
+        }
         self.walk()?;
         self.confirm()?;
         for _ in 0..ROUNDS {

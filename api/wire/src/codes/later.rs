@@ -123,7 +123,7 @@ catalogue! {
     SCRUB_DIFFERS = "RW1145" "scenario" Differs DataLoss
         "master and replica are not the same"
         reason "A scrub read both sides and found differences. The replica was changed or has rotted, or capture had missed a change, which is captured now. Or the master has bytes that were not captured in a file whose change time is the captured one: they rotted, or were written through a memory map; the replica is left as it is."
-        action "The report names them. `restorectl scenario scrub NAME --repair` puts right what the replica has wrong; what stood there stays in the journal, and what somebody put there is moved to `.NAME.rewind/kept/strange` beside the replica. What rotted on the master is restored from the replica (`restorectl restore`); what is right there is captured after a `touch`. Tell us of changes that capture missed.";
+        action "The report names them. `restorectl scenario scrub NAME --repair` puts right what the replica has wrong; what stood there stays in the journal, and what somebody put there is moved to `.NAME.rewind/kept/strange` beside the replica. What is missing there is made again if the master still has what was captured. What rotted on the master is restored from the replica (`restorectl restore`); what is right there is captured after a `touch`. Tell us of changes that capture missed.";
     /// An older daemon.
     SCRUB_NOT_SUPPORTED = "RW1146" "scenario" Refused Unimplemented
         "the master cannot be scrubbed"

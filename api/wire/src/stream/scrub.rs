@@ -17,6 +17,8 @@ pub const SCRUB_BLOCK_BITS: u8 = 16;
 pub const SCRUB_ITEMS_MAX: usize = 256;
 /// Most blocks of all names of one question together.
 pub const SCRUB_BLOCKS_MAX: u64 = 16_384;
+/// Most blocks whose bytes one question may ask for.
+pub const SCRUB_READ_BLOCKS_MAX: u32 = 16;
 /// Most bytes of all paths of one question together.
 pub const SCRUB_PATHS_BYTES_MAX: usize = 1 << 20;
 /// Most names of one answer about a directory.
@@ -51,6 +53,8 @@ pub struct ExamineItem {
     pub blocks: u32,
     /// Also say whether these bytes are what was captured.
     pub captured: bool,
+    /// Also give the bytes. A master that does not know this gives none.
+    pub bytes: bool,
 }
 
 /// A name that is to be captured anew.
@@ -106,6 +110,8 @@ pub struct There {
     pub xattrs: Option<[u8; HASH_BYTES]>,
     /// 16 bytes a block: the start of its BLAKE3 hash, zeros for one that reads as zeros. Fewer at the end of the file.
     pub hashes: Bytes,
+    /// The bytes of the blocks, if they were asked for.
+    pub bytes: Bytes,
 }
 
 /// Whether bytes are what was captured.
@@ -132,6 +138,7 @@ impl From<ScrubAsk> for proto::ScrubCommand {
                     first: item.first,
                     blocks: item.blocks,
                     captured: item.captured,
+                    bytes: item.bytes,
                 };
                 let list = proto::ExamineItems { list: items.into_iter().map(item).collect() };
                 let items = list.encode_to_vec().into();
@@ -188,13 +195,14 @@ impl TryFrom<proto::ScrubCommand> for ScrubAsk {
 fn examine_items(items: Bytes) -> Result<Vec<ExamineItem>, ConvertError> {
     at_most("items", count_field(&items, LIST_TAG)?, SCRUB_ITEMS_MAX)?;
     let list = proto::ExamineItems::decode(items)?.list;
-    let (mut blocks, mut paths) = (0u64, 0);
+    let (mut blocks, mut paths, mut read) = (0u64, 0, 0u64);
     let mut checked = Vec::with_capacity(list.len());
     for item in list {
         path_ok("path", &item.path)?;
         node_ok(NodeId(item.node))?;
         blocks += u64::from(item.blocks);
         paths += item.path.len();
+        read += if item.bytes { u64::from(item.blocks) } else { 0 };
         let end = item.first.checked_add(u64::from(item.blocks));
         if end.is_none_or(|end| end.leading_zeros() <= u32::from(SCRUB_BLOCK_BITS)) {
             return Err(ConvertError::Invalid { field: "first", what: "behind the end of any file" });
@@ -205,8 +213,14 @@ fn examine_items(items: Bytes) -> Result<Vec<ExamineItem>, ConvertError> {
             first: item.first,
             blocks: item.blocks,
             captured: item.captured,
+            bytes: item.bytes,
         });
     }
+    at_most(
+        "blocks to be read",
+        usize::try_from(read).unwrap_or(usize::MAX),
+        SCRUB_READ_BLOCKS_MAX as usize,
+    )?;
     at_most("blocks", usize::try_from(blocks).unwrap_or(usize::MAX), SCRUB_BLOCKS_MAX as usize)?;
     at_most("paths", paths, SCRUB_PATHS_BYTES_MAX)?;
     Ok(checked)
@@ -276,6 +290,7 @@ fn examined_into(examined: Examined) -> proto::Examined {
             message.meta = Some(meta_into(&there.meta));
             message.xattrs = there.xattrs.map_or_else(Bytes::new, |hash| Bytes::copy_from_slice(&hash));
             message.hashes = there.hashes;
+            message.bytes = there.bytes;
         }
         Found::Unreadable(errno) => message.errno = errno,
         Found::Gone | Found::Moving | Found::LeftOut => {}
@@ -296,9 +311,10 @@ fn examined_from(message: proto::Examined) -> Result<Examined, ConvertError> {
                 return Err(ConvertError::Invalid { field: "hashes", what: "a hash is cut off" });
             }
             at_most("hashes", message.hashes.len() / HASH_BYTES, SCRUB_BLOCKS_MAX as usize)?;
+            at_most("bytes", message.bytes.len(), (SCRUB_READ_BLOCKS_MAX as usize) << SCRUB_BLOCK_BITS)?;
             let meta = meta_from(message.meta)?;
             meta_ok(&meta)?;
-            Found::There(There { meta, xattrs, hashes: message.hashes })
+            Found::There(There { meta, xattrs, hashes: message.hashes, bytes: message.bytes })
         }
         Ok(proto::FoundState::Gone) => Found::Gone,
         Ok(proto::FoundState::Moving) => Found::Moving,

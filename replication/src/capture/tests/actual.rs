@@ -9,7 +9,7 @@ use wire::stream::{CapturedAs, ExamineItem, Examined, Found, SCRUB_NAMES_MAX, Sc
 
 fn item(path: &str, blocks: u32) -> ExamineItem {
     let path = path.as_bytes().to_vec();
-    ExamineItem { path, node: NodeId::FIRST_FREE, first: 0, blocks, captured: false }
+    ExamineItem { path, node: NodeId::FIRST_FREE, first: 0, blocks, captured: false, bytes: false }
 }
 
 fn root(directory: &std::path::Path) -> Actual {

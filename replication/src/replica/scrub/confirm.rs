@@ -1,5 +1,6 @@
 //! What looked different is looked at again between two barriers, told, and put right; see the head of the module.
 
+use super::fetch::Fetched;
 use super::look::{Differs, read_for};
 use super::mend::Mended;
 use super::{Difference, LEFT_OUT, Scrub, ScrubError, ScrubHost, Side, Suspect, UNREADABLE};
@@ -94,7 +95,8 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             }
         }
         let (mended, failed) = self.mend_all(&wrong, &mut anew);
-        let looked = self.look_after(anew, failed, &wrong);
+        let done = mended.iter().any(|one| one.done);
+        let looked = self.look_after(anew, done, failed, &wrong);
         // What was moved is told whatever became of the others.
         let (verdicts, outcome) = match looked {
             Ok(verdicts) => (verdicts, Ok(())),
@@ -113,38 +115,44 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     /// Puts names right, each in its turn, up to the first of which it cannot be said what became of it, and why; and what
     /// the master has to capture for them.
     fn mend_all(
-        &self,
+        &mut self,
         wrong: &[(Suspect, Differs)],
         anew: &mut Vec<CaptureItem>,
     ) -> (Vec<Mended>, Option<ScrubError>) {
-        let (mut mended, mut failed) = (Vec::with_capacity(wrong.len()), None);
+        let fetched = if self.options.repair { self.fetch_all(wrong) } else { Ok(Fetched::none()) };
+        let (fetched, mut failed) = match fetched {
+            Ok(fetched) => (fetched, None),
+            Err(error) => (Fetched::none(), Some(error)),
+        };
+        let mut mended = Vec::with_capacity(wrong.len());
         for (suspect, differs) in wrong {
             let repairs = self.options.repair && differs.side == Side::Replica && failed.is_none();
-            let one = if repairs { self.mend(suspect, *differs) } else { Ok(Mended::default()) };
+            let one = if repairs { self.mend(suspect, *differs, &fetched) } else { Ok(Mended::default()) };
             let one = one.unwrap_or_else(|error| {
                 failed = Some(error);
                 Mended::default()
             });
-            if one.done {
+            if one.done && suspect.node.is_none() {
                 // The master may have something of that name, which stood in the way.
-                anew.push(CaptureItem { at: suspect.edge.clone(), node: suspect.node });
+                anew.push(CaptureItem { at: suspect.edge.clone(), node: None });
             }
             mended.push(one);
         }
         (mended, failed)
     }
 
-    /// Has these captured, whatever has failed by then, and looks once more at everything if there are any.
+    /// Has these captured, whatever has failed by then, and looks once more at everything if anything was done.
     fn look_after(
         &mut self,
         anew: Vec<CaptureItem>,
+        done: bool,
         failed: Option<ScrubError>,
         wrong: &[(Suspect, Differs)],
     ) -> Result<Vec<Verdict>, ScrubError> {
-        let none = anew.is_empty();
-        let asked = if none { Ok(()) } else { self.capture_anew(anew) };
+        let tried = done || !anew.is_empty();
+        let asked = if anew.is_empty() { Ok(()) } else { self.capture_anew(anew) };
         failed.map_or(asked, Err)?;
-        if none {
+        if !tried {
             return Ok(Vec::new());
         }
         self.verdicts(&mut wrong.iter().map(|(suspect, _)| suspect.clone()).collect::<Vec<_>>())
@@ -176,7 +184,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             let node = suspect.node.unwrap_or(NodeId::root(suspect.root));
             let (path, first) = (suspect.path.clone(), suspect.first);
             let blocks = if suspect.node.is_some() { blocks } else { 0 };
-            let item = ExamineItem { path, node, first, blocks, captured: blocks > 0 };
+            let item = ExamineItem { path, node, first, blocks, captured: blocks > 0, bytes: false };
             let examined = self.examine_one(suspect.root, item)?;
             read += read_for(&examined);
             theirs.push(examined);
@@ -184,6 +192,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         }
         let behind = self.host.barrier()?;
         self.wait_applied(behind)?;
+        self.since = (from, behind);
         let mut touched = Touched::default();
         for placed in self.replica.journal.captured(from, before, behind) {
             placed?.capture.events.iter().for_each(|event| touched.take(event));

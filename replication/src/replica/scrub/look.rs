@@ -130,7 +130,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         again.transpose()
     }
 
-    fn wrong_now(
+    pub(super) fn wrong_now(
         &self,
         edge: &Edge,
         node: NodeId,

@@ -1,14 +1,20 @@
 //! Names that are wrong in the replica tree, put right.
 //!
+//! **What is missing** is made again by apply's own thread, as its row says (`apply::again`), a file from bytes that the master
+//! was asked for before (`fetch`). Directories come before what is in them is walked.
+//!
 //! **What nobody captured** is put aside, out of the tree, by apply's own thread; nothing is removed (`apply::mend`). Left
 //! alone, and told, is what may be ours, and what somebody has mounted something at or below: it would move along.
 
+use super::fetch::Fetched;
 use super::{Scrub, ScrubError, ScrubHost, Suspect};
+use crate::apply::{Again, Missing};
 use crate::capture::STAGE_PREFIX;
 use crate::chain::chain;
 use crate::replica::scrub::look::Differs;
+use journal::state::State;
 use journal::view::Locator;
-use journal::{JournalError, Name, TreeIo};
+use journal::{Edge, JournalError, Name, NodeId, TreeIo};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +39,15 @@ fn may_be_ours(name: &Name) -> bool {
 
 impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     /// Puts a name of the tree right, if the difference is one of names and that can be done.
-    pub(super) fn mend(&self, suspect: &Suspect, differs: Differs) -> Result<Mended, ScrubError> {
+    pub(super) fn mend(
+        &self,
+        suspect: &Suspect,
+        differs: Differs,
+        fetched: &Fetched<T>,
+    ) -> Result<Mended, ScrubError> {
         let mended = match differs.what {
             "extra" => self.put_aside(suspect),
+            "missing" | "kind" => self.make_again(suspect, fetched),
             _ => return Ok(Mended::default()),
         };
         // One that cannot be put right is told, like any that is left.
@@ -54,19 +66,69 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         if may_be_ours(&edge.name) {
             return Ok(Mended::default());
         }
-        let (tables, tree) = (Arc::clone(self.replica.journal.tables()), Arc::clone(&self.replica.tree));
-        let locator = Locator::new(tables, tree).settling(Duration::ZERO);
-        let Some(dir) = locator.directory(edge.parent)? else { return Ok(Mended::default()) };
-        let looked = look_through(&*self.replica.tree, &dir, &edge.name, 0, &|| self.go_on().is_ok());
-        looked.map_err(|source| JournalError::Tree {
-            operation: "look for what is mounted in",
-            object: String::from_utf8_lossy(edge.name.as_bytes()).into_owned(),
-            source,
-        })?;
+        if !self.can_be_moved(&edge)? {
+            return Ok(Mended::default());
+        }
         let aside =
             self.replica.between_batches(move |applier, settle| applier.put_aside(root, &edge, settle));
         let aside = aside.transpose()?.flatten();
         Ok(Mended { done: aside.is_some(), aside })
+    }
+
+    fn make_again(&self, suspect: &Suspect, fetched: &Fetched<T>) -> Result<Mended, ScrubError> {
+        let (root, edge) = (suspect.root, suspect.edge.clone());
+        let Some(node) = suspect.node.filter(|_| suspect.first == 0) else { return Ok(Mended::default()) };
+        if !self.can_be_moved(&edge)? {
+            return Ok(Mended::default());
+        }
+        let (journal, mut watch) = (Arc::clone(&self.replica.journal), fetched.watch(node));
+        let again = self.replica.between_batches(move |applier, settle| {
+            if journal.with_controls(|controls| !controls.gaps.is_empty()) {
+                return Ok(Again::default());
+            }
+            let bytes = match &mut watch {
+                Some(watch) => {
+                    watch.advance(&journal)?;
+                    !watch.is_touched(node)
+                }
+                None => false,
+            };
+            applier.make_again(&Missing { root, edge: &edge, node, bytes }, settle)
+        });
+        let Again { made, aside } = again.transpose()?.unwrap_or_default();
+        Ok(Mended { done: made, aside })
+    }
+
+    /// Whether what stands at a name, if anything does, may be moved; its directory has to be there.
+    pub(super) fn can_be_moved(&self, edge: &Edge) -> Result<bool, ScrubError> {
+        let (tables, tree) = (Arc::clone(self.replica.journal.tables()), Arc::clone(&self.replica.tree));
+        let locator = Locator::new(tables, tree).settling(Duration::ZERO);
+        let Some(dir) = locator.directory(edge.parent)? else { return Ok(false) };
+        let looked = look_through(&*self.replica.tree, &dir, &edge.name, 0, &|| self.go_on().is_ok());
+        if let Err(error) = looked {
+            let name = String::from_utf8_lossy(edge.name.as_bytes()).into_owned();
+            tracing::warn!(name, %error, "something may be mounted there: it is left");
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Directories that are missing are made before what is in them is looked at.
+    pub(super) fn make_way(&mut self) -> Result<(), ScrubError> {
+        for suspect in self.suspects.iter().filter(|_| self.options.repair) {
+            let Some(node) = suspect.node else { continue };
+            let row = State::node(&**self.replica.journal.tables(), node)?;
+            let directory = row.is_some_and(|row| row.meta.kind.is_directory());
+            if directory && self.is_missing(&suspect.edge, node)? {
+                return self.confirm();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a name of the tables leads to nothing, or to something else.
+    fn is_missing(&self, edge: &Edge, node: NodeId) -> Result<bool, ScrubError> {
+        Ok(matches!(self.wrong_now(edge, node, false)?, Some("missing" | "kind")))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Scrubs against a master that is made up: one that rots, lies, cannot be read, or has what nobody has captured.
 
+mod missing;
+
 use super::{Difference, Scrub, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
 use crate::adopt::adopt;
 use crate::capture::{Actual, CaptureRoot, KnownBlocks};
@@ -7,6 +9,7 @@ use crate::os_tree::OsTree;
 use crate::replica::{Replica, ReplicaOptions};
 use journal::journal::{Journal, SystemClock, TablesFactory};
 use journal::log::LogOptions;
+use journal::state::State;
 use journal::tables::{Frozen, MemoryTables, Put, Row};
 use journal::{
     Capture, Edge, Event, JournalError, Lsn, Marker, Name, NodeId, OsDisk, Part, Provenance, RootNo,
@@ -18,6 +21,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use wire::stream::{CaptureItem, ExamineItem, Examined, Found, ScrubAnswer, ScrubAsk};
 
@@ -70,6 +74,9 @@ impl Tables for Reluctant {
     }
 }
 
+/// Does something to bytes that the master is about to give.
+type Gives = Box<dyn FnMut(&mut Vec<u8>)>;
+
 /// A replica that adopted a tree, and a master that has the same tree.
 struct Bench {
     place: tempfile::TempDir,
@@ -82,6 +89,10 @@ struct Bench {
     unreadable: RefCell<Vec<u8>>,
     captured: RefCell<Vec<CaptureItem>>,
     refuses: Refuses,
+    /// The index has no hashes.
+    forgets: Cell<bool>,
+    /// Called with bytes before they are given, which it may change.
+    gives: RefCell<Gives>,
 }
 
 /// What is captured is what the replica was made of.
@@ -97,6 +108,10 @@ fn put(path: &Path, bytes: &[u8]) {
 
 impl Bench {
     fn new(files: &[&str]) -> Bench {
+        Bench::with(files, ReplicaOptions::default())
+    }
+
+    fn with(files: &[&str], options: ReplicaOptions) -> Bench {
         let place = tempfile::tempdir().unwrap();
         for side in ["master", "root"] {
             let root = place.path().join(side);
@@ -111,7 +126,7 @@ impl Bench {
             Journal::open(disk, &directory, LogOptions::default(), &tables, Arc::new(SystemClock)).unwrap()
         };
         adopt(&journal().journal, &*tree, 1, &mut |_| true).unwrap();
-        let replica = Replica::start(journal(), tree, ReplicaOptions::default()).unwrap();
+        let replica = Replica::start(journal(), tree, options).unwrap();
         Bench {
             place,
             replica,
@@ -121,6 +136,8 @@ impl Bench {
             unreadable: RefCell::default(),
             captured: RefCell::default(),
             refuses,
+            forgets: Cell::new(false),
+            gives: RefCell::new(Box::new(|_| {})),
         }
     }
 
@@ -159,15 +176,19 @@ impl Bench {
     }
 
     /// Hashes of the bytes that were captured of a node.
-    fn known(&self, path: &[u8]) -> Option<KnownBlocks> {
+    fn known(&self, path: &[u8], range: std::ops::Range<u64>) -> Option<KnownBlocks> {
+        if self.forgets.get() {
+            return None;
+        }
         let bytes = contents(std::str::from_utf8(path).unwrap());
-        let hashes = bytes.chunks(4096).flat_map(|block| blake3::hash(block).as_bytes()[..16].to_vec());
+        let asked = &bytes[(range.start as usize).min(bytes.len())..(range.end as usize).min(bytes.len())];
+        let hashes = asked.chunks(4096).flat_map(|block| blake3::hash(block).as_bytes()[..16].to_vec());
         let ctime = self.untouched.get().then(|| {
             let stat = fs::metadata(self.master(std::str::from_utf8(path).unwrap())).unwrap();
             Timestamp(stat.ctime() * 1_000_000_000 + stat.ctime_nsec())
         });
         let size = bytes.len() as u64;
-        Some(KnownBlocks { block_bits: 12, first: 0, size, hashes: hashes.collect(), ctime })
+        Some(KnownBlocks { block_bits: 12, first: range.start / 4096, size, hashes: hashes.collect(), ctime })
     }
 }
 
@@ -184,10 +205,19 @@ impl ScrubHost for Bench {
         Ok(match ask {
             ScrubAsk::Examine { items, bytes_max, .. } => {
                 let of = |item: &_| {
-                    actual.examine(std::slice::from_ref(item), bytes_max, &|_, _| self.known(&item.path))
+                    actual.examine(std::slice::from_ref(item), bytes_max, &|_, range| {
+                        self.known(&item.path, range)
+                    })
                 };
                 let mut list: Vec<Examined> = items.iter().flat_map(of).collect();
                 for (item, examined) in items.iter().zip(&mut list) {
+                    if let Found::There(there) = &mut examined.found
+                        && item.bytes
+                    {
+                        let mut bytes = there.bytes.to_vec();
+                        (self.gives.borrow_mut())(&mut bytes);
+                        there.bytes = bytes.into();
+                    }
                     if *self.unreadable.borrow() == item.path {
                         examined.found = Found::Unreadable(5);
                     }
@@ -350,7 +380,8 @@ fn holes_cost_no_time() {
     .unwrap();
     let read = |path: &str, blocks| {
         let path = path.as_bytes().to_vec();
-        let item = ExamineItem { path, node: NodeId::FIRST_FREE, first: 0, blocks, captured: false };
+        let item =
+            ExamineItem { path, node: NodeId::FIRST_FREE, first: 0, blocks, captured: false, bytes: false };
         super::look::read_for(&actual.examine(&[item], u64::MAX, &|_, _| None)[0])
     };
     assert_eq!((read("sparse", 16_000), read("a", 0), read("a", 1)), (0, 0, 65_536));
@@ -463,8 +494,9 @@ fn nothing_is_put_right_by_an_apply_that_does_not_go_on() {
     let edge = Edge::new(NodeId::root(ROOT), Name::new(b"strange").unwrap());
     let suspect = super::Suspect { root: ROOT, path: b"strange".to_vec(), edge, node: None, first: 0 };
     let differs = super::look::Differs { what: "extra", side: Side::Replica, offset: None };
-    let mend =
-        || Scrub::new(&bench.replica, &bench, ScrubOptions::default()).mend(&suspect, differs).unwrap().done;
+    let none = super::fetch::Fetched::none();
+    let scrub = || Scrub::new(&bench.replica, &bench, ScrubOptions::default());
+    let mend = || scrub().mend(&suspect, differs, &none).unwrap().done;
     bench.replica.detach("somebody looks at an older point").unwrap();
     assert!(!mend());
     bench.replica.attach().unwrap();

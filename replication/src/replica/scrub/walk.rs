@@ -129,7 +129,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                 }
             }
         }
-        Ok(())
+        self.make_way()
     }
 
     /// Compares the first of these, as many as one question allows; how many were answered.
@@ -143,7 +143,14 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                 break;
             }
             let (path, node, first) = (piece.path.clone(), piece.node, piece.first);
-            items.push(ExamineItem { path, node, first, blocks: piece.blocks, captured: false });
+            items.push(ExamineItem {
+                path,
+                node,
+                first,
+                blocks: piece.blocks,
+                captured: false,
+                bytes: false,
+            });
         }
         let examined = self.examine(root, items)?;
         let view = self.view(self.replica.journal.applied())?;
@@ -161,6 +168,11 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
             let size = ours.as_ref().map_or(0, |ours: &Ours| ours.meta.size);
             let bytes = span.min(size.saturating_sub(piece.first * BLOCK));
             read += read_for(theirs);
+            // Told with its first piece.
+            let all = ours.as_ref().is_some_and(|ours| matches!(ours.wrong, Some("missing" | "kind")));
+            if all && piece.first > 0 {
+                continue;
+            }
             let differs = match (&theirs.found, &ours) {
                 (Found::Moving, _) | (_, None) => true,
                 (_, Some(ours)) => ours.unsure || self.compare(ours, theirs, piece.first, None).is_some(),
@@ -230,7 +242,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
     /// The master does not list a directory: it may be gone, which its name tells, or not be readable.
     fn unlisted(&mut self, root: RootNo, frame: &Frame) -> Result<(), ScrubError> {
         let (path, node) = (frame.path.clone(), frame.node);
-        let item = ExamineItem { path, node, first: 0, blocks: 0, captured: false };
+        let item = ExamineItem { path, node, first: 0, blocks: 0, captured: false, bytes: false };
         if let Found::There(_) | Found::Unreadable(_) = self.examine_one(root, item)?.found {
             self.pass(root, frame.path.clone(), "its names cannot be listed");
         }

@@ -15,7 +15,7 @@ fn answered(answer: ScrubAnswer) -> Result<FromMaster, ConvertError> {
 }
 
 fn item(path: &[u8], first: u64, blocks: u32) -> ExamineItem {
-    ExamineItem { path: path.to_vec(), node: NodeId::FIRST_FREE, first, blocks, captured: true }
+    ExamineItem { path: path.to_vec(), node: NodeId::FIRST_FREE, first, blocks, captured: true, bytes: false }
 }
 
 fn name(text: &str) -> Name {
@@ -28,6 +28,11 @@ fn questions_and_answers_survive_the_journey() {
     let at = Edge::new(NodeId::root(root), name("a"));
     for ask in [
         ScrubAsk::Examine { root, items: vec![item(b"a/b", 5, 16), item(b"", 0, 0)], bytes_max: 9 },
+        ScrubAsk::Examine {
+            root,
+            items: vec![ExamineItem { bytes: true, ..item(b"a/b", 5, SCRUB_READ_BLOCKS_MAX) }],
+            bytes_max: 9,
+        },
         ScrubAsk::List { root, path: b"a".to_vec(), after: Some(name("x")) },
         ScrubAsk::List { root, path: Vec::new(), after: None },
         ScrubAsk::Capture {
@@ -41,7 +46,7 @@ fn questions_and_answers_survive_the_journey() {
     }
     let attributes = Attributes { mode: 0o640, uid: 1, gid: 2, mtime: Timestamp(3), ctime: Timestamp(4) };
     let meta = Meta { kind: Kind::File, size: 70_000, attributes, xattrs: Vec::new() };
-    let there = There { meta, xattrs: Some([9; 16]), hashes: vec![1; 32].into() };
+    let there = There { meta, xattrs: Some([9; 16]), hashes: vec![1; 32].into(), bytes: b"bytes"[..].into() };
     let (same, other) = (CapturedAs::Same, CapturedAs::Other);
     for answer in [
         ScrubAnswer::Examined(vec![
@@ -70,21 +75,24 @@ fn questions_beyond_the_limits_are_refused() {
     assert!(refused(vec![item(b"a", 0, 1); SCRUB_ITEMS_MAX + 1]).contains("items"));
     assert!(refused(vec![item(b"a", 0, 10_000); 2]).contains("blocks"));
     assert!(refused(vec![item(b"a", u64::MAX, 1)]).contains("first"));
+    let read = |blocks| ExamineItem { bytes: true, ..item(b"a", 0, blocks) };
+    assert!(refused(vec![read(SCRUB_READ_BLOCKS_MAX), read(1)]).contains("read"));
     assert!(refused(vec![item(b"a\0", 0, 1)]).contains("path"));
     assert!(refused(vec![item(&vec![b'a'; 600_000], 0, 1); 2]).contains("paths"));
     let names = Some((0..=SCRUB_NAMES_MAX).map(|n| name(&n.to_string())).collect());
     assert!(answered(ScrubAnswer::Listed { names, more: false }).is_err());
-    let cut = |xattrs: usize, hashes: usize| {
+    let cut = |xattrs: usize, hashes: usize, bytes: usize| {
         let meta = Some(proto::Meta {
             kind: Some(proto::Kind { of: 1, ..Default::default() }),
             attributes: Some(proto::Attributes::default()),
             ..Default::default()
         });
-        let (xattrs, hashes) = (vec![1; xattrs].into(), vec![1; hashes].into());
-        examined_from(proto::Examined { state: 1, meta, xattrs, hashes, ..Default::default() })
+        let (xattrs, hashes, bytes) = (vec![1; xattrs].into(), vec![1; hashes].into(), vec![1; bytes].into());
+        examined_from(proto::Examined { state: 1, meta, xattrs, hashes, bytes, ..Default::default() })
     };
-    assert!(cut(16, 32).is_ok());
-    assert!(cut(15, 32).is_err());
-    assert!(cut(16, 31).is_err());
+    assert!(cut(16, 32, 1 << 20).is_ok());
+    assert!(cut(15, 32, 0).is_err());
+    assert!(cut(16, 31, 0).is_err());
+    assert!(cut(16, 32, (1 << 20) + 1).is_err());
     assert!(examined_from(proto::Examined::default()).is_err());
 }
