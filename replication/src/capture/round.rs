@@ -221,7 +221,7 @@ impl Core {
                 Ok(file) => _ = files.insert(node, file),
                 Err(rustix::io::Errno::NOENT) => {
                     if fact.row.is_some() {
-                        self.owed.insert(node);
+                        self.owe(node, &edge.clone(), facts.epoch)?;
                     }
                     return Ok(Err(edge.clone()));
                 }
