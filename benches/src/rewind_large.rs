@@ -1,4 +1,4 @@
-//! Rewind of 1 GB of changed data against `cp` and `sync -f` of that data.
+//! Rewind of 1 GB of changed data against `cp` and `sync -f` of that data. Neither shows beforehand what it will do.
 
 use crate::daemon::Daemon;
 use crate::fed::Numbers;
@@ -40,7 +40,7 @@ pub fn run() -> anyhow::Result<()> {
         fill(&master, &mut numbers)?;
         daemon.run(&["flush", "bench"])?;
         run::sync(at)?;
-        ours.push(daemon.run(&["rewind", "bench", "--to", &point, "--yes"])? + run::sync(at)?);
+        ours.push(daemon.run(&["--quiet", "rewind", "bench", "--to", &point, "--yes"])? + run::sync(at)?);
         run::must_equal(&saved, &daemon.replica(), round == 0)?;
         std::fs::create_dir_all(&copy)?;
         run::sync(at)?;

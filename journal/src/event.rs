@@ -141,6 +141,17 @@ pub enum Event {
     Mark(Marker),
 }
 
+impl Event {
+    /// Bytes of files that it carries.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        match self {
+            Event::Write { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Longest payload of one write event.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
 

@@ -25,6 +25,7 @@ mod door;
 mod end;
 mod errand;
 mod leased;
+mod local;
 mod namespace;
 mod patrol;
 mod proof;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use blocks::block_hashes;
 pub use leased::LeasedView;
+pub use local::LocalGroup;
 pub use namespace::Namespace;
 pub use patrol::Patrolled;
 pub use scrub::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
@@ -47,8 +49,8 @@ use journal::journal::{Durable, Journal, Opened, Placed};
 use journal::retention::RetentionPolicy;
 use journal::thin::Tiers;
 use journal::{
-    BlockHash, Capture, ErrorKind, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, RootNo,
-    Timestamp, TreeIo,
+    BlockHash, Capture, ErrorKind, Event, JournalError, Lsn, NodeId, Part, Payload, Provenance, Timestamp,
+    TreeIo,
 };
 use parking_lot::{Condvar, Mutex};
 use queue::Queue;
@@ -341,83 +343,6 @@ impl<T: TreeIo> Replica<T> {
         state.detached = false;
         self.shared.1.notify_all();
         Ok(())
-    }
-
-    /// Journals changes of the replica to its own tree and applies them, one local LSN each. The replica must be
-    /// detached. Returns the last LSN, applied.
-    ///
-    /// # Errors
-    /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts.
-    pub fn apply_local(&self, groups: Vec<(RootNo, Vec<u8>, Vec<Event>)>) -> Result<Lsn, JournalError> {
-        let _minting = self.minting.lock();
-        self.nothing_local_waits()?;
-        let mut lsn = self.journal.applied();
-        if !self.shared.0.lock().detached {
-            return Err(JournalError::Inconsistent {
-                lsn,
-                what: "a local change of a replica that follows the capture",
-            });
-        }
-        let mut next = self.journal.next_local();
-        let time = self.journal.journaled_time().max(Timestamp(0));
-        let mut parts = Vec::with_capacity(groups.len());
-        for (root, path, events) in groups {
-            lsn = next;
-            next = lsn.successor();
-            let capture = Capture { lsn, time, provenance: Provenance::Local, root, path, events };
-            parts.push(Part { number: 0, last: true, capture });
-        }
-        let (send, receive) = std::sync::mpsc::channel();
-        let shared = Arc::clone(&self.shared);
-        self.journal.submit(parts, move |durable| {
-            let outcome = durable.map(|durable| {
-                let mut state = shared.0.lock();
-                let placed = durable.into_iter().map(|one| Placed {
-                    capture: one.part.capture,
-                    at: one.at,
-                    places: one.places,
-                });
-                state.locals.extend(placed);
-                shared.1.notify_all();
-            });
-            // The receiver waits for exactly this; it cannot be gone.
-            drop(send.send(outcome));
-        });
-        receive
-            .recv()
-            .unwrap_or(Err(JournalError::Poisoned { path: self.journal.directory().to_path_buf() }))?;
-        self.wait_local(lsn)
-    }
-
-    fn wait_local(&self, lsn: Lsn) -> Result<Lsn, JournalError> {
-        let asked = Instant::now();
-        while !self.journal.wait_applied(lsn, Duration::from_millis(200)) {
-            let state = self.shared.0.lock();
-            let halted = if state.stopping { Some(stopping()) } else { state.halted(asked) };
-            if let Some(error) = halted {
-                return Err(error);
-            }
-        }
-        Ok(lsn)
-    }
-
-    /// Refuses while local changes of an earlier call are not applied.
-    fn nothing_local_waits(&self) -> Result<(), JournalError> {
-        let mut state = self.shared.0.lock();
-        // What is applied is so a moment before the worker says that it is done.
-        while state.detached && state.busy && state.halt.is_none() && !state.stopping {
-            self.shared.1.wait_for(&mut state, Duration::from_millis(100));
-        }
-        // Detached, whatever is under way is local.
-        if state.locals.is_empty() && !(state.detached && state.busy) {
-            return Ok(());
-        }
-        let why = match &state.halt {
-            Some(Halt::Full(why) | Halt::Failing(why) | Halt::Stopped(why)) => format!(": {why}"),
-            None => String::new(),
-        };
-        let why = format!("changes of an earlier rewind wait for it{why}");
-        Err(JournalError::Halted { kind: ErrorKind::Io, why })
     }
 
     /// How it stands.

@@ -36,6 +36,8 @@ pub(crate) struct Pieces<'v, T: TreeIo> {
     common: u64,
     at: u64,
     ready: VecDeque<Piece>,
+    /// Memory for the old bytes.
+    before: Vec<u8>,
 }
 
 impl<'v, T: TreeIo> Pieces<'v, T> {
@@ -46,7 +48,16 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
         let changed = older.changed_extents(node, newer.lsn(), 0).peekable();
         let common = old.size().min(new.size());
         let changed = Some(changed);
-        Ok(Pieces { old: Some(old), new, changed, full: None, common, at: 0, ready: VecDeque::new() })
+        Ok(Pieces {
+            old: Some(old),
+            new,
+            changed,
+            full: None,
+            common,
+            at: 0,
+            ready: VecDeque::new(),
+            before: Vec::new(),
+        })
     }
 
     /// From the state of one file in `from` to that of another in `to`: both are read from end to end.
@@ -57,7 +68,16 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
         let (old, new) = (from.open(old)?, to.open(new)?);
         let common = old.size().min(new.size());
         let (old, full) = (Some(old), Some(0));
-        Ok(Pieces { old, new, changed: None, full, common, at: common, ready: VecDeque::new() })
+        Ok(Pieces {
+            old,
+            new,
+            changed: None,
+            full,
+            common,
+            at: common,
+            ready: VecDeque::new(),
+            before: Vec::new(),
+        })
     }
 
     /// From an empty file to its state in `view`.
@@ -70,6 +90,7 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             common: 0,
             at: 0,
             ready: VecDeque::new(),
+            before: Vec::new(),
         })
     }
 
@@ -112,9 +133,10 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
         let length = (window.end - window.start) as usize;
         let mut new = vec![0; length];
         self.new.read_at(&mut new, window.start)?;
-        let mut old = Vec::new();
+        let mut old = std::mem::take(&mut self.before);
+        old.clear();
         if let Some(file) = &mut self.old {
-            old = vec![0; length];
+            old.resize(length, 0);
             file.read_at(&mut old, window.start)?;
         }
         let new = Bytes::from(new);
@@ -138,6 +160,7 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             at = end;
         }
         self.ready.extend(run.map(|run| piece(window.start, &new, run)));
+        self.before = old;
         Ok(())
     }
 }

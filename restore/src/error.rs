@@ -68,6 +68,9 @@ pub enum RestoreError {
     /// Ids that nothing uses could not be found.
     #[error("find an unused id")]
     NoFreeId,
+    /// The system gives no thread.
+    #[error("start a thread")]
+    Thread { source: io::Error },
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -93,6 +96,7 @@ impl RestoreError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
                 _ => ErrorKind::Io,
             },
+            RestoreError::Thread { .. } => ErrorKind::Io,
             // Its own code says more.
             RestoreError::Master { .. } => ErrorKind::State,
             RestoreError::Cancelled => ErrorKind::Cancelled,

@@ -19,7 +19,7 @@ use crate::state::links_of;
 use crate::state::rows::{Change, change_key, read};
 use crate::tables::Space;
 use crate::tree::TreeIo;
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 
 /// Deeper than any tree; ends walks in a damaged one.
@@ -30,9 +30,9 @@ const BATCH: usize = 4096;
 /// Finds the names of nodes at a point.
 pub struct Places<'v, T: TreeIo> {
     view: &'v View<T>,
-    index: RefCell<Index>,
+    index: Mutex<Index>,
     /// Places of directories that were asked for; `None`: in a kept area, or not there.
-    directories: RefCell<HashMap<NodeId, Option<Edge>>>,
+    directories: Mutex<HashMap<NodeId, Option<Edge>>>,
 }
 
 struct Index {
@@ -50,8 +50,8 @@ impl<'v, T: TreeIo> Places<'v, T> {
 
     /// With the names at the point that changed after it up to `scanned`, by node.
     pub(crate) fn seeded(view: &'v View<T>, scanned: Lsn, names: HashMap<NodeId, Vec<Edge>>) -> Self {
-        let index = RefCell::new(Index { names, scanned });
-        Places { view, index, directories: RefCell::default() }
+        let index = Mutex::new(Index { names, scanned });
+        Places { view, index, directories: Mutex::default() }
     }
 
     /// The view it finds names in.
@@ -69,10 +69,10 @@ impl<'v, T: TreeIo> Places<'v, T> {
         let present = links_of(&**self.view.tables(), node)?;
         self.catch_up()?;
         // Nothing has changed since the point, so nothing had when the present names were read.
-        if self.index.borrow().scanned == self.view.lsn() {
+        if self.index.lock().scanned == self.view.lsn() {
             return Ok(present.into_iter().filter(|edge| !edge.parent.is_kept_area()).collect());
         }
-        let mut names = self.index.borrow().names.get(&node).cloned().unwrap_or_default();
+        let mut names = self.index.lock().names.get(&node).cloned().unwrap_or_default();
         for edge in present {
             if !edge.parent.is_kept_area() && !names.contains(&edge) && self.view.lookup(&edge)? == Some(node)
             {
@@ -100,7 +100,7 @@ impl<'v, T: TreeIo> Places<'v, T> {
     }
 
     fn indexed(&self, node: NodeId) -> Option<Edge> {
-        self.index.borrow().names.get(&node).and_then(|names| names.first()).cloned()
+        self.index.lock().names.get(&node).and_then(|names| names.first()).cloned()
     }
 
     /// The place of a directory, remembered.
@@ -108,11 +108,11 @@ impl<'v, T: TreeIo> Places<'v, T> {
     /// # Errors
     /// As the tables.
     pub fn directory(&self, node: NodeId) -> Result<Option<Edge>, JournalError> {
-        if let Some(place) = self.directories.borrow().get(&node) {
+        if let Some(place) = self.directories.lock().get(&node) {
             return Ok(place.clone());
         }
         let place = self.place(node)?;
-        self.directories.borrow_mut().insert(node, place.clone());
+        self.directories.lock().insert(node, place.clone());
         Ok(place)
     }
 
@@ -174,7 +174,7 @@ impl<'v, T: TreeIo> Places<'v, T> {
     /// Brings the index up to the newest change.
     fn catch_up(&self) -> Result<(), JournalError> {
         let tables = &**self.view.tables();
-        let scanned = self.index.borrow().scanned;
+        let scanned = self.index.lock().scanned;
         let from = change_key(scanned.successor(), 0);
         let to = change_key(Lsn::MAX, u32::MAX);
         // The newest change first: all batches up to it are visible to the walk that follows.
@@ -190,18 +190,18 @@ impl<'v, T: TreeIo> Places<'v, T> {
             }
         }
         self.add(changed)?;
-        self.index.borrow_mut().scanned = newest;
+        self.index.lock().scanned = newest;
         Ok(())
     }
 
     fn add(&self, changed: BTreeSet<Edge>) -> Result<(), JournalError> {
         for edge in changed {
             if let Some(node) = self.view.lookup(&edge)? {
-                let mut index = self.index.borrow_mut();
+                let mut index = self.index.lock();
                 let names = index.names.entry(node).or_default();
                 if !names.contains(&edge) {
                     names.push(edge);
-                    self.directories.borrow_mut().remove(&node);
+                    self.directories.lock().remove(&node);
                 }
             }
         }

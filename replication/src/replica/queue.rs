@@ -181,11 +181,7 @@ pub(crate) fn read_batch(
 }
 
 fn payload_bytes(events: &[Event]) -> u64 {
-    let bytes = |event: &Event| match event {
-        Event::Write { data, .. } => data.len() + 64,
-        _ => 64,
-    };
-    events.iter().map(bytes).sum()
+    events.iter().map(|event| event.payload_bytes() + 64).sum()
 }
 
 /// Refers to the journal for all payloads that are in it.

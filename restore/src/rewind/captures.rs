@@ -72,7 +72,7 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
     }
 
     fn capture(&self, root: RootNo, path: Vec<u8>, events: Vec<Event>) -> LocalCapture {
-        let bytes = events.iter().map(payload_bytes).sum();
+        let bytes = events.iter().map(Event::payload_bytes).sum();
         LocalCapture { root, path, events, bytes, node: None, done: self.done }
     }
 
@@ -233,13 +233,6 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
         }
         let path = self.path_of_node(work)?;
         Ok(Some(LocalCapture { node: Some(work.target), ..self.capture(work.root, path, events) }))
-    }
-}
-
-fn payload_bytes(event: &Event) -> u64 {
-    match event {
-        Event::Write { data, .. } => data.len(),
-        _ => 0,
     }
 }
 

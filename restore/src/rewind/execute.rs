@@ -13,7 +13,9 @@ use crate::scope::PathFilter;
 use journal::view::View;
 use journal::{ErrorKind, Event, JournalError, Lsn, NodeId, RootNo, Timestamp, TreeIo};
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::Deref;
+use std::sync::mpsc::SyncSender;
 
 /// One local change: its root, a path for people, its events.
 pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
@@ -106,8 +108,9 @@ pub struct ReturnReport {
     pub bytes_written: u64,
 }
 
-/// Payload bytes and changes handed to the replica at a time.
-const BATCH_BYTES: u64 = 4 << 20;
+/// Payload bytes and changes handed to the replica at a time. Three such batches are in memory: one is read, one waits, one
+/// is applied.
+const BATCH_BYTES: u64 = 16 << 20;
 const BATCH_CAPTURES: usize = 512;
 
 /// The name of the bookmark set before a rewind: date and time (UTC), without a colon.
@@ -244,43 +247,87 @@ struct Done {
     nodes: BTreeSet<NodeId>,
 }
 
-fn carry_out<T: TreeIo>(
+/// Changes that go to the replica together.
+#[derive(Default)]
+struct Batch {
+    groups: Vec<LocalGroup>,
+    bytes: u64,
+    nodes: Vec<NodeId>,
+    /// How far the plan is carried out with it.
+    finished: u64,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.groups.len() >= BATCH_CAPTURES
+    }
+}
+
+/// Reads what the plan writes, until nobody wants it.
+fn read<T: TreeIo>(
+    plan: &RewindPlan<'_, T>,
+    batches: &SyncSender<Result<Batch, RestoreError>>,
+) -> Option<Infallible> {
+    let mut captures = plan.captures();
+    let mut batch = Batch::default();
+    loop {
+        match captures.next() {
+            Some(Ok(capture)) => {
+                batch.bytes += capture.bytes;
+                batch.nodes.extend(capture.node);
+                batch.finished = capture.done;
+                batch.groups.push((capture.root, capture.path, capture.events));
+                if batch.is_full() {
+                    batches.send(Ok(std::mem::take(&mut batch))).ok()?;
+                }
+            }
+            Some(Err(error)) => {
+                // What is whole comes first.
+                batches.send(Ok(batch)).ok()?;
+                batches.send(Err(error)).ok()?;
+                return None;
+            }
+            None => {
+                batch.finished = plan.length();
+                batches.send(Ok(batch)).ok()?;
+                return None;
+            }
+        }
+    }
+}
+
+/// Carries a plan out. The next batch is read while one is journaled and applied: views stay right while the tree changes
+/// under them.
+fn carry_out<T: TreeIo + Sync>(
     plan: &RewindPlan<'_, T>,
     sink: &dyn EventSink,
     monitor: &dyn Monitor,
 ) -> Result<Done, RestoreError> {
     let mut done = Done::default();
     let total = plan.length();
-    let mut batch: Vec<LocalGroup> = Vec::new();
-    let mut batch_bytes = 0;
-    let mut captures = plan.captures();
-    loop {
-        let capture = captures.next().transpose()?;
-        let over = capture.is_none();
-        let finished = capture.as_ref().map_or(total, |capture| capture.done);
-        if let Some(capture) = capture {
-            batch_bytes += capture.bytes;
-            done.bytes += capture.bytes;
-            done.captures += 1;
-            done.nodes.extend(capture.node);
-            batch.push((capture.root, capture.path, capture.events));
-        }
-        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_CAPTURES || over {
+    std::thread::scope(|scope| {
+        // It ends when the receiver is gone, so it is always waited for in vain for a moment only.
+        let (send, batches) = std::sync::mpsc::sync_channel(1);
+        let reader = std::thread::Builder::new().name("rewind-read".to_owned());
+        reader
+            .spawn_scoped(scope, move || read(plan, &send))
+            .map_err(|source| RestoreError::Thread { source })?;
+        for batch in batches {
+            let Batch { groups, bytes, nodes, finished } = batch?;
             // Only between batches: what was handed over is applied or not, never half.
-            if monitor.cancelled() && !batch.is_empty() {
+            if monitor.cancelled() && !groups.is_empty() {
                 return Err(RestoreError::Cancelled);
             }
-            if !batch.is_empty() {
-                let lsn = sink.apply_local(std::mem::take(&mut batch)).map_err(apply_error)?;
-                done.applied = Some(lsn);
-                batch_bytes = 0;
+            if !groups.is_empty() {
+                done.captures += groups.len() as u64;
+                done.applied = Some(sink.apply_local(groups).map_err(apply_error)?);
+                done.bytes += bytes;
+                done.nodes.extend(nodes);
             }
             monitor.progress(Phase::Rewind, finished, Some(total));
         }
-        if over {
-            return Ok(done);
-        }
-    }
+        Ok(done)
+    })
 }
 
 fn apply_error(source: JournalError) -> RestoreError {

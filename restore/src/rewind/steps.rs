@@ -68,7 +68,7 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, root: RootNo, event: Event) -> Result<(), RestoreError> {
-        let (bytes, weight) = (payload_bytes(&event), weight_of(&event));
+        let (bytes, weight) = (event.payload_bytes(), weight_of(&event));
         self.room(root, 1, bytes, weight)?;
         self.batch.bytes += bytes;
         self.batch.weight += weight;
@@ -80,13 +80,6 @@ impl Builder<'_> {
     fn group(&mut self, root: RootNo, events: Vec<Event>) -> Result<(), RestoreError> {
         self.room(root, events.len(), 0, events.iter().map(weight_of).sum())?;
         events.into_iter().try_for_each(|event| self.push(root, event))
-    }
-}
-
-fn payload_bytes(event: &Event) -> u64 {
-    match event {
-        Event::Write { data, .. } => data.len(),
-        _ => 0,
     }
 }
 

@@ -252,13 +252,6 @@ impl<'l> Batches<'l> {
     }
 }
 
-fn payload(event: &Event) -> u64 {
-    match event {
-        Event::Write { data, .. } => data.len(),
-        _ => 0,
-    }
-}
-
 /// About what an event takes on the wire, its payload aside.
 fn weight(event: &Event) -> u64 {
     let xattrs = match event {
@@ -289,7 +282,7 @@ impl Sink for Batches<'_> {
         }
         // Names stay together, so that what is replaced is exchanged in one step.
         let (names, content): (u64, u64) =
-            (events.iter().map(weight).sum(), events.iter().map(payload).sum());
+            (events.iter().map(weight).sum(), events.iter().map(Event::payload_bytes).sum());
         let whole = content <= BATCH_BYTES_MAX;
         if self.bytes + content > BATCH_BYTES_MAX
             || self.weight + names > BATCH_WEIGHT_MAX
@@ -298,13 +291,13 @@ impl Sink for Batches<'_> {
             self.cut()?;
         }
         for event in events {
-            if !whole && self.bytes + payload(&event) > BATCH_BYTES_MAX {
+            if !whole && self.bytes + event.payload_bytes() > BATCH_BYTES_MAX {
                 self.cut()?;
             }
             if let Event::Create { node, .. } = &event {
                 self.made.insert(*node);
             }
-            self.bytes += payload(&event);
+            self.bytes += event.payload_bytes();
             self.weight += weight(&event);
             self.events.push(event);
         }

@@ -138,13 +138,6 @@ struct Captures<'s, R: ReplicaControl> {
     bytes: u64,
 }
 
-fn payload(event: &Event) -> u64 {
-    match event {
-        Event::Write { data, .. } => data.len(),
-        _ => 0,
-    }
-}
-
 impl<R: ReplicaControl> Sink for Captures<'_, R> {
     fn names_first(&self) -> bool {
         true
@@ -153,7 +146,7 @@ impl<R: ReplicaControl> Sink for Captures<'_, R> {
     fn put(&mut self, path: &[u8], events: Vec<Event>) -> Result<()> {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for event in events {
-            let more = payload(&event);
+            let more = event.payload_bytes();
             if group.len() >= GROUP_EVENTS_MAX || bytes + more > GROUP_BYTES_MAX {
                 self.groups.push((self.root, path.to_vec(), std::mem::take(&mut group)));
                 self.bytes += std::mem::take(&mut bytes);

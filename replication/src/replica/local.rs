@@ -1,0 +1,113 @@
+//! Changes that a replica makes to its own tree: a rewind, a restore.
+//!
+//! They are journaled like any capture and applied by the same thread. One caller at a time mints their LSNs; whoever comes
+//! next is refused as long as changes of an earlier call wait, since it was planned for a tree that they change.
+
+use super::{Halt, Replica, stopping};
+use journal::journal::Placed;
+use journal::{Capture, ErrorKind, Event, JournalError, Lsn, Part, Provenance, RootNo, Timestamp, TreeIo};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One local change: its root, a path for people, its events.
+pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
+
+/// Payload bytes that are made durable at a time, while those before are applied.
+const LOCAL_BYTES: u64 = 4 << 20;
+
+impl<T: TreeIo> Replica<T> {
+    /// Journals changes of the replica to its own tree and applies them, one local LSN each. The replica must be
+    /// detached. Returns the last LSN, applied. What is much is journaled in pieces, each while the one before is applied;
+    /// an error is returned when nothing that was journaled waits any more, or apply halts.
+    ///
+    /// # Errors
+    /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts.
+    pub fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError> {
+        let _minting = self.minting.lock();
+        self.nothing_local_waits()?;
+        let mut lsn = self.journal.applied();
+        if !self.shared.0.lock().detached {
+            return Err(JournalError::Inconsistent {
+                lsn,
+                what: "a local change of a replica that follows the capture",
+            });
+        }
+        let mut groups = groups.into_iter().peekable();
+        let mut journaled = Ok(());
+        while groups.peek().is_some() && journaled.is_ok() {
+            // One piece is durable before the next is given a number: there are no holes between them.
+            journaled = self.journal_local(&mut groups).map(|last| lsn = last);
+        }
+        let applied = self.wait_local(lsn);
+        journaled.and(applied)
+    }
+
+    /// Makes the next changes durable, and leaves them to apply. The last LSN.
+    fn journal_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+        let mut next = self.journal.next_local();
+        let mut lsn = next;
+        let time = self.journal.journaled_time().max(Timestamp(0));
+        let (mut parts, mut bytes) = (Vec::new(), 0);
+        for (root, path, events) in groups {
+            lsn = next;
+            next = lsn.successor();
+            bytes += events.iter().map(Event::payload_bytes).sum::<u64>();
+            let capture = Capture { lsn, time, provenance: Provenance::Local, root, path, events };
+            parts.push(Part { number: 0, last: true, capture });
+            if bytes >= LOCAL_BYTES {
+                break;
+            }
+        }
+        let (send, receive) = std::sync::mpsc::channel();
+        let shared = Arc::clone(&self.shared);
+        self.journal.submit(parts, move |durable| {
+            let outcome = durable.map(|durable| {
+                let mut state = shared.0.lock();
+                let placed = durable.into_iter().map(|one| Placed {
+                    capture: one.part.capture,
+                    at: one.at,
+                    places: one.places,
+                });
+                state.locals.extend(placed);
+                shared.1.notify_all();
+            });
+            // The receiver waits for exactly this; it cannot be gone.
+            drop(send.send(outcome));
+        });
+        receive
+            .recv()
+            .unwrap_or(Err(JournalError::Poisoned { path: self.journal.directory().to_path_buf() }))?;
+        Ok(lsn)
+    }
+
+    fn wait_local(&self, lsn: Lsn) -> Result<Lsn, JournalError> {
+        let asked = Instant::now();
+        while !self.journal.wait_applied(lsn, Duration::from_millis(200)) {
+            let state = self.shared.0.lock();
+            let halted = if state.stopping { Some(stopping()) } else { state.halted(asked) };
+            if let Some(error) = halted {
+                return Err(error);
+            }
+        }
+        Ok(lsn)
+    }
+
+    /// Refuses while local changes of an earlier call are not applied.
+    pub(super) fn nothing_local_waits(&self) -> Result<(), JournalError> {
+        let mut state = self.shared.0.lock();
+        // What is applied is so a moment before the worker says that it is done.
+        while state.detached && state.busy && state.halt.is_none() && !state.stopping {
+            self.shared.1.wait_for(&mut state, Duration::from_millis(100));
+        }
+        // Detached, whatever is under way is local.
+        if state.locals.is_empty() && !(state.detached && state.busy) {
+            return Ok(());
+        }
+        let why = match &state.halt {
+            Some(Halt::Full(why) | Halt::Failing(why) | Halt::Stopped(why)) => format!(": {why}"),
+            None => String::new(),
+        };
+        let why = format!("changes of an earlier rewind wait for it{why}");
+        Err(JournalError::Halted { kind: ErrorKind::Io, why })
+    }
+}
