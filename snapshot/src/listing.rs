@@ -11,7 +11,7 @@
 
 mod changes;
 
-pub use changes::load_changes;
+pub use changes::{Told, load_changes, load_told};
 
 use crate::catalog::{
     Catalog, CatalogError, CatalogErrorKind, EntryKind, Loader, Modified, Order, PATH_BYTES_MAX, Row,

@@ -74,6 +74,14 @@ pub trait Monitor: Sync {
     /// An object of the session and its absolute path; in no order, from several threads, and only of those that were
     /// looked at.
     fn object(&self, _path: &[u8], _node: &Node) {}
+    /// What the session before has at an absolute path, and what this one has there; in no order, from several threads. Each
+    /// path at most once, some with nothing different. Only of a session that is made from the one before; until
+    /// [`begins_whole`](Self::begins_whole), these are all differences, but for the root's own entry and what
+    /// [`untold`](Self::untold) says.
+    fn changed(&self, _path: &[u8], _before: Option<&Node>, _after: Option<&Node>) {}
+    /// There are differences that are not told one by one: a directory has come from elsewhere, or is gone, with all
+    /// below it.
+    fn untold(&self) {}
 }
 
 /// Nobody listens and nobody cancels.

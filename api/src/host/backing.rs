@@ -57,6 +57,14 @@ impl Monitor for Watch<'_> {
     fn object(&self, path: &[u8], node: &Node) {
         self.1.object(path, node);
     }
+
+    fn changed(&self, path: &[u8], before: Option<&Node>, after: Option<&Node>) {
+        self.1.changed(path, before, after);
+    }
+
+    fn untold(&self) {
+        self.1.untold();
+    }
 }
 
 /// What all sessions of a backup share.

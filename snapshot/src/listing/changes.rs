@@ -49,6 +49,37 @@ pub fn load_changes(
     Ok(loaded)
 }
 
+/// A path and what the session has there, if anything: as [`load_told`] takes it.
+pub type Told = (Vec<u8>, Option<Row>);
+
+/// As [`load_changes`], where all differences but that of the root's own entry are known already: no tree is read. Paths
+/// that the catalog does not take are not among them.
+///
+/// # Errors
+/// As there.
+pub fn load_told(
+    catalog: &Catalog,
+    (previous, old): (SessionId, &Top),
+    top: &Top,
+    info: &SessionInfo,
+    told: impl IntoIterator<Item = Told>,
+) -> Result<Loaded, ListingError> {
+    let mut loader = catalog.begin_from(previous, info.clone())?;
+    let mut loaded = Loaded::default();
+    let own = top.node.as_ref().map(row);
+    let root = own.filter(|_| old.node.as_ref().map(row) != own);
+    let root = root.filter(|_| top.root.len() <= PATH_BYTES_MAX).map(|row| (top.root.clone(), Some(row)));
+    for (path, row) in root.into_iter().chain(told) {
+        loaded.entries += 1;
+        match row {
+            Some(row) => loader.put(&path, row)?,
+            None => loader.remove(&path)?,
+        }
+    }
+    loader.finish()?;
+    Ok(loaded)
+}
+
 struct Changes<'c> {
     repository: &'c Repository,
     loader: DeltaLoader,

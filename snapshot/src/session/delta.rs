@@ -184,10 +184,20 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
             let before = old.remove(name.as_bytes());
             match self.view().lookup(&at).map_err(&failed)? {
                 Some(id) => self.entry(edit, name, id, before, todo)?,
-                None => self.shared.without(edit, name.as_bytes()),
+                None => {
+                    self.stood(before.and_then(|was| was.subtree), None);
+                    self.shared.without(edit, name.as_bytes());
+                }
             }
         }
         Ok(())
+    }
+
+    /// Says that not all is told one by one, unless what stood at a path is told of from the tree that is there now.
+    fn stood(&self, before: Option<Id>, edited: Option<Id>) {
+        if before != edited {
+            self.shared.work.monitor.untold();
+        }
     }
 
     /// What the old tree of a directory has under the touched names.
@@ -204,7 +214,7 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
                 found.insert(raw.name().to_vec(), raw.read()?.into());
             }
         }
-        edit.keep(json);
+        self.shared.keep(edit, json);
         Ok(found)
     }
 
@@ -219,16 +229,21 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
     ) -> Result<(), SessionError> {
         let work = self.shared.work;
         let failed = SessionError::journal("read metadata");
+        let stood = before.as_ref().and_then(|was| was.subtree);
         let before = before.filter(|was| was.inode == id.0);
         let Some(meta) = work.view.meta(id).map_err(&failed)? else {
             let missing = JournalError::NotFound { what: "node", name: id.to_string() };
             work.missed(&join(&edit.path, name.as_bytes()), &missing);
+            self.stood(stood, None);
             self.shared.without(edit, name.as_bytes());
             return Ok(());
         };
         if meta.kind.is_directory() {
-            return self.child(edit, &name, (id, meta), before, todo);
+            let old = self.child(edit, &name, (id, meta), before, todo)?;
+            self.stood(stood, old);
+            return Ok(());
         }
+        self.stood(stood, None);
         let links = self.difference.to().names(id).map_err(&failed)?.len().max(1) as u64;
         if !meta.kind.is_file() {
             self.shared.known(edit, node(work.entity, name.as_bytes(), id, &meta, links, Held::Nothing));
@@ -251,7 +266,7 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         self.jobs.send(job).map_err(|_| SessionError::ThreadEnded)
     }
 
-    /// Takes a directory: one that nothing touched keeps its tree.
+    /// Takes a directory: one that nothing touched keeps its tree. The tree it had, wherever it was.
     fn child(
         &mut self,
         edit: &Arc<Edit>,
@@ -259,7 +274,7 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         (id, meta): (NodeId, Meta),
         before: Option<Was>,
         todo: &mut Vec<Arc<Edit>>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Option<Id>, SessionError> {
         let old = match before.and_then(|before| before.subtree) {
             Some(tree) => Some(tree),
             None => self.before.directory(id)?,
@@ -271,12 +286,12 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         if let Some(tree) = old.filter(|_| !self.touched.contains(id)) {
             let entity = self.shared.work.entity;
             self.shared.known(edit, node(entity, name.as_bytes(), id, &meta, 0, Held::Tree(tree)));
-            return Ok(());
+            return Ok(Some(tree));
         }
         self.shared.expect(edit);
         let path = join(&edit.path, name.as_bytes());
         let above = Some(Arc::clone(edit));
         todo.push(Edit::new(path, name.as_bytes().to_vec(), (id, meta), above, old));
-        Ok(())
+        Ok(old)
     }
 }

@@ -11,10 +11,10 @@ use journal::{Meta, NodeId, TreeIo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// An old tree up to this size is kept between the first look at it and the second; others are loaded again. There are
-/// as many as files wait in the queue and directories lie above each other.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of old trees that are kept between the first look at each and the second; others are loaded again.
+const KEPT_BYTES_MAX: usize = 16 << 20;
 
 /// A directory under way.
 pub(super) struct Edit {
@@ -48,13 +48,6 @@ impl Edit {
         let state = Mutex::new(State { entries: BTreeMap::new(), open: 1, json: None });
         Arc::new(Edit { path, id, old, name, meta, above, state })
     }
-
-    /// Keeps the old tree for the second look, if it is small.
-    pub fn keep(&self, json: Vec<u8>) {
-        if json.len() <= KEPT_BYTES_MAX {
-            self.state.lock().json = Some(json);
-        }
-    }
 }
 
 /// What the walk and the threads share.
@@ -62,11 +55,34 @@ pub(super) struct Shared<'w, 'a, T: TreeIo> {
     pub work: &'w Work<'a, T>,
     pub tally: &'w Tally,
     outcome: Mutex<Option<Result<Id, SessionError>>>,
+    /// Bytes of the old trees that are kept.
+    kept: AtomicUsize,
 }
 
 impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
     pub fn new(work: &'w Work<'a, T>, tally: &'w Tally) -> Self {
-        Shared { work, tally, outcome: Mutex::new(None) }
+        Shared { work, tally, outcome: Mutex::new(None), kept: AtomicUsize::new(0) }
+    }
+
+    /// Keeps the old tree of a directory for the second look, if there is room.
+    pub fn keep(&self, edit: &Edit, json: Vec<u8>) {
+        let bytes = json.capacity();
+        if self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= KEPT_BYTES_MAX {
+            edit.state.lock().json = Some(json);
+        } else {
+            self.kept.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The old tree of a directory, for the second look.
+    fn again(&self, old: &Id, kept: Option<Vec<u8>>) -> Result<Vec<u8>, RepositoryError> {
+        match kept {
+            Some(json) => {
+                self.kept.fetch_sub(json.capacity(), Ordering::Relaxed);
+                Ok(json)
+            }
+            None => self.work.writer.repository().load_blob(BlobKind::Tree, old),
+        }
     }
 
     pub fn into_outcome(self) -> Option<Result<Id, SessionError>> {
@@ -157,31 +173,40 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
         let mut tree = TreeBuilder::new();
         let mut entries = entries.into_iter().peekable();
         if let Some(old) = edit.old {
-            let json = match json {
-                Some(json) => json,
-                None => self.work.writer.repository().load_blob(BlobKind::Tree, &old)?,
-            };
+            let json = self.again(&old, json)?;
             for before in RawTree::new(&old, &json)?.nodes() {
                 while let Some((_, entry)) = entries.next_if(|(name, _)| name.as_slice() < before.name()) {
-                    self.come(&mut tree, entry).map_err(refused)?;
+                    self.come(&mut tree, edit, None, entry).map_err(refused)?;
                 }
                 match entries.next_if(|(name, _)| name.as_slice() == before.name()) {
                     Some((_, entry)) => {
-                        self.tally.went(&before.read()?.into());
-                        self.come(&mut tree, entry).map_err(refused)?;
+                        self.come(&mut tree, edit, Some(before.read()?), entry).map_err(refused)?;
                     }
                     None => tree.add_raw(before).map_err(refused)?,
                 }
             }
         }
         for (_, entry) in entries {
-            self.come(&mut tree, entry).map_err(refused)?;
+            self.come(&mut tree, edit, None, entry).map_err(refused)?;
         }
         save_tree(self.work, tree.finish()).map_err(refused)
     }
 
-    /// Puts a new entry into a tree, if there is one.
-    fn come(&self, tree: &mut TreeBuilder, entry: Option<Node>) -> Result<(), RepositoryError> {
+    /// Puts a new entry of a directory into its tree, if there is one, in the place of the old one, if there was one.
+    fn come(
+        &self,
+        tree: &mut TreeBuilder,
+        edit: &Edit,
+        before: Option<Node>,
+        entry: Option<Node>,
+    ) -> Result<(), RepositoryError> {
+        if let Some(any) = entry.as_ref().or(before.as_ref()) {
+            let path = join(&edit.path, &any.name);
+            self.work.monitor.changed(&path, before.as_ref(), entry.as_ref());
+        }
+        if let Some(before) = before {
+            self.tally.went(&before.into());
+        }
         entry.map_or(Ok(()), |entry| {
             self.tally.came(&entry);
             tree.add(&entry)
