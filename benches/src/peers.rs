@@ -1,4 +1,6 @@
-//! Backup and restore against restic and borg, on the same tree, in turn, with the files in the page cache for all.
+//! Backup and restore against restic and borg, on the same tree, in turn, with the files in the page cache for all:
+//! what a program is about to read was read once more right before its time begins. Without that the state differed: a
+//! kernel that reclaims what is cold (DAMON) takes the replica's files before those that a peer read a minute ago.
 //!
 //! A first backup into an empty repository; a backup after a hundred changed files, in the tree and in two of a tenth of
 //! its size (a tenth as many directories; directories a tenth as large, whose trees are written anew); a restore of the newest into an empty directory, `sync -f` included. Ours is timed as a person would time it:
@@ -98,6 +100,7 @@ impl Peer {
     }
 
     fn backup(&self, tree: &Path, name: &str) -> anyhow::Result<Cost> {
+        run::warm(&[tree, &self.place])?;
         match self.name {
             "restic" => cost(self.command().args(["--quiet", "backup"]).arg(tree)),
             _ => cost(self.command().arg("create").arg(format!("::{name}")).arg(tree)),
@@ -107,6 +110,7 @@ impl Peer {
     /// The newest one, into an empty directory, which is on the disk then.
     fn restore(&self, name: &str, into: &Path) -> anyhow::Result<Cost> {
         std::fs::create_dir_all(into)?;
+        run::warm(&[&self.place])?;
         run::sync(into)?;
         let began = Instant::now();
         let mut spent = match self.name {
@@ -161,6 +165,11 @@ impl Place {
         Ok(())
     }
 
+    /// Has everything in memory that a backup reads.
+    fn warm(&self, round: usize) -> anyhow::Result<()> {
+        run::warm(&[&self.master, &self.daemon.replica(), &self.at.join("data"), &self.repository(round)])
+    }
+
     /// A backup: how long `restorectl` took, with a flush before it if wanted, and what the daemon spent since `since`.
     fn backup(&self, round: usize, flush: bool, since: f64) -> anyhow::Result<Cost> {
         self.daemon.forget_memory()?;
@@ -186,6 +195,7 @@ impl Place {
 
     fn restore(&self, round: usize, into: &Path) -> anyhow::Result<Cost> {
         std::fs::create_dir_all(into)?;
+        run::warm(&[&self.repository(round)])?;
         run::sync(into)?;
         let url = format!("file://{}", self.repository(round).display());
         let (password, into_text) = (self.password.display().to_string(), into.display().to_string());
@@ -251,6 +261,7 @@ fn round(place: &Place, number: usize, figures: &mut [Figures; 3]) -> anyhow::Re
     let at = place.at.join(format!("round-{number}"));
     let peers = [Peer::new("restic", &at.join("restic"))?, Peer::new("borg", &at.join("borg"))?];
     place.add(number)?;
+    place.warm(number)?;
     run::sync(&at)?;
     let [ours, theirs @ ..] = figures;
     ours.first.push(place.backup(number, false, place.daemon.processor()?)?);
@@ -260,6 +271,7 @@ fn round(place: &Place, number: usize, figures: &mut [Figures; 3]) -> anyhow::Re
         figures.first.push(peer.backup(&place.master, "first")?);
         figures.stored.push(bytes(&peer.repository())? as f64);
     }
+    place.warm(number)?;
     let before = place.daemon.processor()?;
     place.change(number)?;
     // What others wrote before would be written by whoever syncs first.
@@ -319,6 +331,7 @@ pub fn run() -> anyhow::Result<()> {
         round(&large, number, &mut figures)?;
         floors.push(floor.make(&large.at.join(format!("round-{number}/floor")))?);
         for (small, costs) in small.iter().zip(&mut tenths) {
+            small.warm(0)?;
             small.change(number)?;
             run::sync(&small.at)?;
             costs.push(small.backup(0, true, small.daemon.processor()?)?);

@@ -1,7 +1,9 @@
 //! Running programs and timing them.
 
+use crate::tree;
 use anyhow::{Context, bail};
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +41,22 @@ pub fn rsync(options: &[&str], from: &Path, to: &Path) -> anyhow::Result<(String
 /// As [`timed`].
 pub fn sync(path: &Path) -> anyhow::Result<Duration> {
     Ok(timed(Command::new("sync").args([OsStr::new("-f"), path.as_os_str()]))?.1)
+}
+
+/// Reads all files below some directories, so that they are in the page cache.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn warm(directories: &[&Path]) -> anyhow::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    for directory in directories {
+        for file in tree::files(directory)? {
+            // What a program at work removes meanwhile is nothing that it reads later.
+            let Ok(mut file) = std::fs::File::open(directory.join(file)) else { continue };
+            while file.read(&mut buffer).context("read a file into memory")? > 0 {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that two directories hold the same, as rsync sees it: by contents if asked for, else by size and time.

@@ -37,7 +37,7 @@ impl TablesFactory for LsmFactory {
 }
 
 /// Bytes of block cache.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 12 << 20;
 /// Bytes of fjall's own journal.
 const JOURNAL_BYTES: u64 = 128 << 20;
 

@@ -2,8 +2,8 @@
 //!
 //! A caller's thread hashes, compresses and seals its blob without any lock; only appending the sealed bytes to the open
 //! pack is done under one, and that is a copy. Data and trees have packs of their own, so that reading directories does
-//! not read files. Full packs go through a bounded queue to the uploads: a slow store slows the callers, and memory is at
-//! most (2 open + 1 an upload + 1 waiting + 1 spare + 1 a caller) packs.
+//! not read files. A full pack goes from hand to hand to an upload: a slow store slows the callers, and memory is at most
+//! (2 open + 1 an upload + 1 spare + 1 a caller) packs.
 //!
 //! **A blob is saved once.** Whoever saves a blob first claims it, under one mutex under which the index is looked at
 //! too; a claim ends when the pack is durable and its blobs are in the index, in that order, so between them there is no
@@ -53,8 +53,9 @@ pub const UPLOADS_MAX: usize = 256;
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        // Memory is what this costs: about six packs. Four uploads of 8 MiB keep a link as busy as two of 16.
-        Self { pack_bytes: 8 << 20, uploads: 4 }
+        // Memory is what this costs. Three uploads of 8 MiB keep a link busy as long as a pack takes longer than three
+        // round trips.
+        Self { pack_bytes: 8 << 20, uploads: 3 }
     }
 }
 

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 const PURPOSE: &str = "uploading packs";
-/// Packs that wait for a thread. More would be memory, not speed: uploads are slower than what fills packs, or they are
+/// Packs that wait for a thread. Any would be memory, not speed: uploads are slower than what fills packs, or they are
 /// not.
-const WAITING_MAX: usize = 1;
+const WAITING_MAX: usize = 0;
 
 #[derive(Debug, Default)]
 struct Progress {
@@ -53,7 +53,7 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// Hands over a pack; blocks while one waits.
+    /// Hands over a pack; blocks until a thread takes it.
     pub fn submit(&self, pack: PackBuilder) -> Result<(), RepositoryError> {
         let turn = Turn::begin(&self.shared, &self.progress);
         let sent = self.queue.as_ref().is_some_and(|queue| queue.send(Job { pack, turn }).is_ok());
