@@ -141,6 +141,8 @@ pub(crate) struct Shared {
     unsynced: bool,
     /// Nobody is to wait for apply any more.
     released: bool,
+    /// Somebody waits for the durable cursor to get here; no longer true once it has.
+    awaited: Lsn,
     degraded: BTreeMap<NodeId, String>,
     thinning: ThinningState,
     age: Age,
@@ -216,6 +218,7 @@ impl<T: TreeIo> Replica<T> {
             halted_since: None,
             unsynced: false,
             released: false,
+            awaited: Lsn::ZERO,
             degraded: BTreeMap::new(),
             thinning: ThinningState::default(),
             age: Age::new(journal.time_of(Lsn::captured(published.captured))),
@@ -265,22 +268,21 @@ impl<T: TreeIo> Replica<T> {
         if external && let Err(error) = self.wait_for_room() {
             return done(Err(error));
         }
-        let shared = Arc::clone(&self.shared);
-        let journal = Arc::clone(&self.journal);
-        self.journal.submit(journaled, move |durable| match durable {
-            Err(error) => done(Err(error)),
-            Ok(durable) => {
+        let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
+        self.journal.submit(journaled, move |durable| {
+            let told = durable.map(|durable| {
                 let with_bytes =
                     durable.into_iter().zip(parts).map(|(durable, part)| Durable { part, ..durable });
-                {
-                    let mut state = shared.0.lock();
-                    for one in with_bytes {
-                        state.queue.push(one);
-                    }
-                    shared.1.notify_all();
+                let mut state = shared.0.lock();
+                for one in with_bytes {
+                    state.queue.push(one);
                 }
-                done(Ok(journal.journaled()));
-            }
+                shared.1.notify_all();
+                journal.journaled()
+            });
+            // Whoever is told may close the journal at once and open it again: nothing here may still hold it.
+            drop((journal, shared));
+            done(told);
         });
     }
 

@@ -431,6 +431,24 @@ fn calls_do_not_hang_on_a_halted_apply() {
     replica.stop(SOON);
 }
 
+/// The end does not wait until the cursor moves by itself, which may be long: it has it moved.
+#[test]
+fn the_end_has_the_cursor_moved() {
+    let ground = Ground::new();
+    let replica = ground.start(ReplicaOptions { cursor_every: Duration::from_secs(1 << 20), ..options() });
+    let mut capture = mark(Lsn::captured(1), Marker::SynchronizationStarted { first: true });
+    capture.events.extend(file("one"));
+    ingest(&replica, capture).expect("journal");
+    wait("the cursor has moved", || replica.journal().cursor() == Lsn::captured(1));
+    ingest(&replica, first(change(2, b"more"))).expect("journal");
+    assert!(replica.journal().wait_applied(Lsn::captured(2), SOON));
+    let (send, receive) = std::sync::mpsc::channel();
+    let ends = Arc::clone(&replica);
+    std::thread::spawn(move || send.send(ingest(&ends, completed(Lsn::captured(3)))));
+    assert_eq!(receive.recv_timeout(SOON).expect("the end").expect("journal"), Lsn::captured(3));
+    replica.stop(SOON);
+}
+
 /// A replica that is full in the middle of a first synchronization can be ended.
 #[test]
 fn a_full_replica_ends() {

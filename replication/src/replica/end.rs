@@ -90,6 +90,8 @@ impl<T: TreeIo> Replica<T> {
     fn wait_for_cursor(&self, lsn: Lsn, failure: &Mutex<Option<JournalError>>) -> Result<(), JournalError> {
         let before = Lsn::captured(lsn.captured.saturating_sub(1));
         let mut state = self.shared.0.lock();
+        state.awaited = state.awaited.max(before);
+        self.shared.1.notify_all();
         while self.journal.cursor() < before {
             if let Some(error) = failure.lock().take() {
                 return Err(error);

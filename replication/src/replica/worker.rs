@@ -67,14 +67,20 @@ fn move_cursor<T: TreeIo>(
     moving: &Mutex<()>,
     every: Duration,
 ) {
+    // Somebody waits, and there is something to do for him.
+    let is_awaited = |state: &Shared| {
+        let cursor = journal.cursor();
+        state.halt.is_none() && cursor < state.awaited && cursor < journal.applied()
+    };
     loop {
         let stopping = {
             let mut state = shared.0.lock();
-            if !state.stopping {
+            if !state.stopping && !is_awaited(&state) {
                 shared.1.wait_for(&mut state, every);
             }
             state.stopping && !state.busy
         };
+        let mut failed = false;
         let guard = moving.lock();
         let (applied, redo, settled) = {
             let state = shared.0.lock();
@@ -85,7 +91,8 @@ fn move_cursor<T: TreeIo>(
             match mover.move_to(applied, redo).and_then(|()| journal.save_controls().map_err(Moved::Not)) {
                 Ok(()) => {}
                 Err(Moved::Not(error)) => {
-                    tracing::error!(error = %chain(&error), "cannot move the durable cursor")
+                    failed = true;
+                    tracing::error!(error = %chain(&error), "cannot move the durable cursor");
                 }
                 Err(Moved::Unsynced(error)) => unsynced(shared, journal.cursor(), &error),
             }
@@ -95,9 +102,13 @@ fn move_cursor<T: TreeIo>(
             return;
         }
         summarize_points(journal);
-        if !shared.0.lock().stopping {
-            // Woken by every batch: still, sync no more often than asked for.
-            std::thread::sleep(every.min(Duration::from_millis(200)));
+        // Woken by every batch: still, sync no more often than asked for, unless somebody waits for it.
+        let until = Instant::now() + every.min(Duration::from_millis(200));
+        let mut state = shared.0.lock();
+        while !state.stopping && (failed || !is_awaited(&state)) {
+            if shared.1.wait_until(&mut state, until).timed_out() {
+                break;
+            }
         }
     }
 }
