@@ -4,9 +4,10 @@
 //! `rewindd --standalone` on it, waits for the ready line, and runs `restorectl --json`. It ends only the processes it
 //! started, by their own handles, and removes its directory. If a test fails the end of the daemon's log is printed.
 //!
-//! Programs of other packages have no `CARGO_BIN_EXE_*`, so they are taken from the directory above the test binary,
-//! and built first where the dependency files beside them say that they are missing or older than their sources.
-//! `REWIND_BIN` names a directory with other programs to test.
+//! Programs of other packages have no `CARGO_BIN_EXE_*`, so they are taken from the directory above the test binary.
+//! Cargo is asked first whether they are as their sources are, in the words of `cargo test --workspace`: with any other
+//! choice of packages, dependencies have other features, and all would be compiled a second time. `REWIND_BIN` names a
+//! directory with other programs to test.
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,29 +75,16 @@ pub fn programs() -> &'static Path {
         }
         let test = std::env::current_exe().unwrap();
         let place = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned();
-        if !["rewindd", "restorectl"].iter().all(|name| is_fresh(&place, name)) {
-            build(&place);
-        }
+        build(&place);
         place
     })
 }
 
-/// Whether a program is newer than all it was made from.
-fn is_fresh(place: &Path, name: &str) -> bool {
-    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    let Some(made) = changed(&place.join(name)) else { return false };
-    let Ok(rule) = fs::read_to_string(place.join(name).with_extension("d")) else { return false };
-    let Some((_, sources)) = rule.split_once(": ") else { return false };
-    // A space within a name is written with a backslash before it.
-    let sources = sources.trim().replace("\\ ", "\0");
-    sources
-        .split(' ')
-        .all(|source| changed(Path::new(&source.replace('\0', " "))).is_some_and(|at| at <= made))
-}
-
+/// The integration tests of both programs need them built; they are not run.
 fn build(place: &Path) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--offline", "-p", "api", "-p", "cli", "--bins"]);
+    cargo.args("test --quiet --offline --workspace --no-run --test rewindd --test daemon".split(' '));
+    cargo.stdout(Stdio::null());
     match place.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(profile) => drop(cargo.args(["--profile", profile])),
