@@ -16,6 +16,7 @@ pub mod lab;
 pub mod line;
 pub mod model;
 pub mod pair;
+pub mod repository;
 pub mod restic;
 pub mod rng;
 pub mod s3;

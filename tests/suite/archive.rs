@@ -270,6 +270,7 @@ fn roots_begin_at_their_own_sessions() {
     let (repository, password) = (world.path("repository"), world.path("password"));
     std::fs::write(&password, "correct horse\n").unwrap();
     let place = format!("file://{}", repository.display());
+    tests::repository::make(&repository, &password);
     world.ok(&format!("repository add offsite {place} --password-file {}", password.display()));
     world.ok("scenario set docs archive=offsite archive-every=1s");
     let mut chaos = masters.each_ref().map(|master| Chaos::new(master, 3));

@@ -23,6 +23,7 @@ fn backups_survive_kills() {
     world.protect();
     let (repository, password) = (world.path("repository"), world.path("password"));
     std::fs::write(&password, "correct horse\n").unwrap();
+    tests::repository::make(&repository, &password);
     let place = (repository.display(), password.display());
     world.ok(&format!("repository add offsite file://{} --password-file {}", place.0, place.1));
     let mut again = 0;

@@ -23,9 +23,10 @@ impl Ground {
         world.protect();
         let (repository, password) = (world.path("repository"), world.path("password"));
         std::fs::write(&password, "correct horse\n").unwrap();
+        tests::repository::make(&repository, &password);
         let ground = Ground { world, repository, password };
         let added = ground.world.ok(&ground.add("offsite"));
-        assert_eq!(added["created"], true, "{added}");
+        assert_eq!(added["created"], false, "{added}");
         ground
     }
 
@@ -328,4 +329,12 @@ fn what_is_refused() {
     std::fs::rename(&other, &ground.repository).unwrap();
     std::fs::write(&config, kept).unwrap();
     ground.backup();
+    // One that is not there is made, with a password that is hard to guess.
+    let fresh = world.path("fresh");
+    let line = format!("repository add fresh file://{} --password-file {password}", fresh.display());
+    assert_eq!(world.ok(&line)["created"], true);
+    let key = std::fs::read_dir(fresh.join("keys")).unwrap().next().unwrap().unwrap().path();
+    let key: Value = serde_json::from_slice(&std::fs::read(key).unwrap()).unwrap();
+    let cost = ["N", "r", "p"].map(|name| key[name].as_u64().unwrap());
+    assert_eq!(cost, [1 << 15, 8, 4], "{key}");
 }

@@ -26,6 +26,7 @@ impl Ground {
         world.protect();
         let (repository, password) = (world.path("repository"), world.path("password"));
         std::fs::write(&password, "correct horse\n").unwrap();
+        tests::repository::make(&repository, &password);
         let ground = Ground { world, repository, password };
         ground.world.ok(&ground.add("offsite", &ground.repository));
         ground

@@ -31,6 +31,7 @@ fn world() -> World {
     let password = world.path("password");
     std::fs::write(&password, "secret\n").unwrap();
     let repository = world.path("repository");
+    tests::repository::make(&repository, &password);
     let (repository, password) = (repository.display(), password.display());
     world.ok(&format!("repository add offsite file://{repository} --password-file {password}"));
     world

@@ -29,6 +29,7 @@ impl Ground {
         std::fs::create_dir(world.master().join("d")).unwrap();
         let (repository, password) = (world.path("repository"), world.path("password"));
         std::fs::write(&password, "correct horse\n").unwrap();
+        tests::repository::make(&repository, &password);
         let mut ground = Ground { world, repository, password, rng: Rng::new(seed) };
         (0..20).for_each(|_| ground.edit());
         ground.world.protect();

@@ -52,6 +52,7 @@ fn protected() -> World {
     let password = world.path("password");
     std::fs::write(&password, "correct horse\n").unwrap();
     let place = (world.path("repository"), password.display());
+    tests::repository::make(&place.0, &password);
     world.ok(&format!("repository add offsite file://{} --password-file {}", place.0.display(), place.1));
     world.flush();
     world

@@ -684,6 +684,7 @@ fn the_newest_tree_is_never_an_older_one_unasked() {
     let (_, older) = ground.backup();
     let world = &mut ground.world;
     let (second, away) = (world.path("second"), world.path("away"));
+    tests::repository::make(&second, &world.path("password"));
     world.ok(&format!(
         "repository add second file://{} --password-file {}",
         second.display(),

@@ -18,6 +18,7 @@ use tests::s3::{BUCKET, ObjectStore};
 fn add(world: &World, name: &str) -> (PathBuf, PathBuf) {
     let (place, password) = (world.path(name), world.path(&format!("{name}.password")));
     std::fs::write(&password, format!("{name}, and a horse\n")).unwrap();
+    tests::repository::make(&place, &password);
     world.ok(&format!(
         "repository add {name} file://{} --password-file {}",
         place.display(),

@@ -94,6 +94,7 @@ fn backups_keep_the_newest() {
     let password = world.path("password");
     std::fs::write(&password, "correct horse\n").unwrap();
     let place = (world.path("repository"), password.display());
+    tests::repository::make(&place.0, &password);
     world.ok(&format!("repository add offsite file://{} --password-file {}", place.0.display(), place.1));
     let by_hand = world.ok("snapshot create docs");
     let mut made = Vec::new();
