@@ -122,7 +122,7 @@ fn one_history(seed: u64, captures: usize) {
 
 #[test]
 fn every_view_equals_the_model() {
-    for seed in seeds(60) {
+    for seed in seeds(20) {
         one_history(seed, 300);
     }
 }
@@ -186,7 +186,7 @@ fn one_retained_history(seed: u64, captures: usize) {
 
 #[test]
 fn what_retention_promises_reads_exactly() {
-    for seed in seeds(40) {
+    for seed in seeds(20) {
         if seed % 4 != 1 {
             one_retained_history(seed, 400);
         }
