@@ -80,7 +80,7 @@ pub trait Monitor: Sync {
     /// [`untold`](Self::untold) says.
     fn changed(&self, _path: &[u8], _before: Option<&Node>, _after: Option<&Node>) {}
     /// There are differences that are not told one by one: a directory has come from elsewhere, or is gone, with all
-    /// below it.
+    /// below it. What is told as having been there before was elsewhere then.
     fn untold(&self) {}
 }
 
