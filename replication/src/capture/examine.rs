@@ -183,7 +183,7 @@ impl Core {
                 // it is found.
                 Err(Errno::NOENT) => {
                     if want {
-                        self.owe(node, edge, epoch)?;
+                        self.owed.insert(node);
                     }
                     let why = Why { content: want, attributes: true, ..Why::default() };
                     return self.again(facts, edge.clone(), why, epoch);

@@ -228,6 +228,7 @@ impl Core {
             if self.is_attached(edge.parent)? {
                 self.again(facts, edge, why, facts.epoch)?;
             } else {
+                self.owe_elsewhere(&edge, why, facts.epoch)?;
                 self.drop_name(&edge, facts.epoch);
             }
         }
@@ -239,6 +240,23 @@ impl Core {
             }
         }
         self.take_dropped()
+    }
+
+    /// A hint goes with the directory of its name. If bytes of the file are owed, it is looked for under another name that it
+    /// has, which nothing else points at; looked at in vain, that one leads to all the others.
+    fn owe_elsewhere(&mut self, edge: &Edge, why: Why, epoch: u64) -> Result<(), CaptureError> {
+        let Some(node) = self.index.child(edge)? else { return Ok(()) };
+        if !why.content && !self.owed.contains(&node) {
+            return Ok(());
+        }
+        for name in self.index.names_of(node)? {
+            // Only what is not dropped itself: two names in directories that are gone would point at each other.
+            if name != *edge && self.is_attached(name.parent)? {
+                self.hints.name(name, Why { content: true, attributes: true, ..Why::default() }, epoch);
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Whether a directory hangs under a root as far as the stream goes.

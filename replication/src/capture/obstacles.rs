@@ -94,18 +94,6 @@ impl Core {
         Ok(())
     }
 
-    /// The bytes of a file are owed and it was not found at `edge`: it is looked for under its other names too. The hint at
-    /// this one can end with the removal of a directory above it, which is told without a look at where else files stand.
-    pub(super) fn owe(&mut self, node: NodeId, edge: &Edge, epoch: u64) -> Result<(), CaptureError> {
-        self.owed.insert(node);
-        for name in self.index.names_of(node)? {
-            if name != *edge && !name.parent.is_kept_area() {
-                self.hints.name(name, Why { content: true, attributes: true, ..Why::default() }, epoch);
-            }
-        }
-        Ok(())
-    }
-
     /// The same of a directory that could not be listed because it was not found at `doubt`.
     pub(super) fn list_again(
         &mut self,

@@ -221,7 +221,7 @@ impl Core {
                 Ok(file) => _ = files.insert(node, file),
                 Err(rustix::io::Errno::NOENT) => {
                     if fact.row.is_some() {
-                        self.owe(node, &edge.clone(), facts.epoch)?;
+                        self.owed.insert(node);
                     }
                     return Ok(Err(edge.clone()));
                 }

@@ -38,9 +38,6 @@ impl Core {
                 if why.content {
                     self.owed.extend(node);
                 }
-            } else if let Some(node) = node.filter(|_| why.content) {
-                // The directory may turn out to be gone, and nobody looks at this name again then.
-                self.owe(node, &edge, facts.epoch)?;
             }
             // Who left is known; what stands there now was not looked at.
             facts.wait(edge, why);

@@ -70,7 +70,7 @@ fn move_cursor<T: TreeIo>(
     // Somebody waits, and there is something to do for him.
     let is_awaited = |state: &Shared| {
         let cursor = journal.cursor();
-        state.halt.is_none() && cursor < state.awaited && cursor < journal.applied()
+        state.halt.is_none() && cursor < state.awaited && journal.applied() >= state.awaited
     };
     loop {
         let stopping = {

@@ -306,7 +306,7 @@ fn carry_out<T: TreeIo + Sync>(
     let mut done = Done::default();
     let total = plan.length();
     std::thread::scope(|scope| {
-        // It ends when the receiver is gone, so it is always waited for in vain for a moment only.
+        // It ends when the receiver is gone, and is waited for: for as long as the reading under way takes.
         let (send, batches) = std::sync::mpsc::sync_channel(1);
         let reader = std::thread::Builder::new().name("rewind-read".to_owned());
         reader
