@@ -282,7 +282,7 @@ fn what_is_left_of_a_file_that_was_given_up_is_not_loaded() {
     let load = |wanted: &[Location], bytes: Vec<u8>| {
         if loads.fetch_add(1, Ordering::SeqCst) > 0 {
             // Not for nothing, as with a store.
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let blobs = wanted.iter().map(|_| Err(SourceFailure::File("it is gone".into()))).collect();
         Ok(Group { bytes, blobs })
