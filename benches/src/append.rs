@@ -60,6 +60,10 @@ impl DiskFile for CountingFile {
         self.0.begin_write_back(offset, bytes);
     }
 
+    fn forget(&self, offset: u64, bytes: u64) {
+        self.0.forget(offset, bytes);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
         self.0.sync_data()

@@ -27,6 +27,9 @@ pub trait DiskFile: Send + Sync {
     /// Asks that writing what was written there may begin, so that a later `sync_data` finds less to do. A wish: it
     /// does not wait, says nothing about what is durable, and hides no error from `sync_data`.
     fn begin_write_back(&self, _offset: u64, _bytes: u64) {}
+    /// Says that whole pages of this range, which are durable, will hardly be read soon, so that their memory is free for
+    /// what is. A wish: nothing is lost by it, and nothing is waited for.
+    fn forget(&self, _offset: u64, _bytes: u64) {}
     /// Makes bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or grows the file.
@@ -114,6 +117,13 @@ impl DiskFile for OsFile {
 
     fn begin_write_back(&self, offset: u64, bytes: u64) {
         sys::begin_write_back(&self.0, offset, bytes);
+    }
+
+    fn forget(&self, offset: u64, bytes: u64) {
+        // Zero would mean: to the end of the file.
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+            let _wish = rustix::fs::fadvise(&self.0, offset, Some(bytes), rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

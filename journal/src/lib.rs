@@ -30,6 +30,7 @@ mod random;
 pub mod record;
 pub mod retention;
 pub mod serialize;
+pub mod spare;
 pub mod state;
 pub mod tables;
 pub mod take;

@@ -13,11 +13,13 @@ pub mod difference;
 mod extents;
 mod locate;
 mod places;
+mod undo_rows;
 
 pub use difference::{Difference, NameChange};
 pub use extents::ChangedExtents;
 pub use locate::{Located, Locator};
 pub use places::{Places, join};
+use undo_rows::UndoRows;
 
 use crate::error::JournalError;
 use crate::event::PayloadAt;
@@ -66,6 +68,9 @@ pub struct ViewFile<'v, T: TreeIo> {
     guess: Option<(Edge, u64)>,
     present: Option<T::File>,
 }
+
+/// Pieces of a file: where each belongs, and its bytes.
+pub type FilePieces = Vec<(Range<u64>, Bytes)>;
 
 /// A node as a view shows it, with what helps to open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,48 +294,54 @@ impl<T: TreeIo> View<T> {
     fn undo_of(&self, node: NodeId, range: Range<u64>) -> Result<ExtentMap<(u64, UndoSource)>, JournalError> {
         let mut found: ExtentMap<(u64, UndoSource)> = ExtentMap::default();
         let last = range.end.saturating_sub(1) / CHUNK_BYTES;
-        for chunk in range.start / CHUNK_BYTES..=last {
-            let whole = (chunk * CHUNK_BYTES).max(range.start)..((chunk + 1) * CHUNK_BYTES).min(range.end);
-            let from = rows::data_undo_key(node, chunk, self.lsn.successor(), 0);
-            let to = rows::data_undo_key(node, chunk, Lsn::MAX, u32::MAX);
-            for row in self.tables.range(Space::DataUndo, &from, &to) {
-                let (key, value) = row?;
-                let (_, _, _, within) = rows::parse_data_undo_key(&key)?;
-                let (bytes, source): (u32, UndoSource) = rows::read(Space::DataUndo, &value)?;
-                let start = chunk * CHUNK_BYTES + u64::from(within);
-                let extent = start.max(whole.start)..(start + u64::from(bytes)).min(whole.end);
-                if extent.start >= extent.end {
-                    continue;
-                }
-                for gap in found.gaps(extent) {
-                    found.insert(gap, (start, source.clone()));
-                }
-                if found.gaps(whole.clone()).is_empty() {
-                    break;
-                }
+        let end = rows::data_undo_key(node, last, Lsn::MAX, u32::MAX);
+        let first = range.start / CHUNK_BYTES;
+        let mut rows = UndoRows::new(&*self.tables, node, (self.lsn, Lsn::MAX), first, end);
+        while let Some(row) = rows.next().transpose()? {
+            let chunk = row.chunk * CHUNK_BYTES;
+            let whole = chunk.max(range.start)..(chunk + CHUNK_BYTES).min(range.end);
+            let start = chunk + u64::from(row.within);
+            let extent = start.max(whole.start)..(start + u64::from(row.bytes)).min(whole.end);
+            if extent.start >= extent.end {
+                continue;
+            }
+            for gap in found.gaps(extent) {
+                found.insert(gap, (start, row.source.clone()));
+            }
+            if found.gaps(whole).is_empty() {
+                rows.leave(row.chunk);
             }
         }
         Ok(found)
     }
 }
 
+/// A part of a payload.
+fn cut(payload: &Bytes, skip: u32, length: usize) -> Result<Bytes, JournalError> {
+    let from = skip as usize;
+    let end = from.checked_add(length).filter(|end| *end <= payload.len());
+    end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
+}
+
+/// The bytes a source stands for.
+fn bytes_from(bytes: &dyn UndoBytes, source: &UndoSource, length: usize) -> Result<Bytes, JournalError> {
+    match source {
+        UndoSource::Zero => Ok(vec![0; length].into()),
+        UndoSource::Undo { at, skip } => cut(&bytes.undo_payload(*at)?, *skip, length),
+        UndoSource::Redo { at, skip } => cut(&bytes.redo_payload(*at)?, *skip, length),
+        UndoSource::Delta { at, skip, redo, from } => {
+            let after = cut(&bytes.redo_payload(*redo)?, *from, length)?;
+            let differs = cut(&bytes.undo_payload(*at)?, *skip, length)?;
+            Ok(after.iter().zip(&differs[..]).map(|(byte, differs)| byte ^ differs).collect())
+        }
+    }
+}
+
 /// Fills `target` with the bytes a source stands for.
 fn fill_from(bytes: &dyn UndoBytes, source: &UndoSource, target: &mut [u8]) -> Result<(), JournalError> {
-    let length = target.len();
-    let cut = |payload: Bytes, skip: u32| {
-        let from = skip as usize;
-        let end = from.checked_add(length).filter(|end| *end <= payload.len());
-        end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
-    };
     match source {
         UndoSource::Zero => target.fill(0),
-        UndoSource::Undo { at, skip } => target.copy_from_slice(&cut(bytes.undo_payload(*at)?, *skip)?),
-        UndoSource::Redo { at, skip } => target.copy_from_slice(&cut(bytes.redo_payload(*at)?, *skip)?),
-        UndoSource::Delta { at, skip, redo, from } => {
-            target.copy_from_slice(&cut(bytes.redo_payload(*redo)?, *from)?);
-            let differs = cut(bytes.undo_payload(*at)?, *skip)?;
-            target.iter_mut().zip(&differs[..]).for_each(|(byte, differs)| *byte ^= differs);
-        }
+        _ => target.copy_from_slice(&bytes_from(bytes, source, target.len())?),
     }
     Ok(())
 }
@@ -364,7 +375,7 @@ impl<T: TreeIo> ViewFile<'_, T> {
         if let Some(rest) = buffer.get_mut(read..) {
             rest.fill(0);
         }
-        for (piece, found) in self.view.undo_of(self.node, range)?.pieces(offset..offset + bytes as u64) {
+        for (piece, found) in self.view.undo_of(self.node, range.clone())?.pieces(range) {
             let Some((start, source)) = found else { continue };
             let part = (piece.start - offset) as usize..(piece.end - offset) as usize;
             let Some(target) = buffer.get_mut(part) else { continue };
@@ -372,6 +383,36 @@ impl<T: TreeIo> ViewFile<'_, T> {
             fill_from(&*self.view.bytes, &source.further((piece.start - start) as u32), target)?;
         }
         Ok(bytes)
+    }
+
+    /// The bytes of `range` as undo alone has them, in pieces, without looking at the present; `None` if undo does not
+    /// have them all. Bytes that a payload holds as they are are not copied.
+    ///
+    /// # Errors
+    /// As [`ViewFile::read_at`].
+    pub fn undo_pieces(&self, range: Range<u64>) -> Result<Option<FilePieces>, JournalError> {
+        if range.end > self.size {
+            return Ok(None);
+        }
+        // The earliest undo after the point stays the earliest, so nothing has to be looked at before it.
+        let undo = self.view.undo_of(self.node, range.clone())?;
+        let mut runs: Vec<(Range<u64>, UndoSource)> = Vec::new();
+        for (piece, found) in undo.pieces(range) {
+            let Some((start, source)) = found else { return Ok(None) };
+            // Within one row, whose length is 32 bits.
+            let source = source.further((piece.start - start) as u32);
+            match runs.last_mut() {
+                Some((run, first)) if first.further((run.end - run.start) as u32) == source => {
+                    run.end = piece.end;
+                }
+                _ => runs.push((piece, source)),
+            }
+        }
+        let bytes = |(run, source): (Range<u64>, UndoSource)| {
+            let bytes = bytes_from(&*self.view.bytes, &source, (run.end - run.start) as usize)?;
+            Ok((run, bytes))
+        };
+        runs.into_iter().map(bytes).collect::<Result<_, _>>().map(Some)
     }
 
     /// All bytes; for small files and tests.

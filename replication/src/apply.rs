@@ -16,6 +16,7 @@
 //! The durable cursor follows in the background: the tree is synced, then an `Applied` record says up to where.
 
 mod again;
+mod ahead;
 mod kept;
 mod mend;
 mod proof;
@@ -36,12 +37,13 @@ use crate::apply::undo::{OldFiles, UndoWriter};
 use bytes::Bytes;
 use journal::journal::{Journal, Payloads, Placed};
 use journal::log::{Log, RecordAt};
+use journal::spare::Spares;
 use journal::state::{ContentUndo, Finished, Transition, history_puts, point_put, rows};
 use journal::view::Locator;
 use journal::{JournalError, Lsn, NodeId, PayloadAt, Provenance, Space, TreeIo};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Applies batches of captures to a tree. One thread uses it.
 pub struct Applier<T: TreeIo> {
@@ -52,12 +54,20 @@ pub struct Applier<T: TreeIo> {
     inodes: Arc<Mutex<Vec<(NodeId, u64)>>>,
     /// Place in the redo stream before which nothing captured is needed to go on.
     redo: RecordAt,
+    /// What old bytes are read into.
+    spares: Spares,
+    /// When the last batch began.
+    began: Instant,
     /// The batch under way touches the tree, or did so in part, and its rows are not published yet.
     unpublished: bool,
 }
 
 /// Bytes of redo a batch may hold, so that one batch is short and its undo fits in memory.
 pub const BATCH_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of buffers kept for the undo of the next batch.
+const SPARE_BYTES_MAX: usize = 16 << 20;
+/// How long they are kept.
+const SPARES_KEPT: Duration = Duration::from_secs(2);
 /// Captures a batch may hold.
 pub const BATCH_CAPTURES_MAX: usize = 512;
 
@@ -65,14 +75,33 @@ impl<T: TreeIo> Applier<T> {
     /// An applier that continues where the tables are. The tree must have been reconciled.
     #[must_use]
     pub fn new(journal: Arc<Journal>, tree: Arc<T>, redo: RecordAt) -> Self {
+        let spares = Spares::new(SPARE_BYTES_MAX);
         let touch = Touch::new(Arc::clone(journal.tables()), Arc::clone(&tree), Arc::clone(journal.redo()));
-        Applier { journal, tree, touch, inodes: Arc::default(), redo, unpublished: false }
+        Applier {
+            journal,
+            tree,
+            touch,
+            inodes: Arc::default(),
+            redo,
+            spares,
+            began: Instant::now(),
+            unpublished: false,
+        }
     }
 
     /// Place in the redo stream from which the next captured change is read.
     #[must_use]
     pub fn redo(&self) -> RecordAt {
         self.redo
+    }
+
+    /// Gives back memory that is kept for the next batch, if there has been none for a while.
+    pub(crate) fn settle(&self) {
+        if self.began.elapsed() >= SPARES_KEPT {
+            self.spares.clear();
+            self.journal.undo().settle();
+            self.journal.redo().settle();
+        }
     }
 
     /// What could not be kept for lack of privilege since the last call.
@@ -89,6 +118,7 @@ impl<T: TreeIo> Applier<T> {
     /// [`ApplyError::Touching`].
     pub fn apply(&mut self, batch: &[Placed], next_redo: RecordAt) -> Result<(), ApplyError> {
         let Some(last) = batch.last().map(|placed| placed.capture.lsn) else { return Ok(()) };
+        self.began = Instant::now();
         let first_time = batch.iter().all(|placed| placed.capture.provenance == Provenance::Synchronization);
         recover::note_lost(&self.journal, batch).map_err(ApplyError::Before)?;
         let finished = self.prepare(batch).map_err(ApplyError::Before)?;
@@ -149,15 +179,17 @@ impl<T: TreeIo> Applier<T> {
     fn prepare(&mut self, batch: &[Placed]) -> Result<Finished, JournalError> {
         let tables = Arc::clone(self.journal.tables());
         let locator = Locator::new(Arc::clone(&tables), Arc::clone(&self.tree)).settling(Duration::ZERO);
-        let mut old = OldFiles::new(&locator);
         let mut transition = Transition::new(&*tables);
         let redo = Arc::clone(self.journal.redo());
-        self.journal.write_undo(|log| {
-            for placed in batch {
-                let last = batch.last().is_some_and(|last| last.capture.lsn == placed.capture.lsn);
-                prepare_one(placed, last, log, &redo, &mut old, &mut transition)?;
-            }
-            Ok(())
+        std::thread::scope(|scope| {
+            let mut old = OldFiles::new(&locator, &self.spares).reading_ahead(batch, scope);
+            self.journal.write_undo(|log| {
+                for placed in batch {
+                    let last = batch.last().is_some_and(|last| last.capture.lsn == placed.capture.lsn);
+                    prepare_one(placed, last, log, &redo, &mut old, &mut transition)?;
+                }
+                Ok(())
+            })
         })?;
         transition.finish()
     }

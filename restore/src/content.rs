@@ -5,6 +5,8 @@
 //! but for what reads as zeros, since growing a file leaves zeros.
 
 use bytes::Bytes;
+use journal::spare::Spares;
+use journal::state::is_zero;
 use journal::view::{ChangedExtents, View, ViewFile};
 use journal::{JournalError, NodeId, TreeIo, WRITE_BYTES_MAX};
 use std::collections::VecDeque;
@@ -38,6 +40,8 @@ pub(crate) struct Pieces<'v, T: TreeIo> {
     ready: VecDeque<Piece>,
     /// Memory for the old bytes.
     before: Vec<u8>,
+    /// Memory for the new ones.
+    spares: Spares,
 }
 
 impl<'v, T: TreeIo> Pieces<'v, T> {
@@ -57,6 +61,7 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             at: 0,
             ready: VecDeque::new(),
             before: Vec::new(),
+            spares: Spares::new(0),
         })
     }
 
@@ -77,6 +82,7 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             at: common,
             ready: VecDeque::new(),
             before: Vec::new(),
+            spares: Spares::new(0),
         })
     }
 
@@ -91,7 +97,14 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             at: 0,
             ready: VecDeque::new(),
             before: Vec::new(),
+            spares: Spares::new(0),
         })
+    }
+
+    /// The same, with memory that is shared with others and used again.
+    pub fn with_spares(mut self, spares: &Spares) -> Self {
+        self.spares = spares.clone();
+        self
     }
 
     /// Size in the old state.
@@ -130,39 +143,64 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
     }
 
     fn compare(&mut self, window: Range<u64>) -> Result<(), JournalError> {
-        let length = (window.end - window.start) as usize;
-        let mut new = vec![0; length];
-        self.new.read_at(&mut new, window.start)?;
-        let mut old = std::mem::take(&mut self.before);
-        old.clear();
-        if let Some(file) = &mut self.old {
-            old.resize(length, 0);
-            file.read_at(&mut old, window.start)?;
-        }
-        let new = Bytes::from(new);
-        let mut at = 0;
-        let mut run: Option<(bool, Range<usize>)> = None;
-        while at < length {
-            let page_end = ((window.start + at as u64) / PAGE_BYTES + 1) * PAGE_BYTES;
-            let end = length.min((page_end - window.start) as usize);
-            let after = new.get(at..end).unwrap_or_default();
-            let zeros = after.iter().all(|byte| *byte == 0);
-            // Without an old state it is zeros.
-            let same = old.get(at..end).map_or(zeros, |before| before == after);
-            let differs = (!same).then_some(zeros);
-            match (&mut run, differs) {
-                (Some((zero, range)), Some(zeros)) if *zero == zeros => range.end = end,
-                (run, differs) => {
-                    self.ready.extend(run.take().map(|run| piece(window.start, &new, run)));
-                    *run = differs.map(|zeros| (zeros, at..end));
-                }
+        // Of what has changed since, undo alone often says all.
+        let undone = match &self.changed {
+            Some(_) => self.new.undo_pieces(window.clone())?,
+            None => None,
+        };
+        let new = match undone {
+            Some(pieces) => pieces,
+            None => {
+                let mut new = self.spares.take((window.end - window.start) as usize);
+                let read = self.new.read_at(new.as_mut(), window.start)?;
+                new.as_mut().get_mut(read..).unwrap_or_default().fill(0);
+                vec![(window.clone(), new.into())]
             }
-            at = end;
+        };
+        let length = (window.end - window.start) as usize;
+        let mut before = std::mem::take(&mut self.before);
+        if before.len() < length {
+            before.resize(length, 0);
         }
-        self.ready.extend(run.map(|run| piece(window.start, &new, run)));
-        self.before = old;
+        let mut old = None;
+        if let Some(file) = &mut self.old {
+            let buffer = before.get_mut(..length).unwrap_or_default();
+            let read = file.read_at(buffer, window.start)?;
+            buffer.get_mut(read..).unwrap_or_default().fill(0);
+            old = Some(&*buffer);
+        }
+        for (range, new) in new {
+            let within = (range.start - window.start) as usize..(range.end - window.start) as usize;
+            let old = old.map(|old| old.get(within).unwrap_or_default());
+            runs(range.start, &new, old, &mut self.ready);
+        }
+        self.before = before;
         Ok(())
     }
+}
+
+/// Compares the bytes from `start` on, page by page, and puts runs of pages that differ into `ready`. Without an old state
+/// it is zeros.
+fn runs(start: u64, new: &Bytes, old: Option<&[u8]>, ready: &mut VecDeque<Piece>) {
+    let mut at = 0;
+    let mut run: Option<(bool, Range<usize>)> = None;
+    while at < new.len() {
+        let page_end = ((start + at as u64) / PAGE_BYTES + 1) * PAGE_BYTES;
+        let end = new.len().min((page_end - start) as usize);
+        let after = new.get(at..end).unwrap_or_default();
+        let zeros = is_zero(after);
+        let same = old.map_or(zeros, |old| old.get(at..end) == Some(after));
+        let differs = (!same).then_some(zeros);
+        match (&mut run, differs) {
+            (Some((zero, range)), Some(zeros)) if *zero == zeros => range.end = end,
+            (run, differs) => {
+                ready.extend(run.take().map(|run| piece(start, new, run)));
+                *run = differs.map(|zeros| (zeros, at..end));
+            }
+        }
+        at = end;
+    }
+    ready.extend(run.map(|run| piece(start, new, run)));
 }
 
 fn piece(start: u64, new: &Bytes, (zeros, range): (bool, Range<usize>)) -> Piece {

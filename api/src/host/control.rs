@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub(super) struct Control(pub Arc<Replica<OsTree>>);
 
 impl EventSink for Control {
-    fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError> {
+    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
         self.0.apply_local(groups)
     }
 }

@@ -1,9 +1,9 @@
 //! Payloads of both streams for views.
 //!
-//! A file is read piece by piece, and many pieces may lie in one payload. Expanding a packed one anew for each of them
-//! would cost by its length each time, so the last one of each stream is remembered. A place names its bytes for good, by
-//! their checksum too: what is remembered cannot be out of date. At most two payloads are held, each no longer than a
-//! write.
+//! A file is read piece by piece, and many pieces may lie in one payload. Reading, checking and expanding it anew for each
+//! of them would cost by its length each time, so the last one of each stream is remembered. A place names its bytes for
+//! good, by their checksum too: what is remembered cannot be out of date. At most two payloads are held, each no longer
+//! than a write.
 
 use crate::error::JournalError;
 use crate::event::{PayloadAt, WRITE_BYTES_MAX};
@@ -32,7 +32,7 @@ impl Side {
             return Ok(bytes);
         }
         let bytes = self.log.read_payload(at)?;
-        if at.packed.is_some() && bytes.len() <= WRITE_BYTES_MAX {
+        if bytes.len() <= WRITE_BYTES_MAX {
             *self.last.lock() = Some((at, bytes.clone()));
         }
         Ok(bytes)

@@ -95,10 +95,10 @@ impl Packer {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn unpack(&self, at: &PayloadAt, stored: Vec<u8>) -> Result<Bytes, &'static str> {
+    pub(super) fn unpack(&self, at: &PayloadAt, stored: Bytes) -> Result<Bytes, &'static str> {
         let Some(PackedAt { bytes, crc }) = at.packed else {
             let whole = stored.len() == at.bytes as usize && crc32c::crc32c(&stored) == at.crc;
-            return if whole { Ok(stored.into()) } else { Err(MISMATCH) };
+            return if whole { Ok(stored) } else { Err(MISMATCH) };
         };
         if stored.len() != bytes as usize || crc32c::crc32c(&stored) != crc {
             return Err(MISMATCH);

@@ -168,7 +168,7 @@ impl Scanner {
         let mut stored = vec![0; payload.stored_bytes() as usize];
         let read = self.file.read_at(&mut stored, payload.offset)?;
         stored.truncate(read);
-        Ok(packer.unpack(payload, stored).map(drop))
+        Ok(packer.unpack(payload, stored.into()).map(drop))
     }
 
     /// Moves to the next place where a whole header stands, searching from `from` on; `None` if there is none below

@@ -13,6 +13,7 @@ use super::writer::Writer;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{ErrorKind, JournalError};
 use crate::meta::Timestamp;
+use crate::spare::Spares;
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const OPEN_FILES_MAX: usize = 32;
 /// Thinned segments whose tables are kept, a mebibyte each at most.
 const OPEN_THIN_MAX: usize = 16;
+
+/// From this length on, what was read or made durable need not stay in the system's memory: a journal is written once and
+/// its bytes are hardly read, least of all soon, while the memory it took would be that of the files of the tree. What
+/// lies close together in one page is left there for the next one to write.
+pub(super) const FORGET_BYTES_MIN: u64 = 128 << 10;
 
 /// Which file of a segment: its number, and how often it was thinned.
 pub(super) type Which = (u64, u64);
@@ -42,6 +48,8 @@ pub(super) struct Inner {
     /// Points that are given up if the manifest counts that could not be made durable.
     pub(super) unknown: Mutex<Option<Gone>>,
     pub(super) packer: Arc<Packer>,
+    /// What payloads are read into.
+    pub(super) spares: Spares,
 }
 
 /// The segment that is being written, as readers see it.
@@ -195,8 +203,12 @@ impl Inner {
         writer.add_commit();
         self.flush(writer).inspect_err(|_| writer.back_to(&mark))?;
         self.sync(writer)?;
+        let from = writer.committed;
         let batch = writer.set_committed();
         writer.set_durable();
+        if writer.committed - from >= FORGET_BYTES_MIN {
+            writer.file.forget(from, writer.committed - from);
+        }
         let mut live = self.live.write();
         live.end = writer.committed;
         live.footer.summary.merge(&batch.summary);

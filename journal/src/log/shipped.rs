@@ -103,7 +103,7 @@ impl ShippedSegment {
         let mut bytes = vec![0; at.stored_bytes() as usize];
         let read = self.file.read_at(&mut bytes, at.offset).map_err(|e| self.expected.unreadable(e))?;
         bytes.truncate(read);
-        self.packer.unpack(&at, bytes).map_err(damaged)
+        self.packer.unpack(&at, bytes.into()).map_err(damaged)
     }
 
     /// The next record, in order; none behind the last.

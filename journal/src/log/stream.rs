@@ -8,7 +8,7 @@ use super::pack::{Packed, Packer};
 use super::reader::LogReader;
 use super::recover::{Expected, Recovered, open_named, recover, write_again};
 use super::segment::FIRST_FRAME;
-use super::shared::{Inner, Live};
+use super::shared::{FORGET_BYTES_MIN, Inner, Live};
 use super::thinned::segment_path;
 use super::types::{Appended, LogOptions, RecordAt, RecordDraft, SegmentInfo, Stream};
 use super::writer::Writer;
@@ -16,10 +16,14 @@ use crate::disk::DiskFile;
 use crate::error::{ErrorKind, JournalError};
 use crate::event::PayloadAt;
 use crate::lsn::Lsn;
+use crate::spare::Spares;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes of buffers kept for the next payloads read.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 
 /// One stream of a journal. Records are appended in batches; a batch counts, as a whole, once it is committed.
 ///
@@ -88,6 +92,7 @@ impl Log {
             poisoned: AtomicBool::new(false),
             unknown: Mutex::default(),
             packer: Arc::default(),
+            spares: Spares::new(SPARE_BYTES_MAX),
         };
         if let Some(footer_at) = footer_at {
             // The crash came between the footer and the manifest that calls the segment sealed.
@@ -221,10 +226,18 @@ impl Log {
             let name = format!("{} at {}", inner.stream.file_name(at.segment), at.offset);
             return Err(JournalError::NotFound { what: "payload (it was thinned)", name });
         }
-        let mut bytes = vec![0; at.stored_bytes() as usize];
-        let read = file.read_at(&mut bytes, at.offset).map_err(inner.failed("read", at.segment))?;
+        let mut bytes = inner.spares.take(at.stored_bytes() as usize);
+        let read = file.read_at(bytes.as_mut(), at.offset).map_err(inner.failed("read", at.segment))?;
         bytes.truncate(read);
-        inner.packer.unpack(&at, bytes).map_err(damaged)
+        if read as u64 >= FORGET_BYTES_MIN {
+            file.forget(at.offset, read as u64);
+        }
+        inner.packer.unpack(&at, bytes.into()).map_err(damaged)
+    }
+
+    /// Gives back memory that is kept for the next payloads. For idle moments.
+    pub fn settle(&self) {
+        self.inner.spares.clear();
     }
 
     /// Where the oldest record stands, or would.

@@ -31,15 +31,16 @@ pub const PAGE_BYTES: u64 = 4096;
 const DELTA_BYTES_MIN: usize = 256;
 
 /// Bytes read from the tree at a time.
-const READ_BYTES: u64 = 256 << 10;
+pub const READ_BYTES: u64 = 256 << 10;
 
 /// The bytes the replica tree holds now, before any of the batch touches it.
 pub trait OldBytes {
-    /// Reads up to `buffer.len()` bytes of a file that existed before the batch; fewer only at its end.
+    /// Reads just so many bytes of a file that existed before the batch. Those it does not have read as zeros: the journal
+    /// says that they are there.
     ///
     /// # Errors
     /// `Tree` if the file cannot be read, `Drift` if it is not there.
-    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError>;
+    fn read(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError>;
     /// Where the next bytes at or after `offset` are that are no hole; `None` if there are none.
     ///
     /// # Errors
@@ -251,9 +252,7 @@ impl BatchContent {
                 }
             }
             let bytes = (piece.end - at).min(READ_BYTES) as usize;
-            let mut buffer = vec![0; bytes];
-            // Bytes the file does not have read as zeros: the journal says they are there.
-            old.read(change.node, at, &mut buffer)?;
+            let buffer = old.read(change.node, at, bytes)?;
             if let Some(hasher) = hasher {
                 hasher.update(&buffer);
             }
@@ -261,7 +260,7 @@ impl BatchContent {
                 let from = (at - change.range.start) as usize;
                 new.get(from..from + bytes)
             });
-            self.keep_pages(change, at, &Bytes::from(buffer), new, sink)?;
+            self.keep_pages(change, at, &buffer, new, sink)?;
             at += bytes as u64;
         }
         Ok(())
@@ -362,10 +361,7 @@ impl PageFate {
             PageFate::Equal
         } else if zero {
             PageFate::Zero
-        } else if journaled
-            && old.len() >= DELTA_BYTES_MIN
-            && new.is_some_and(|new| differing(old, new) * 2 < old.len())
-        {
+        } else if journaled && old.len() >= DELTA_BYTES_MIN && new.is_some_and(|new| mostly_same(old, new)) {
             PageFate::Delta
         } else {
             PageFate::Copy
@@ -373,9 +369,19 @@ impl PageFate {
     }
 }
 
-/// How many bytes differ.
-fn differing(old: &[u8], new: &[u8]) -> usize {
-    old.iter().zip(new).filter(|(old, new)| old != new).count()
+/// Whether less than half of the bytes of a page differ. Ends as soon as it is known that it is not so.
+fn mostly_same(old: &[u8], new: &[u8]) -> bool {
+    const STRETCH: usize = 128;
+    let mut differing = 0;
+    for (old, new) in old.chunks(STRETCH).zip(new.chunks(STRETCH)) {
+        // No more than fits into a byte, which is what can be counted many at a time.
+        let some = old.iter().zip(new).map(|(old, new)| u8::from(old != new)).sum::<u8>();
+        differing += usize::from(some);
+        if differing * 2 >= old.len() {
+            return false;
+        }
+    }
+    true
 }
 
 /// The exclusive or of two stretches of bytes, as long as the shorter one.

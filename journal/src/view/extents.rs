@@ -5,25 +5,26 @@
 //! the file of a point surely reads as zeros: where the present is a hole and nothing changed since. The present is
 //! looked at first and undo second, as everywhere in views.
 
+use super::undo_rows::{UndoRow, UndoRows};
 use super::{View, ViewFile};
 use crate::error::JournalError;
 use crate::extents::ExtentMap;
 use crate::id::NodeId;
 use crate::lsn::Lsn;
-use crate::record::UndoSource;
 use crate::state::rows::{self, CHUNK_BYTES};
 use crate::tables::{Space, prefix_end};
 use crate::tree::{TreeFile, TreeIo};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Extents of a file that changed after a view's point and not after another one; ascending, disjoint.
 pub struct ChangedExtents<'v, T: TreeIo> {
-    view: &'v View<T>,
-    node: NodeId,
-    upto: Lsn,
-    chunk: u64,
+    rows: UndoRows<'v>,
+    /// The first row of the next chunk.
+    next: Option<UndoRow>,
     found: std::vec::IntoIter<Range<u64>>,
     over: bool,
+    tree: PhantomData<&'v T>,
 }
 
 impl<T: TreeIo> View<T> {
@@ -31,44 +32,33 @@ impl<T: TreeIo> View<T> {
     /// holds `offset` on. Bytes behind the size the file had at the point are not among them.
     #[must_use]
     pub fn changed_extents(&self, node: NodeId, upto: Lsn, offset: u64) -> ChangedExtents<'_, T> {
-        let found = Vec::new().into_iter();
-        ChangedExtents { view: self, node, upto, chunk: offset / CHUNK_BYTES, found, over: false }
+        let end = prefix_end(&node.to_key());
+        let rows = UndoRows::new(&*self.tables, node, (self.lsn, upto), offset / CHUNK_BYTES, end);
+        ChangedExtents { rows, next: None, found: Vec::new().into_iter(), over: false, tree: PhantomData }
     }
 }
 
 impl<T: TreeIo> ChangedExtents<'_, T> {
     /// Finds the extents of the next chunk that has any; an empty list means that there are no more.
     fn next_chunk(&mut self) -> Result<Vec<Range<u64>>, JournalError> {
-        let (tables, after) = (&self.view.tables, self.view.lsn.successor());
-        let end = prefix_end(&self.node.to_key());
-        loop {
-            let from = rows::data_undo_key(self.node, self.chunk, after, 0);
-            let Some(row) = tables.range(Space::DataUndo, &from, &end).next() else { return Ok(Vec::new()) };
-            let (_, chunk, lsn, _) = rows::parse_data_undo_key(&row?.0)?;
-            if chunk > self.chunk {
-                // Its first row may be older than the point: look again from the point on.
-                self.chunk = chunk;
-                continue;
-            }
-            self.chunk = chunk.saturating_add(1);
-            if lsn > self.upto {
-                continue;
-            }
-            return self.extents_of(chunk, &from);
-        }
-    }
-
-    fn extents_of(&self, chunk: u64, from: &[u8]) -> Result<Vec<Range<u64>>, JournalError> {
+        let first = match self.next.take() {
+            Some(first) => Some(first),
+            None => self.rows.next().transpose()?,
+        };
+        let Some(first) = first else { return Ok(Vec::new()) };
+        let chunk = first.chunk;
         let start = chunk.saturating_mul(CHUNK_BYTES);
         let whole = start..start.saturating_add(CHUNK_BYTES);
-        let to = rows::data_undo_key(self.node, chunk, self.upto, u32::MAX);
         let mut changed = ExtentMap::default();
-        for row in self.view.tables.range(Space::DataUndo, from, &to) {
-            let (key, value) = row?;
-            let (_, _, _, within) = rows::parse_data_undo_key(&key)?;
-            let (bytes, _): (u32, UndoSource) = rows::read(Space::DataUndo, &value)?;
-            let first = start.saturating_add(u64::from(within));
-            changed.insert(first..first.saturating_add(u64::from(bytes)).min(whole.end), ());
+        let mut row = Some(first);
+        while let Some(one) = row.take() {
+            if one.chunk != chunk {
+                self.next = Some(one);
+                break;
+            }
+            let first = start.saturating_add(u64::from(one.within));
+            changed.insert(first..first.saturating_add(u64::from(one.bytes)).min(whole.end), ());
+            row = self.rows.next().transpose()?;
         }
         let mut extents: Vec<Range<u64>> = Vec::new();
         for (piece, value) in changed.pieces(whole) {

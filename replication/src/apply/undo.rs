@@ -1,8 +1,11 @@
 //! Step 1 and 2 of apply: old bytes from the tree, undo into the journal.
 
+use super::ahead::{self, Ahead, Extent};
 use bytes::Bytes;
+use journal::journal::Placed;
 use journal::log::Log;
 use journal::record::{DataUndo, UndoPart, UndoSource};
+use journal::spare::Spares;
 use journal::state::{OldBytes, Replaced, UndoSink};
 use journal::view::Locator;
 use journal::{JournalError, Lsn, NodeId, PayloadAt, Timestamp, TreeFile, TreeIo};
@@ -10,19 +13,41 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 
+impl<T: TreeIo> ahead::Reads for OldFiles<'_, T> {
+    fn read(&mut self, extent: Extent) -> Option<Bytes> {
+        // Who wants it reads it again and is told what is wrong.
+        self.read_now(extent.node, extent.offset, extent.length).ok()
+    }
+}
+
 /// Files held open while undo of a batch is computed.
 const FILES_MAX: usize = 64;
 
 /// The bytes the tree holds before the batch touches it.
 pub struct OldFiles<'l, T: TreeIo> {
     locator: &'l Locator<T>,
+    spares: Spares,
     open: HashMap<NodeId, T::File>,
+    ahead: Option<Ahead>,
 }
 
 impl<'l, T: TreeIo> OldFiles<'l, T> {
-    /// Reads through `locator`.
-    pub fn new(locator: &'l Locator<T>) -> Self {
-        OldFiles { locator, open: HashMap::new() }
+    /// Reads through `locator` into buffers of `spares`.
+    pub fn new(locator: &'l Locator<T>, spares: &Spares) -> Self {
+        OldFiles { locator, spares: spares.clone(), open: HashMap::new(), ahead: None }
+    }
+
+    /// The same; if a batch writes much, what it replaces is read by another thread while undo of what came before is
+    /// written. The tree stands still meanwhile, so it does not matter when it is read.
+    pub fn reading_ahead<'s>(mut self, batch: &[Placed], scope: &'s std::thread::Scope<'s, '_>) -> Self
+    where
+        'l: 's,
+    {
+        let wanted = ahead::wanted(batch);
+        if !wanted.is_empty() {
+            self.ahead = Ahead::start(OldFiles::new(self.locator, &self.spares), wanted, scope);
+        }
+        self
     }
 }
 
@@ -36,6 +61,13 @@ impl<T: TreeIo> OldFiles<'_, T> {
             Entry::Vacant(vacant) => vacant.insert(self.locator.open_file(node)?),
         })
     }
+
+    fn read_now(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError> {
+        let mut buffer = self.spares.take(length);
+        let read = self.file(node)?.read_at(buffer.as_mut(), offset).map_err(failed(node))?;
+        buffer.as_mut().get_mut(read..).unwrap_or_default().fill(0);
+        Ok(buffer.into())
+    }
 }
 
 fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
@@ -43,8 +75,12 @@ fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
 }
 
 impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
-    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
-        self.file(node)?.read_at(buffer, offset).map_err(failed(node))
+    fn read(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError> {
+        let extent = Extent { node, offset, length };
+        match self.ahead.as_mut().and_then(|ahead| ahead.take(extent)) {
+            Some(bytes) => Ok(bytes),
+            None => self.read_now(node, offset, length),
+        }
     }
 
     fn next_data(&mut self, node: NodeId, offset: u64) -> Result<Option<u64>, JournalError> {
@@ -53,8 +89,8 @@ impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
     }
 }
 
-/// Payload bytes of one undo record.
-const PART_BYTES_MAX: usize = 4 << 20;
+/// Payload bytes of one undo record. The disk is at work on one while the next is read.
+const PART_BYTES_MAX: usize = 1 << 20;
 
 /// Collects what one capture replaces and appends it, in parts if it is much.
 pub struct UndoWriter<'j> {

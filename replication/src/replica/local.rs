@@ -6,6 +6,7 @@
 use super::{Halt, Replica, stopping};
 use journal::journal::Placed;
 use journal::{Capture, ErrorKind, Event, JournalError, Lsn, Part, Provenance, RootNo, Timestamp, TreeIo};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,33 +14,45 @@ use std::time::{Duration, Instant};
 pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
 
 /// Payload bytes that are made durable at a time, while those before are applied.
-const LOCAL_BYTES: u64 = 4 << 20;
+const LOCAL_BYTES: u64 = 8 << 20;
+/// Pieces of that size that are durable and wait for apply, or are applied, when the next one is taken.
+const PIECES_AHEAD: usize = 1;
 
 impl<T: TreeIo> Replica<T> {
     /// Journals changes of the replica to its own tree and applies them, one local LSN each. The replica must be
-    /// detached. Returns the last LSN, applied. What is much is journaled in pieces, each while the one before is applied;
-    /// an error is returned when nothing that was journaled waits any more, or apply halts.
+    /// detached. Returns the last LSN, applied. Changes are taken, journaled and applied in pieces: while one is applied the
+    /// next one is made durable, and the one after that may be made by whoever gives them. An error is returned when
+    /// nothing that was journaled waits any more, or apply halts.
     ///
     /// # Errors
     /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts.
-    pub fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError> {
+    pub fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
         let _minting = self.minting.lock();
         self.nothing_local_waits()?;
         let mut lsn = self.journal.applied();
-        if !self.shared.0.lock().detached {
-            return Err(JournalError::Inconsistent {
-                lsn,
-                what: "a local change of a replica that follows the capture",
-            });
-        }
-        let mut groups = groups.into_iter().peekable();
-        let mut journaled = Ok(());
-        while groups.peek().is_some() && journaled.is_ok() {
+        let (mut groups, mut waiting) = (groups.peekable(), VecDeque::new());
+        let mut journaled = self.must_be_detached(lsn);
+        while journaled.is_ok() && groups.peek().is_some() {
             // One piece is durable before the next is given a number: there are no holes between them.
-            journaled = self.journal_local(&mut groups).map(|last| lsn = last);
+            journaled = self.must_be_detached(lsn).and_then(|()| {
+                lsn = self.journal_local(&mut groups)?;
+                waiting.push_back(lsn);
+                if waiting.len() <= PIECES_AHEAD {
+                    return Ok(());
+                }
+                waiting.pop_front().map_or(Ok(()), |first| self.wait_local(first).map(drop))
+            });
         }
         let applied = self.wait_local(lsn);
         journaled.and(applied)
+    }
+
+    fn must_be_detached(&self, lsn: Lsn) -> Result<(), JournalError> {
+        if self.shared.0.lock().detached {
+            return Ok(());
+        }
+        let what = "a local change of a replica that follows the capture";
+        Err(JournalError::Inconsistent { lsn, what })
     }
 
     /// Makes the next changes durable, and leaves them to apply. The last LSN.

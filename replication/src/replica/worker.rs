@@ -284,6 +284,7 @@ impl<T: TreeIo> Worker<T> {
     /// After much was applied: gives its memory back, first that of the tables, then, at the next idle moment, what the
     /// allocator still holds of it.
     fn settle(&mut self) {
+        self.applier.settle();
         if std::mem::take(&mut self.settled) {
             sys::give_back_heap();
         }

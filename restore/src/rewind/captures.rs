@@ -8,11 +8,14 @@ use super::plan::{RewindPlan, Work};
 use crate::content::{Piece, Pieces};
 use crate::error::RestoreError;
 use journal::serialize::Step;
+use journal::spare::Spares;
 use journal::{Event, Meta, NodeId, Payload, RootNo, TreeIo};
 use std::iter::Peekable;
 
 /// Payload bytes after which a capture is cut.
 const CAPTURE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of buffers kept for what is read next: about what is under way.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 /// Events after which a capture is cut.
 const CAPTURE_EVENTS_MAX: usize = 4096;
 const CAPABILITY: &[u8] = b"security.capability";
@@ -43,6 +46,7 @@ pub struct Captures<'p, 'v, T: TreeIo> {
     root: RootNo,
     works: std::slice::Iter<'p, Work>,
     file: Option<OpenFile<'v, T>>,
+    spares: Spares,
     done: u64,
 }
 
@@ -67,6 +71,7 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
             root: RootNo(0),
             works: plan.works.iter(),
             file: None,
+            spares: Spares::new(SPARE_BYTES_MAX),
             done: 0,
         }
     }
@@ -161,7 +166,7 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
             } else {
                 Pieces::whole(then, work.source)
             };
-            let pieces = pieces.map_err(failed)?;
+            let pieces = pieces.map_err(failed)?.with_spares(&self.spares);
             return self.file(OpenFile { work: *work, pieces, next: None, written: false }).map(Some);
         }
         self.done += 1;

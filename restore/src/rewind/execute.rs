@@ -15,18 +15,19 @@ use journal::{ErrorKind, Event, JournalError, Lsn, NodeId, RootNo, Timestamp, Tr
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ops::Deref;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 /// One local change: its root, a path for people, its events.
 pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
 
 /// Takes changes that a replica makes to its own tree.
 pub trait EventSink {
-    /// Journals and applies changes, one local LSN each. Returns the last LSN, applied.
+    /// Takes changes, journals and applies them, one local LSN each, while the next are taken. Returns the last LSN,
+    /// applied.
     ///
     /// # Errors
     /// As the journal and apply.
-    fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError>;
+    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError>;
 }
 
 /// A replica as a rewind sees it.
@@ -108,10 +109,11 @@ pub struct ReturnReport {
     pub bytes_written: u64,
 }
 
-/// Payload bytes and changes handed to the replica at a time. Three such batches are in memory: one is read, one waits, one
-/// is applied.
-const BATCH_BYTES: u64 = 16 << 20;
+/// Payload bytes and changes read at a time. Batches that are in memory: one is read, some wait, one is taken from by the
+/// replica, which holds what it has not applied yet.
+const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_CAPTURES: usize = 512;
+const BATCHES_WAITING: usize = 2;
 
 /// The name of the bookmark set before a rewind: date and time (UTC), without a colon.
 #[must_use]
@@ -303,31 +305,64 @@ fn carry_out<T: TreeIo + Sync>(
     sink: &dyn EventSink,
     monitor: &dyn Monitor,
 ) -> Result<Done, RestoreError> {
-    let mut done = Done::default();
+    let done = Done::default();
     let total = plan.length();
     std::thread::scope(|scope| {
         // It ends when the receiver is gone, and is waited for: for as long as the reading under way takes.
-        let (send, batches) = std::sync::mpsc::sync_channel(1);
+        let (send, batches) = std::sync::mpsc::sync_channel(BATCHES_WAITING);
         let reader = std::thread::Builder::new().name("rewind-read".to_owned());
         reader
             .spawn_scoped(scope, move || read(plan, &send))
             .map_err(|source| RestoreError::Thread { source })?;
-        for batch in batches {
-            let Batch { groups, bytes, nodes, finished } = batch?;
-            // Only between batches: what was handed over is applied or not, never half.
-            if monitor.cancelled() && !groups.is_empty() {
-                return Err(RestoreError::Cancelled);
-            }
-            if !groups.is_empty() {
-                done.captures += groups.len() as u64;
-                done.applied = Some(sink.apply_local(groups).map_err(apply_error)?);
-                done.bytes += bytes;
-                done.nodes.extend(nodes);
-            }
-            monitor.progress(Phase::Rewind, finished, Some(total));
+        let mut handed =
+            Handed { batches: &batches, groups: Vec::new().into_iter(), done, ended: Ok(()), monitor, total };
+        if let Some(first) = handed.next() {
+            let mut groups = std::iter::once(first).chain(&mut handed);
+            let applied = sink.apply_local(&mut groups).map_err(apply_error)?;
+            handed.done.applied = Some(applied);
         }
-        Ok(done)
+        handed.ended.map(|()| handed.done)
     })
+}
+
+/// What was read, as the replica takes it; ends early if reading failed or nobody wants it any more.
+struct Handed<'b> {
+    batches: &'b Receiver<Result<Batch, RestoreError>>,
+    groups: std::vec::IntoIter<LocalGroup>,
+    done: Done,
+    ended: Result<(), RestoreError>,
+    monitor: &'b dyn Monitor,
+    total: u64,
+}
+
+impl Iterator for Handed<'_> {
+    type Item = LocalGroup;
+
+    fn next(&mut self) -> Option<LocalGroup> {
+        while self.ended.is_ok() {
+            if let Some(group) = self.groups.next() {
+                return Some(group);
+            }
+            let Batch { groups, bytes, nodes, finished } = match self.batches.recv().ok()? {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.ended = Err(error);
+                    return None;
+                }
+            };
+            // Only between batches: what was handed over is applied or not, never half.
+            if self.monitor.cancelled() && !groups.is_empty() {
+                self.ended = Err(RestoreError::Cancelled);
+                return None;
+            }
+            self.done.captures += groups.len() as u64;
+            self.done.bytes += bytes;
+            self.done.nodes.extend(nodes);
+            self.groups = groups.into_iter();
+            self.monitor.progress(Phase::Rewind, finished, Some(self.total));
+        }
+        None
+    }
 }
 
 fn apply_error(source: JournalError) -> RestoreError {

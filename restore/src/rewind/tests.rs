@@ -147,7 +147,7 @@ fn an_interrupted_rewind_is_planned_again() {
         world.capture(ROOT, vec![create(node, at, Kind::Fifo)]);
     }
     let head = world.applied();
-    world.fail_after(Some(1));
+    world.fail_after(Some(500));
     let error = rewind_replica(&world, lsn, &RewindOptions::default(), &NoMonitor).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(world.is_detached(), "half way");

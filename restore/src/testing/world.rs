@@ -75,9 +75,11 @@ impl UndoSink for Sink<'_> {
 struct Old<'w>(&'w MemTree, &'w HashMap<NodeId, u64>);
 
 impl OldBytes for Old<'_> {
-    fn read(&mut self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, JournalError> {
+    fn read(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError> {
         let file = MemFile(Arc::clone(&self.0.state), self.1[&node]);
-        Ok(file.read_at(buffer, offset).unwrap())
+        let mut buffer = vec![0; length];
+        file.read_at(&mut buffer, offset).unwrap();
+        Ok(buffer.into())
     }
 
     fn next_data(&mut self, node: NodeId, offset: u64) -> Result<Option<u64>, JournalError> {
@@ -101,7 +103,7 @@ struct Head {
     roots: u16,
     detached: bool,
     bookmarks: BTreeMap<String, Lsn>,
-    /// Calls of `apply_local` that go well before one fails.
+    /// Local changes that go well before one fails.
     fuse: Option<u64>,
 }
 
@@ -234,7 +236,7 @@ impl World {
         self.state.lock().bookmarks.clone()
     }
 
-    /// The `calls`-th call of `apply_local` from now, counted from 0, fails.
+    /// The `calls`-th local change from now, counted from 0, fails.
     pub fn fail_after(&self, calls: Option<u64>) {
         self.state.lock().fuse = calls;
     }
@@ -264,11 +266,10 @@ impl World {
 }
 
 impl EventSink for World {
-    fn apply_local(&self, groups: Vec<LocalGroup>) -> Result<Lsn, JournalError> {
-        {
-            let mut state = self.state.lock();
-            assert!(state.detached, "a local change of a replica that follows the capture");
-            match &mut state.fuse {
+    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+        assert!(self.state.lock().detached, "a local change of a replica that follows the capture");
+        for (root, _, events) in groups {
+            match &mut self.state.lock().fuse {
                 Some(0) => {
                     let source = error(5);
                     return Err(JournalError::Tree { operation: "test", object: String::new(), source });
@@ -276,8 +277,6 @@ impl EventSink for World {
                 Some(left) => *left -= 1,
                 None => {}
             }
-        }
-        for (root, _, events) in groups {
             let bytes: u64 =
                 events.iter().map(|e| if let Event::Write { data, .. } = e { data.len() } else { 0 }).sum();
             assert!(bytes <= 4 << 20, "a capture of {bytes} bytes");

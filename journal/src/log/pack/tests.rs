@@ -60,7 +60,7 @@ fn what_is_packed_comes_back() {
             left_some += 1;
         }
         let (at, stored) = at(&payload, &packed);
-        assert_eq!(packer.unpack(&at, stored), Ok(Bytes::from(payload)), "seed {seed}");
+        assert_eq!(packer.unpack(&at, stored.into()), Ok(Bytes::from(payload)), "seed {seed}");
     }
     assert!(packed_some > 100 && left_some > 30, "{packed_some} {left_some}");
 }
@@ -95,20 +95,20 @@ fn damage_never_expands_to_other_content() {
         for index in 0..stored.len() {
             let mut damaged = stored.clone();
             damaged[index] ^= 1 << numbers.below(8);
-            assert!(packer.unpack(&place, damaged.clone()).is_err(), "seed {seed}: byte {index}");
+            assert!(packer.unpack(&place, damaged.clone().into()).is_err(), "seed {seed}: byte {index}");
             // Even where the checksum of what is stored was made to fit.
             let packed = Some(PackedAt { crc: crc32c::crc32c(&damaged), ..packed });
-            if let Ok(bytes) = packer.unpack(&PayloadAt { packed, ..place }, damaged) {
+            if let Ok(bytes) = packer.unpack(&PayloadAt { packed, ..place }, damaged.into()) {
                 assert_eq!(bytes, payload, "seed {seed}: byte {index}");
             }
         }
         for shorter in 0..stored.len() {
-            assert!(packer.unpack(&place, stored[..shorter].to_vec()).is_err());
+            assert!(packer.unpack(&place, stored[..shorter].to_vec().into()).is_err());
         }
         for bytes in [0, 1, place.bytes - 1, place.bytes + 1] {
-            assert!(packer.unpack(&PayloadAt { bytes, ..place }, stored.clone()).is_err(), "{bytes}");
+            assert!(packer.unpack(&PayloadAt { bytes, ..place }, stored.clone().into()).is_err(), "{bytes}");
         }
-        assert!(packer.unpack(&PayloadAt { crc: place.crc ^ 1, ..place }, stored).is_err());
+        assert!(packer.unpack(&PayloadAt { crc: place.crc ^ 1, ..place }, stored.into()).is_err());
     }
 }
 
@@ -119,11 +119,11 @@ fn a_length_beyond_the_limit_is_refused_before_room_is_made() {
     let (place, stored) = at(&payload, &packer.pack(&payload.clone().into()));
     assert!(stored.len() < 200);
     for bytes in [(16 << 20) + 1, u32::MAX] {
-        let told = packer.unpack(&PayloadAt { bytes, ..place }, stored.clone());
+        let told = packer.unpack(&PayloadAt { bytes, ..place }, stored.clone().into());
         assert_eq!(told, Err("a packed payload is longer than the limit"));
     }
     // A frame that holds more than it is said to does not get more room.
-    let told = packer.unpack(&PayloadAt { bytes: 1000, ..place }, stored);
+    let told = packer.unpack(&PayloadAt { bytes: 1000, ..place }, stored.into());
     assert_eq!(told, Err("a packed payload does not expand"));
 }
 
@@ -204,7 +204,7 @@ fn one_frame_and_nothing_else_is_taken() {
     assert!(at.packed.is_some());
     let told = |stored: &[u8]| {
         let packed = Some(PackedAt { bytes: stored.len() as u32, crc: crc32c::crc32c(stored) });
-        packer.unpack(&PayloadAt { packed, ..at }, stored.to_vec())
+        packer.unpack(&PayloadAt { packed, ..at }, stored.to_vec().into())
     };
     assert!(told(&stored).is_ok());
     let half = |half: &[u8]| zstd::bulk::compress(half, 1).unwrap();
