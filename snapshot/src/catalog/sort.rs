@@ -106,14 +106,14 @@ impl Sorter {
         let paths = &self.paths;
         // Stable: of several records of a path the last one stays last.
         self.records.sort_by(|a, b| a.key(paths).cmp(&b.key(paths)));
-        let mut kept: Vec<Record> = Vec::with_capacity(self.records.len());
-        for record in self.records.drain(..) {
-            match kept.last_mut().filter(|last| last.path(paths) == record.path(paths)) {
-                Some(last) => *last = record,
-                None => kept.push(record),
+        // Where they lie: a second list would be as large as the first.
+        self.records.dedup_by(|record, last| {
+            let same = last.path(paths) == record.path(paths);
+            if same {
+                *last = *record;
             }
-        }
-        self.records = kept;
+            same
+        });
     }
 
     fn spill(&mut self) -> Result<(), CatalogError> {
