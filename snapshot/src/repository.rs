@@ -241,11 +241,27 @@ impl Repository {
     /// # Errors
     /// `Store`, `Zstd`, `Random`.
     pub fn save_unpacked(&self, kind: ObjectKind, json: &[u8]) -> Result<Id, RepositoryError> {
-        let sealed = if self.config.compresses() {
-            self.key.seal(&compress::pack_unpacked(json)?)?
+        if self.config.compresses() {
+            self.save_packed(kind, &compress::pack_unpacked(json)?)
         } else {
-            self.key.seal(json)?
+            self.save_packed(kind, json)
+        }
+    }
+
+    /// As [`Repository::save_unpacked`], of JSON that nobody needs afterwards: it is let go of before it is sealed.
+    fn save_unpacked_once(&self, kind: ObjectKind, json: Vec<u8>) -> Result<Id, RepositoryError> {
+        let packed = if self.config.compresses() {
+            let packed = compress::pack_unpacked(&json)?;
+            drop(json);
+            packed
+        } else {
+            json
         };
+        self.save_packed(kind, &packed)
+    }
+
+    fn save_packed(&self, kind: ObjectKind, packed: &[u8]) -> Result<Id, RepositoryError> {
+        let sealed = self.key.seal(packed)?;
         let id = Id::of(&sealed);
         self.store.put(&kind.name(&id), sealed.into())?;
         Ok(id)
@@ -349,7 +365,7 @@ impl Repository {
             if packs.is_empty() || after.is_some_and(|after| !index.is_due(after)) {
                 return Ok(written);
             }
-            files.insert(self.save_unpacked(ObjectKind::Index, &index::to_json(&packs))?);
+            files.insert(self.save_unpacked_once(ObjectKind::Index, index::to_json(&packs))?);
             index.saved(&packs);
             written += 1;
         }

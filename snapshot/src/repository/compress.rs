@@ -8,7 +8,7 @@
 
 use super::error::RepositoryError;
 use parking_lot::Mutex;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Level of zstd. Measured by the benchmark `repository`; [`FORMAT.md`](../../FORMAT.md) has the numbers.
@@ -148,14 +148,18 @@ fn unpack_stream(packed: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
 /// `Zstd`.
 pub fn pack_unpacked(json: &[u8]) -> Result<Vec<u8>, RepositoryError> {
     let failed = |source| RepositoryError::Zstd { operation: "compress", source };
-    let packed = zstd::bulk::compress(json, LEVEL_DEFAULT).map_err(failed)?;
-    if !unpacks_to(&packed, json).map_err(failed)? {
+    // Behind its first byte at once: an index file is megabytes, and comes while packs are under way.
+    let mut out = Vec::with_capacity(1 + zstd::zstd_safe::compress_bound(json.len()));
+    out.push(UNPACKED_ZSTD);
+    let mut behind = Cursor::new(&mut out);
+    behind.set_position(1);
+    Compressor::new(LEVEL_DEFAULT)
+        .and_then(|mut compressor| compressor.compress_to_buffer(json, &mut behind))
+        .map_err(failed)?;
+    if !unpacks_to(out.get(1..).unwrap_or_default(), json).map_err(failed)? {
         let source = std::io::Error::other("decompressed bytes differ");
         return Err(RepositoryError::Zstd { operation: "compare", source });
     }
-    let mut out = Vec::with_capacity(packed.len() + 1);
-    out.push(UNPACKED_ZSTD);
-    out.extend_from_slice(&packed);
     Ok(out)
 }
 
