@@ -16,9 +16,9 @@ pub const LEVEL_DEFAULT: i32 = 1;
 
 /// Beyond this length nothing is allocated in one piece on the word of a length field.
 const WHOLE_BYTES: usize = 16 << 20;
-/// Longer blobs are compared in pieces after compression, and a buffer that was needed for one is not kept: nearly all
+/// Longer blobs are compared in pieces after compression, and buffers that were needed for them are not kept: most files
 /// are shorter, and there is a codec for each thread.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 256 << 10;
 
 /// First byte of an unpacked file that holds compressed JSON.
 const UNPACKED_ZSTD: u8 = 2;
@@ -188,6 +188,16 @@ impl CodecPool {
     #[must_use]
     pub fn new(level: i32) -> Self {
         Self { level, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Frees those that nobody has: each holds contexts and buffers of some megabytes.
+    pub fn give_back(&self) {
+        self.idle.lock().clear();
+    }
+
+    #[cfg(test)]
+    pub fn idle(&self) -> usize {
+        self.idle.lock().len()
     }
 
     /// Runs `work` with a codec that nobody else has.

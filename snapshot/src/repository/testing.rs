@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 /// Objects in memory, with faults.
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     pub before_lock: Mutex<Option<Arc<Barrier>>>,
     /// What should fail panics instead.
     pub panics: AtomicBool,
+    /// What it says of [`BlobStore::connections`].
+    pub connections: AtomicUsize,
     /// Names in the order of their puts.
     pub puts: Mutex<Vec<String>>,
 }
@@ -112,6 +114,10 @@ impl BlobStore for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {

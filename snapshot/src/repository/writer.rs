@@ -37,8 +37,8 @@ use uploads::Uploads;
 /// How blobs are packed and uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// A pack is full from this size on, in bytes. restic accepts 4 to 128 MiB; more than [`PACK_TARGET_MAX`] is taken
-    /// as that.
+    /// A pack of data is full from this size on, in bytes; one of trees from half of it. restic accepts 4 to 128 MiB; more
+    /// than [`PACK_TARGET_MAX`] is taken as that.
     pub pack_bytes: usize,
     /// Packs that are uploaded at the same time; at least 1, at most [`UPLOADS_MAX`].
     pub uploads: usize,
@@ -48,6 +48,8 @@ pub struct WriterOptions {
 const HEADER_ROOM: usize = 512 << 10;
 /// Largest size from which a pack is full, in bytes.
 pub const PACK_TARGET_MAX: usize = 128 << 20;
+/// Most uploads at the same time to a store that is no network's. Each more is a pack of memory, not speed.
+const LOCAL_UPLOADS_MAX: usize = 2;
 /// Most uploads at the same time.
 pub const UPLOADS_MAX: usize = 256;
 
@@ -135,7 +137,9 @@ impl BlobWriter {
             claimed: Mutex::default(),
             failure: Mutex::default(),
         });
-        let uploads = Uploads::start(&shared, options.uploads.clamp(1, UPLOADS_MAX))?;
+        // A store that makes nobody wait is kept busy by two: one writes while the other's pack is hashed.
+        let most = if shared.repository.store().connections() == 0 { LOCAL_UPLOADS_MAX } else { UPLOADS_MAX };
+        let uploads = Uploads::start(&shared, options.uploads.clamp(1, most))?;
         let open = [Mutex::new(None), Mutex::new(None)];
         Ok(Self { shared, options, open, gate: RwLock::new(()), uploads, losses_seen })
     }
@@ -236,7 +240,12 @@ impl BlobWriter {
     ) -> Result<(), RepositoryError> {
         let [data, trees] = &self.open;
         let slot = if kind == BlobKind::Data { data } else { trees };
-        let target = self.options.pack_bytes.min(PACK_TARGET_MAX);
+        let target = match kind {
+            BlobKind::Data => self.options.pack_bytes,
+            // Trees come slowly, and their pack is open beside the one that data goes to.
+            BlobKind::Tree => self.options.pack_bytes / 2,
+        };
+        let target = target.min(PACK_TARGET_MAX);
         let mut full = Vec::new();
         {
             let mut open = slot.lock();
@@ -271,6 +280,13 @@ impl BlobWriter {
         let files = self.shared.repository.save_index(None).map_err(|error| self.shared.poison(error))?;
         self.uploads.count_index_files(files);
         Ok(self.uploads.written())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // The repository stays open for the next session, which begins with little to store.
+        self.repository().codecs().give_back();
     }
 }
 

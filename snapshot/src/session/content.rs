@@ -20,6 +20,8 @@ use std::ops::Range;
 
 /// Bytes looked at first for a cut. More than the average, or the cut would depend on it.
 const WINDOW_BYTES: usize = 2 << 20;
+/// A larger window is not kept for the next file.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// The file at an earlier point.
 pub struct Earlier<'v, T: TreeIo> {
@@ -102,8 +104,8 @@ impl<'w, 'a, T: TreeIo> Cutter<'w, 'a, T> {
             self.work.check().map_err(Failure::Session)?;
         }
         file.check_length()?;
-        if self.window.capacity() > 2 * WINDOW_BYTES {
-            // It grew for a chunk as there are few.
+        if self.window.capacity() > KEPT_BYTES {
+            // Most files are shorter, and there is a window for each thread.
             self.window = Vec::new();
         }
         Ok(blobs)

@@ -168,6 +168,48 @@ fn a_panic_poisons_and_does_not_hang() {
     }
 }
 
+/// Packs under way are memory: a store where nothing waits for a network has two at most.
+#[test]
+fn packs_under_way() {
+    for (connections, uploads, threads) in
+        [(0, 8, 2), (0, 1, 1), (0, 0, 1), (16, 8, 8), (16, 1000, UPLOADS_MAX)]
+    {
+        let (store, repository) = fresh();
+        store.connections.store(connections, Ordering::SeqCst);
+        let writer = BlobWriter::new(repository, WriterOptions { uploads, ..small() }).unwrap();
+        assert_eq!(writer.uploads.threads(), threads, "{uploads} of {connections}");
+    }
+}
+
+/// Trees fill packs of half the size, in which all of them are found.
+#[test]
+fn packs_of_trees_are_smaller() {
+    let mut random = Random::from_clock("packs of trees");
+    let trees: Vec<Vec<u8>> = (0..20).map(|_| random.bytes(10_000)).collect();
+    for (kind, packs) in [(BlobKind::Data, 4), (BlobKind::Tree, 7)] {
+        let (store, repository) = fresh();
+        let writer = BlobWriter::new(repository, small()).unwrap();
+        assert!(trees.iter().all(|tree| writer.save_blob(kind, tree).unwrap().is_new));
+        assert_eq!(writer.flush().unwrap().packs, packs, "{kind}");
+        let fresh = reopen(&store);
+        assert!(trees.iter().all(|tree| fresh.load_blob(kind, &Id::of(tree)).unwrap() == *tree));
+    }
+}
+
+/// What compresses is given back with the writer; the repository stays open and goes on.
+#[test]
+fn codecs_go_with_the_writer() {
+    let (store, repository) = fresh();
+    let writer = BlobWriter::new(Arc::clone(&repository), small()).unwrap();
+    let saved = writer.save_blob(BlobKind::Data, b"some bytes").unwrap();
+    writer.flush().unwrap();
+    assert_eq!(repository.codecs().idle(), 1);
+    drop(writer);
+    assert_eq!(repository.codecs().idle(), 0);
+    assert_eq!(repository.load_blob(BlobKind::Data, &saved.id).unwrap(), b"some bytes");
+    assert_eq!(reopen(&store).load_blob(BlobKind::Data, &saved.id).unwrap(), b"some bytes");
+}
+
 /// Somebody who was told that a blob is on its way must not commit when its saver died.
 #[test]
 fn a_claim_that_is_broken_off_poisons() {

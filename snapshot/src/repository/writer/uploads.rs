@@ -65,6 +65,11 @@ impl Uploads {
         self.progress.spare.lock().take().unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
     /// Returns when nothing is under way.
     pub fn wait(&self) {
         let mut under_way = self.progress.under_way.lock();
