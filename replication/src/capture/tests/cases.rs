@@ -478,3 +478,27 @@ fn a_second_name_that_came_and_went_is_found_by_a_sweep() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// A look finds both names of a file that was written. Before it is read, the directory of the name seen last is removed. The
+/// hint that says so stands in a directory whose removal is told next; the bytes are owed under the other name.
+#[test]
+fn a_write_outlives_the_directory_of_another_name() {
+    for depth in ["d", "d/e/g"] {
+        let mut bench = Bench::prepare();
+        bench.config.debounce = PATIENCE;
+        fs::write(bench.path("file"), b"before").unwrap();
+        fs::create_dir_all(bench.path(depth)).unwrap();
+        fs::hard_link(bench.path("file"), bench.path(depth).join("same")).unwrap();
+        fs::write(bench.path("other"), b"").unwrap();
+        bench.start(Start::First);
+        bench.check();
+        let above = bench.path("d");
+        bench.model.lock().at_removal = Some(Box::new(move || fs::remove_dir_all(above).unwrap()));
+        // Looked at first, so that the name below the directory is the last one.
+        fs::write(bench.path("file"), b"after").unwrap();
+        // What is removed is told before files are read; and no directory is kept open from then on.
+        fs::remove_file(bench.path("other")).unwrap();
+        bench.check();
+        assert!(bench.model.lock().at_removal.is_none(), "no removal was told");
+    }
+}

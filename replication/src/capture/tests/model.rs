@@ -43,6 +43,9 @@ pub(super) struct Model {
     parts: u32,
     /// Whether each capture is checked to be a tree: costs a walk.
     pub unchecked: bool,
+    /// Done once, by the agent's own thread, when it tells of a removal: after its looks, and before it reads files that
+    /// kept their names.
+    pub at_removal: Option<Box<dyn FnOnce() + Send>>,
 }
 
 pub(super) struct ModelSink {
@@ -60,6 +63,11 @@ impl ModelSink {
 impl CaptureSink for ModelSink {
     fn emit(&mut self, draft: Draft) -> Result<Lsn, SinkError> {
         let _open = self.gate.as_ref().map(|gate| gate.lock());
+        if draft.events.iter().any(|event| matches!(event, Event::Remove { .. }))
+            && let Some(work) = { self.model.lock().at_removal.take() }
+        {
+            work();
+        }
         Ok(self.model.lock().take(draft))
     }
 
