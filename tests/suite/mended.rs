@@ -8,7 +8,7 @@ use journal::{
     Attributes, Capture, Edge, Event, Kind, Lsn, Marker, Meta, Name, NodeId, Payload, Provenance, RootNo,
     Space, Tables, Timestamp, TreeFile, TreeIo,
 };
-use replication::apply::{Missing, again_name};
+use replication::apply::{Again, Missing, again_name};
 use std::sync::Arc;
 use tests::lab::Lab;
 use tests::rng::Rng;
@@ -93,8 +93,10 @@ fn what_was_put_aside_is_in_nobodys_way_afterwards() {
             .write_at(b"foreign", 0)
             .expect("write");
         lab.tree.sync().expect("sync");
-        let aside = lab.between_batches(|applier, settle| applier.put_aside(ROOT, &edge(TOP, "x"), settle));
-        assert!(aside.expect("it is moved").is_some());
+        let mut aside = None;
+        let moved = lab
+            .between_batches(|applier, settle| applier.put_aside(ROOT, &edge(TOP, "x"), settle, &mut aside));
+        assert!(moved.is_ok() && aside.is_some());
         reopened(&lab, |_, _| {});
         // What is captured takes the place at once.
         assert!(live(&mut lab, vec![create(FILE, edge(TOP, "x"), Kind::File), write(b"captured", 0)]));
@@ -140,8 +142,9 @@ fn made_again(lab: &mut Lab) -> bool {
         return false;
     }
     let missing = Missing { root: ROOT, edge: &edge(DIR, "f"), node: FILE, bytes: true };
-    let again = lab.between_batches(|applier, settle| applier.make_again(&missing, settle));
-    again.is_ok_and(|again| again.made)
+    let mut again = Again::default();
+    let made = lab.between_batches(|applier, settle| applier.make_again(&missing, settle, &mut again));
+    made.is_ok() && again.made
 }
 
 /// The file is what it was at each point, or, unless it has to be there, nobody is shown anything.
@@ -202,8 +205,9 @@ fn a_directory_that_was_made_again_is_there_for_what_comes_next() {
     lab.tree.remove_dir(&top, &name("d")).expect("remove");
     lab.tree.sync().expect("sync");
     let missing = Missing { root: ROOT, edge: &edge(TOP, "d"), node: DIR, bytes: false };
-    let again = lab.between_batches(|applier, settle| applier.make_again(&missing, settle));
-    assert!(again.expect("it is made").made);
+    let mut again = Again::default();
+    let made = lab.between_batches(|applier, settle| applier.make_again(&missing, settle, &mut again));
+    assert!(made.is_ok() && again.made);
     reopened(&lab, |mut lab, context| assert!(made_again(&mut lab), "{context}"));
     assert!(made_again(&mut lab));
     let other = create(NodeId(6000), edge(DIR, "h"), Kind::File);

@@ -41,7 +41,7 @@ pub struct Missing<'m> {
 pub struct Again {
     /// It was made.
     pub made: bool,
-    /// Where what stood in its place is now, below the kept area.
+    /// Where what stood in its place is now, below the kept area. Also if nothing was made in its stead.
     pub aside: Option<String>,
 }
 
@@ -72,35 +72,40 @@ fn is_it(stat: &TreeStat, row: &NodeRow) -> bool {
 }
 
 impl<T: TreeIo> Applier<T> {
-    /// Makes a name again, if it is missing and what it needs is there.
+    /// Makes a name again, if it is missing and what it needs is there. `again` says what became of it, step by step: what was
+    /// put aside stays there, whatever fails after that.
     ///
     /// # Errors
     /// Those of journal, tables and tree, and of `settle`. Then it is missing, or in its place and unknown: see the head of
     /// the module.
-    pub fn make_again(&mut self, missing: &Missing<'_>, settle: Settle<'_>) -> Result<Again, JournalError> {
+    pub fn make_again(
+        &mut self,
+        missing: &Missing<'_>,
+        settle: Settle<'_>,
+        again: &mut Again,
+    ) -> Result<(), JournalError> {
         let (tables, edge) = (Arc::clone(self.journal.tables()), missing.edge);
         let row = State::node(&*tables, missing.node)?;
         let known = State::name(&*tables, edge)? == Some(missing.node);
         let locator = self.at_rest();
         let (Some(row), true, Some(dir)) = (row, known, locator.directory(edge.parent)?) else {
-            return Ok(Again::default());
+            return Ok(());
         };
         let stands = self.tree.stat(&dir, &edge.name).map_err(failed("stat", &edge.name))?;
         if stands.as_ref().is_some_and(|stat| is_it(stat, &row)) {
             // It came back by itself.
-            return Ok(Again::default());
+            return Ok(());
         }
         let other = self.other_name(&locator, edge, missing.node, &row)?;
         let whole = if other.is_none() { self.whole(missing, &row)? } else { None };
         if other.is_none() && whole.is_none() {
-            return Ok(Again::default());
+            return Ok(());
         }
         settle()?;
-        let (aside, inode) = self.while_moving(|applier| {
-            let aside = match stands {
-                Some(_) => Some(applier.move_aside(missing.root, &dir, edge)?),
-                None => None,
-            };
+        let inode = self.while_moving(|applier| {
+            if stands.is_some() {
+                applier.move_aside(missing.root, &dir, edge, &mut again.aside)?;
+            }
             let before = applier.tree.stat_dir(&dir).map_err(failed("stat the directory of", &edge.name))?;
             let to = (&dir, &edge.name);
             let inode = match (&other, &whole) {
@@ -112,14 +117,15 @@ impl<T: TreeIo> Applier<T> {
             };
             let inode = inode.map_err(failed("make again", &edge.name))?;
             applier.settle_times(&dir, edge.parent, &before.attributes)?;
-            Ok((aside, inode))
+            Ok(inode)
         })?;
         settle()?;
         if let Some(inode) = inode {
             self.note_inode(missing.node, row, inode)?;
         }
         tracing::warn!(name = %String::from_utf8_lossy(edge.name.as_bytes()), "made again");
-        Ok(Again { made: true, aside })
+        again.made = true;
+        Ok(())
     }
 
     /// All of a node, beside the tree: directory, name and inode. `None`: its bytes are not there.

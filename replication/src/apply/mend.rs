@@ -52,28 +52,28 @@ impl<T: TreeIo> Applier<T> {
         locator.settling(Duration::ZERO)
     }
 
-    /// Moves what stands at a name that the tables do not have out of the tree. Where it is now, below the kept area;
-    /// `None`: nothing strange stands there any more.
+    /// Moves what stands at a name that the tables do not have out of the tree. `aside` says where it is now, below the kept
+    /// area, from the moment at which it is there, whatever fails after that; `None`: nothing was moved.
     ///
     /// # Errors
-    /// Those of tables and tree, and of `settle`; then it is where it was, or aside.
+    /// Those of tables and tree, and of `settle`.
     pub fn put_aside(
         &mut self,
         root: RootNo,
         edge: &Edge,
         settle: Settle<'_>,
-    ) -> Result<Option<String>, JournalError> {
+        aside: &mut Option<String>,
+    ) -> Result<(), JournalError> {
         if State::name(&**self.journal.tables(), edge)?.is_some() {
-            return Ok(None);
+            return Ok(());
         }
-        let Some(dir) = self.at_rest().directory(edge.parent)? else { return Ok(None) };
+        let Some(dir) = self.at_rest().directory(edge.parent)? else { return Ok(()) };
         if self.tree.stat(&dir, &edge.name).map_err(failed("stat", &edge.name))?.is_none() {
-            return Ok(None);
+            return Ok(());
         }
         settle()?;
-        let place = self.while_moving(|applier| applier.move_aside(root, &dir, edge))?;
-        settle()?;
-        Ok(Some(place))
+        self.while_moving(|applier| applier.move_aside(root, &dir, edge, aside))?;
+        settle()
     }
 
     /// Changes names, and has readers know; afterwards the tree stands still, whether all of it was done or not.
@@ -93,15 +93,17 @@ impl<T: TreeIo> Applier<T> {
         root: RootNo,
         dir: &T::Dir,
         edge: &Edge,
-    ) -> Result<String, JournalError> {
+        aside: &mut Option<String>,
+    ) -> Result<(), JournalError> {
         let name = &edge.name;
         let before = self.tree.stat_dir(dir).map_err(failed("stat the directory of", name))?.attributes;
         let (place, to) = self.room_aside(root).map_err(failed("make room aside for", name))?;
         self.tree.rename((dir, name), (&to, name)).map_err(failed("put aside", name))?;
         let place = format!("{place}/{}", String::from_utf8_lossy(name.as_bytes()));
         tracing::warn!(name = %String::from_utf8_lossy(name.as_bytes()), place, "put aside");
-        self.settle_times(dir, edge.parent, &before)?;
-        Ok(place)
+        // At once: somebody's file is to be found, also if nothing more comes of it.
+        *aside = Some(place);
+        self.settle_times(dir, edge.parent, &before)
     }
 
     /// A new directory below the kept area, and its path there.

@@ -127,11 +127,9 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         let mut mended = Vec::with_capacity(wrong.len());
         for (suspect, differs) in wrong {
             let repairs = self.options.repair && differs.side == Side::Replica && failed.is_none();
-            let one = if repairs { self.mend(suspect, *differs, &fetched) } else { Ok(Mended::default()) };
-            let one = one.unwrap_or_else(|error| {
-                failed = Some(error);
-                Mended::default()
-            });
+            let (one, outcome) =
+                if repairs { self.mend(suspect, *differs, &fetched) } else { (Mended::default(), Ok(())) };
+            failed = failed.or(outcome.err());
             if one.done && suspect.node.is_none() {
                 // The master may have something of that name, which stood in the way.
                 anew.push(CaptureItem { at: suspect.edge.clone(), node: None });

@@ -8,7 +8,7 @@
 
 use super::fetch::Fetched;
 use super::{Scrub, ScrubError, ScrubHost, Suspect};
-use crate::apply::{Again, Missing};
+use crate::apply::{Again, Applier, Missing, Settle};
 use crate::capture::STAGE_PREFIX;
 use crate::chain::chain;
 use crate::replica::scrub::look::Differs;
@@ -25,11 +25,14 @@ const DEPTH_MAX: usize = 128;
 /// What became of a name.
 #[derive(Debug, Default)]
 pub(super) struct Mended {
-    /// Where what stood there is now, below the kept area.
+    /// Where what stood there is now, below the kept area; whatever else failed.
     pub aside: Option<String>,
     /// The tree was changed.
     pub done: bool,
 }
+
+/// What became of a name, and why no more.
+type Outcome = (Mended, Result<(), ScrubError>);
 
 /// Whether a name may be one of ours: what an agent puts aside, or a kept area.
 fn may_be_ours(name: &Name) -> bool {
@@ -38,53 +41,45 @@ fn may_be_ours(name: &Name) -> bool {
 }
 
 impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
-    /// Puts a name of the tree right, if the difference is one of names and that can be done.
-    pub(super) fn mend(
-        &self,
-        suspect: &Suspect,
-        differs: Differs,
-        fetched: &Fetched<T>,
-    ) -> Result<Mended, ScrubError> {
-        let mended = match differs.what {
+    /// Puts a name of the tree right, if the difference is one of names and that can be done. An error: it cannot be said what
+    /// became of it, but for what was put aside.
+    pub(super) fn mend(&self, suspect: &Suspect, differs: Differs, fetched: &Fetched<T>) -> Outcome {
+        let (mended, outcome) = match differs.what {
             "extra" => self.put_aside(suspect),
             "missing" | "kind" => self.make_again(suspect, fetched),
-            _ => return Ok(Mended::default()),
+            _ => return (Mended::default(), Ok(())),
         };
         // One that cannot be put right is told, like any that is left.
-        mended.or_else(|error| match error {
+        let outcome = outcome.or_else(|error| match error {
             ScrubError::Journal(error @ (JournalError::Tree { .. } | JournalError::Drift { .. })) => {
                 let path = String::from_utf8_lossy(&suspect.path).into_owned();
                 tracing::warn!(path, error = %chain(&error), "a name of the replica was not put right");
-                Ok(Mended::default())
+                Ok(())
             }
             error => Err(error),
+        });
+        (mended, outcome)
+    }
+
+    fn put_aside(&self, suspect: &Suspect) -> Outcome {
+        let (root, edge) = (suspect.root, suspect.edge.clone());
+        if may_be_ours(&edge.name) {
+            return (Mended::default(), Ok(()));
+        }
+        self.moving(&suspect.edge, move |applier, settle, again| {
+            applier.put_aside(root, &edge, settle, &mut again.aside)
         })
     }
 
-    fn put_aside(&self, suspect: &Suspect) -> Result<Mended, ScrubError> {
+    fn make_again(&self, suspect: &Suspect, fetched: &Fetched<T>) -> Outcome {
         let (root, edge) = (suspect.root, suspect.edge.clone());
-        if may_be_ours(&edge.name) {
-            return Ok(Mended::default());
-        }
-        if !self.can_be_moved(&edge)? {
-            return Ok(Mended::default());
-        }
-        let aside =
-            self.replica.between_batches(move |applier, settle| applier.put_aside(root, &edge, settle));
-        let aside = aside.transpose()?.flatten();
-        Ok(Mended { done: aside.is_some(), aside })
-    }
-
-    fn make_again(&self, suspect: &Suspect, fetched: &Fetched<T>) -> Result<Mended, ScrubError> {
-        let (root, edge) = (suspect.root, suspect.edge.clone());
-        let Some(node) = suspect.node.filter(|_| suspect.first == 0) else { return Ok(Mended::default()) };
-        if !self.can_be_moved(&edge)? {
-            return Ok(Mended::default());
-        }
+        let Some(node) = suspect.node.filter(|_| suspect.first == 0) else {
+            return (Mended::default(), Ok(()));
+        };
         let (journal, mut watch) = (Arc::clone(&self.replica.journal), fetched.watch(node));
-        let again = self.replica.between_batches(move |applier, settle| {
+        self.moving(&suspect.edge, move |applier, settle, again| {
             if journal.with_controls(|controls| !controls.gaps.is_empty()) {
-                return Ok(Again::default());
+                return Ok(());
             }
             let bytes = match &mut watch {
                 Some(watch) => {
@@ -93,10 +88,28 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                 }
                 None => false,
             };
-            applier.make_again(&Missing { root, edge: &edge, node, bytes }, settle)
+            applier.make_again(&Missing { root, edge: &edge, node, bytes }, settle, again)
+        })
+    }
+
+    /// Has apply's thread move names, if what stands at this one may be moved.
+    fn moving(
+        &self,
+        edge: &Edge,
+        run: impl FnOnce(&mut Applier<T>, Settle<'_>, &mut Again) -> Result<(), JournalError> + Send + 'static,
+    ) -> Outcome {
+        match self.can_be_moved(edge) {
+            Ok(true) => {}
+            Ok(false) => return (Mended::default(), Ok(())),
+            Err(error) => return (Mended::default(), Err(error)),
+        }
+        let moved = self.replica.between_batches(move |applier, settle| {
+            let mut again = Again::default();
+            let outcome = run(applier, settle, &mut again);
+            (again, outcome)
         });
-        let Again { made, aside } = again.transpose()?.unwrap_or_default();
-        Ok(Mended { done: made, aside })
+        let (Again { made, aside }, outcome) = moved.unwrap_or_else(|| (Again::default(), Ok(())));
+        (Mended { done: made || aside.is_some(), aside }, outcome.map_err(ScrubError::from))
     }
 
     /// Whether what stands at a name, if anything does, may be moved; its directory has to be there.

@@ -1,5 +1,7 @@
 //! Scrubs against a master that is made up: one that rots, lies, cannot be read, or has what nobody has captured.
 
+mod failing;
+mod faulty;
 mod missing;
 
 use super::{Difference, Scrub, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
@@ -7,6 +9,7 @@ use crate::adopt::adopt;
 use crate::capture::{Actual, CaptureRoot, KnownBlocks};
 use crate::os_tree::OsTree;
 use crate::replica::{Replica, ReplicaOptions};
+use faulty::Faulty;
 use journal::journal::{Journal, SystemClock, TablesFactory};
 use journal::log::LogOptions;
 use journal::state::State;
@@ -80,7 +83,7 @@ type Gives = Box<dyn FnMut(&mut Vec<u8>)>;
 /// A replica that adopted a tree, and a master that has the same tree.
 struct Bench {
     place: tempfile::TempDir,
-    replica: Arc<Replica<OsTree>>,
+    replica: Arc<Replica<Faulty>>,
     /// The change time that the index has of every file is the one it has now.
     untouched: Cell<bool>,
     /// Answers instead of the real ones.
@@ -118,7 +121,7 @@ impl Bench {
             fs::create_dir(&root).unwrap();
             files.iter().for_each(|name| put(&root.join(name), &contents(name)));
         }
-        let tree = Arc::new(OsTree::open(vec![place.path().join("root")]).unwrap());
+        let tree = Arc::new(Faulty::new(OsTree::open(vec![place.path().join("root")]).unwrap()));
         let refuses = Refuses::default();
         let journal = || {
             let (directory, disk) = (place.path().join("journal"), Arc::new(OsDisk));
@@ -496,7 +499,7 @@ fn nothing_is_put_right_by_an_apply_that_does_not_go_on() {
     let differs = super::look::Differs { what: "extra", side: Side::Replica, offset: None };
     let none = super::fetch::Fetched::none();
     let scrub = || Scrub::new(&bench.replica, &bench, ScrubOptions::default());
-    let mend = || scrub().mend(&suspect, differs, &none).unwrap().done;
+    let mend = || scrub().mend(&suspect, differs, &none).0.done;
     bench.replica.detach("somebody looks at an older point").unwrap();
     assert!(!mend());
     bench.replica.attach().unwrap();
@@ -563,13 +566,14 @@ fn who_reads_is_told_that_names_move_and_the_tree_is_durable_before_apply_goes_o
     assert!(journal.wait_applied(lsn, Duration::from_secs(60)));
     let (before, path) = (journal.motion().now(), bench.replica("strange"));
     let done = bench.replica.between_batches(move |applier, settle| {
-        let looks = RefCell::new(Vec::new());
-        let aside = applier.put_aside(ROOT, &edge, &|| {
+        let (looks, mut aside) = (RefCell::new(Vec::new()), None);
+        let settles = || {
             settle()?;
             looks.borrow_mut().push((path.exists(), journal.cursor() == journal.applied()));
             Ok(())
-        });
-        (aside.unwrap().is_some(), looks.into_inner())
+        };
+        applier.put_aside(ROOT, &edge, &settles, &mut aside).unwrap();
+        (aside.is_some(), looks.into_inner())
     });
     // Once while it is there still, so that nothing has to be made good across its move, and once when it is gone.
     assert_eq!(done, Some((true, vec![(true, true), (false, true)])));
