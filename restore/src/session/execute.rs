@@ -67,8 +67,18 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     std::fs::create_dir_all(&plan.target).map_err(at("create", name))?;
     let target = plan.open_target()?.ok_or(io::ErrorKind::NotFound.into()).map_err(at("open", name))?;
     let (lock, marked) = plan.mark.take(&target, &plan.target)?;
-    let again = marked || plan.began();
-    let shared = Shared::new(plan, &target, monitor);
+    let receipt = write_into(plan, &target, marked || plan.began(), monitor)?;
+    Ok((receipt, Part { target, mark: plan.mark.clone(), _lock: lock }))
+}
+
+/// Writes all objects, and returns when they are durable. `again`: some may be there.
+pub(super) fn write_into(
+    plan: &Plan<'_>,
+    target: &Target,
+    again: bool,
+    monitor: &dyn Monitor,
+) -> Result<Receipt> {
+    let shared = Shared::new(plan, target, monitor);
     std::thread::scope(|scope| {
         let mut run = Run {
             shared: &shared,
@@ -79,7 +89,7 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
             again,
             temporaries: 0,
         };
-        let walked = plan.walk(Some(&target), again).run(&mut run).and_then(|()| run.write_all());
+        let walked = plan.walk(Some(target), again).run(&mut run).and_then(|()| run.write_all());
         if walked.is_err() {
             run.batch.abandon();
         }
@@ -92,7 +102,7 @@ pub fn execute_part(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<(Receipt, 
     target.sync().map_err(at("sync", b""))?;
     let mut receipt = shared.receipt.into_inner();
     receipt.lack(plan.options.missed, b"/");
-    Ok((receipt, Part { target, mark: plan.mark.clone(), _lock: lock }))
+    Ok(receipt)
 }
 
 struct Run<'p> {

@@ -20,6 +20,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+#[cfg(test)]
+mod tests;
+
 /// Directories open at a time, but for those in use.
 const OPEN_MAX: usize = 128;
 /// Mode of a directory that is being restored: a combination that next to nobody uses, so that one left by a dead run

@@ -6,4 +6,5 @@ mod links;
 mod resume;
 mod round_trip;
 mod rules;
+mod unsynced;
 mod world;

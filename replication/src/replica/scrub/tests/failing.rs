@@ -1,7 +1,8 @@
-//! Repairs that fail half way: the report says where things are.
+//! Repairs that fail half way: the report says where things are, and nothing goes on in a tree that could not be synced.
 
 use super::faulty::Call;
 use super::*;
+use crate::replica::Halt;
 
 /// What somebody put into the replica.
 const FOREIGN: &[u8] = b"who put it here?";
@@ -88,4 +89,64 @@ fn what_was_put_aside_is_told_if_the_tables_cannot_be_read() {
         assert!(!one(&report).repaired, "{report:?}");
         is_told(&bench, &report);
     }
+}
+
+/// A bench of which only errands move the durable cursor, which is behind.
+fn behind() -> Bench {
+    let options = ReplicaOptions { cursor_every: Duration::from_secs(3600), ..ReplicaOptions::default() };
+    let bench = Bench::with(&["a"], options);
+    let lsn = bench.mark(Marker::GapClosed { gap: 1 });
+    let journal = bench.replica.journal();
+    assert!(journal.wait_applied(lsn, Duration::from_secs(60)));
+    assert!(journal.cursor() < journal.applied());
+    bench
+}
+
+/// Nothing is applied any more, nothing is done between batches, and the cursor stays where it was.
+fn is_halted(bench: &Bench, cursor: Lsn) {
+    let (replica, journal) = (&bench.replica, bench.replica.journal());
+    assert!(matches!(replica.status().halt, Some(Halt::Stopped(_))), "{:?}", replica.status());
+    let (syncs, applied) = (replica.tree().syncs(), journal.applied());
+    assert!(bench.mark(Marker::GapClosed { gap: 2 }) > applied);
+    assert_eq!(replica.between_batches(|_, _| ()), None);
+    // At its end the cursor would be moved, too.
+    replica.stop(Duration::from_secs(1));
+    assert_eq!((journal.applied(), journal.cursor(), replica.tree().syncs()), (applied, cursor, syncs));
+}
+
+#[test]
+fn a_tree_that_an_errand_cannot_sync_is_not_asked_again() {
+    let bench = behind();
+    let cursor = bench.replica.journal().cursor();
+    // Like the kernel, which says it once.
+    let mut first = true;
+    bench.replica.tree().fail(move |called| called == Call::Sync && std::mem::take(&mut first));
+    let settled = bench.replica.between_batches(|_, settle| [settle(), settle()]).unwrap();
+    for error in settled.map(Result::unwrap_err) {
+        assert!(matches!(error, JournalError::Tree { operation: "sync", .. }), "{error:?}");
+    }
+    is_halted(&bench, cursor);
+}
+
+#[test]
+fn an_errand_moves_nothing_in_a_tree_that_could_not_be_synced_before() {
+    let bench = behind();
+    let cursor = bench.replica.journal().cursor();
+    let path = put_foreign(&bench, "strange");
+    let edge = Edge::new(NodeId::root(ROOT), Name::new(b"strange").unwrap());
+    let replica = Arc::clone(&bench.replica);
+    let outcome = bench.replica.between_batches(move |applier, settle| {
+        // Whoever moves the cursor met it when the errand was taken already.
+        {
+            let mut state = replica.shared.0.lock();
+            state.unsynced = true;
+            state.halt = Some(Halt::Stopped("the tree cannot be synced".to_owned()));
+        }
+        let (mut aside, syncs) = (None, replica.tree().syncs());
+        let moved = applier.put_aside(ROOT, &edge, settle, &mut aside);
+        (moved.is_err(), aside, replica.tree().syncs() - syncs)
+    });
+    assert_eq!(outcome, Some((true, None, 0)));
+    assert!(!is_aside(&path));
+    is_halted(&bench, cursor);
 }

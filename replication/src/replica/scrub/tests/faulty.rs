@@ -4,6 +4,7 @@ use crate::os_tree::{OsDir, OsFile, OsTree};
 use journal::{Attributes, Kind, Name, RootNo, TreeIo, TreeStat, Xattrs};
 use parking_lot::Mutex;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +23,22 @@ type Fails = Box<dyn FnMut(Call) -> bool + Send>;
 pub(super) struct Faulty {
     tree: OsTree,
     fails: Mutex<Option<Fails>>,
+    syncs: AtomicU64,
 }
 
 impl Faulty {
     pub(super) fn new(tree: OsTree) -> Self {
-        Faulty { tree, fails: Mutex::default() }
+        Faulty { tree, fails: Mutex::default(), syncs: AtomicU64::new(0) }
     }
 
     /// From now on calls fail of which this says so, with an I/O error and without an effect.
     pub(super) fn fail(&self, fails: impl FnMut(Call) -> bool + Send + 'static) {
         *self.fails.lock() = Some(Box::new(fails));
+    }
+
+    /// How often it was to be made durable.
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::SeqCst)
     }
 
     fn admit(&self, call: Call) -> io::Result<()> {
@@ -124,6 +131,7 @@ impl TreeIo for Faulty {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
         self.admit(Call::Sync)?;
         self.tree.sync()
     }
