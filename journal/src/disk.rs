@@ -184,6 +184,20 @@ impl Disk for OsDisk {
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(OsLock(file)))
     }
 }
+
+/// The lock of an open file. It is given up in so many words: a child of any thread has the descriptor too, from its fork
+/// until it becomes another program, and closing ours would leave the lock with that one.
+struct OsLock(std::fs::File);
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // If it fails it ends with the last descriptor.
+        let _closed_instead = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests;
