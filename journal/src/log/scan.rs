@@ -15,8 +15,12 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes read at once.
+/// Bytes read at once by who steps over payloads.
 const WINDOW_BYTES: usize = 64 << 10;
+/// The same for who reads everything.
+const WINDOW_BYTES_ALL: usize = 256 << 10;
+/// Payloads that take no more in sum are checked where the window has them: one call for each would take longer.
+const TOGETHER_BYTES_MAX: usize = 64 << 10;
 
 /// A frame that matches all its checksums, but for those of its payload bytes.
 #[derive(Clone, Debug)]
@@ -52,6 +56,7 @@ pub(super) struct Scanner {
     pub(super) chain: Option<Chain>,
     window: Vec<u8>,
     window_start: u64,
+    window_bytes: usize,
 }
 
 impl Scanner {
@@ -66,7 +71,14 @@ impl Scanner {
             chain: None,
             window,
             window_start,
+            window_bytes: WINDOW_BYTES,
         }
+    }
+
+    /// The same for who reads everything.
+    pub(super) fn reading_all(mut self) -> Self {
+        self.window_bytes = WINDOW_BYTES_ALL;
+        self
     }
 
     /// `count` bytes at `offset`, or `None` if they do not lie below the limit or the file is shorter.
@@ -80,7 +92,7 @@ impl Scanner {
         };
         if !inside(self.window_start, self.window.len()) {
             let room = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
-            self.window.resize(count.max(WINDOW_BYTES).min(room), 0);
+            self.window.resize(count.max(self.window_bytes).min(room), 0);
             self.window_start = offset;
             let read = self.file.read_at(&mut self.window, offset).inspect_err(|_| self.window.clear())?;
             self.window.truncate(read);
@@ -136,9 +148,19 @@ impl Scanner {
 
     /// Whether the payload bytes and the padding of a frame are what was written; else the offset where they are not.
     pub(super) fn check_payloads(&mut self, frame: &Frame) -> io::Result<Result<(), (u64, &'static str)>> {
-        for payload in frame.payloads.iter().filter(|payload| self.holds(payload)) {
-            if !payload_matches(&*self.file, payload)? {
-                return Ok(Err((payload.offset, "a payload does not match its checksum")));
+        let unlike = |payload: &PayloadAt| Ok(Err((payload.offset, "a payload does not match its checksum")));
+        for payload in &frame.payloads {
+            if !self.holds(payload) {
+                continue;
+            }
+            let matches = if frame.header.payload_bytes as usize <= TOGETHER_BYTES_MAX {
+                let stored = self.bytes(payload.offset, payload.stored_bytes() as usize)?;
+                stored.is_some_and(|stored| crc32c::crc32c(stored) == payload.stored_crc())
+            } else {
+                payload_matches(&*self.file, payload)?
+            };
+            if !matches {
+                return unlike(payload);
             }
         }
         let padding_at = frame.at.offset + frame.header.bare_bytes();
@@ -165,10 +187,16 @@ impl Scanner {
         packer: &Packer,
         payload: &PayloadAt,
     ) -> io::Result<Result<(), &'static str>> {
-        let mut stored = vec![0; payload.stored_bytes() as usize];
-        let read = self.file.read_at(&mut stored, payload.offset)?;
-        stored.truncate(read);
-        Ok(packer.unpack(payload, stored.into()).map(drop))
+        let length = payload.stored_bytes() as usize;
+        let stored = if length <= TOGETHER_BYTES_MAX {
+            Bytes::copy_from_slice(self.bytes(payload.offset, length)?.unwrap_or_default())
+        } else {
+            let mut stored = vec![0; length];
+            let read = self.file.read_at(&mut stored, payload.offset)?;
+            stored.truncate(read);
+            stored.into()
+        };
+        Ok(packer.unpack(payload, stored).map(drop))
     }
 
     /// Moves to the next place where a whole header stands, searching from `from` on; `None` if there is none below

@@ -17,8 +17,11 @@ use super::thinned::{open_segment, segment_path};
 use super::types::{RecordAt, Stream};
 use crate::disk::{Disk, DiskFile};
 use crate::error::JournalError;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 
 /// More damaged places than this are not listed.
 const DAMAGES_MAX: usize = 1000;
@@ -75,6 +78,15 @@ impl VerifyReport {
         }
     }
 
+    fn add(&mut self, part: VerifyReport) {
+        self.segments += part.segments;
+        self.records += part.records;
+        self.payload_bytes += part.payload_bytes;
+        self.thinned_payloads += part.thinned_payloads;
+        self.tail_bytes += part.tail_bytes;
+        part.damages.iter().for_each(|damage| self.damage(&damage.path, damage.offset, damage.what));
+    }
+
     /// Takes damage into the report; passes on what is no damage.
     fn absorb(&mut self, error: JournalError) -> Result<(), JournalError> {
         match error {
@@ -125,12 +137,12 @@ pub(super) fn verify_manifest(
     ends: Option<Ends>,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, JournalError> {
-    let mut report = VerifyReport::default();
     let all = Stream::ALL.into_iter().flat_map(|stream| manifest.segments(stream));
     let lengths = all.map(|entry| entry.bytes).chain(manifest.files.iter().map(|file| file.bytes));
     // A manifest may say anything of lengths: they are compared with the files below.
     let bytes_total = lengths.fold(0, u64::saturating_add);
     let mut done = VerifyProgress { bytes_done: 0, bytes_total };
+    let mut tasks = Vec::new();
     for (index, stream) in Stream::ALL.into_iter().enumerate() {
         let end = ends.and_then(|ends| ends.get(index).copied());
         let mut previous = None;
@@ -138,16 +150,14 @@ pub(super) fn verify_manifest(
             let path = segment_path(directory, stream, entry);
             let (identity, number) = (manifest.identity, entry.number);
             let expected = Expected { path, identity, stream, number, previous };
-            if let Err(error) = segment(disk, &expected, entry, end, &mut report)
-                && !(is_gone(disk, &expected.path) && is_dropped(disk, directory, stream, entry)?)
-            {
-                report.absorb(error)?;
-            }
+            tasks.push(Task { disk, expected, entry, end });
             previous = entry.sealed.then_some(entry.chain);
-            done.bytes_done = done.bytes_done.saturating_add(entry.bytes);
-            progress(done);
         }
     }
+    let mut report = all_of(&tasks, &mut |bytes| {
+        done.bytes_done = done.bytes_done.saturating_add(bytes);
+        progress(done);
+    })?;
     for file in &manifest.files {
         if let Err(error) = owned(disk, directory, file, &mut report) {
             report.absorb(error)?;
@@ -156,6 +166,80 @@ pub(super) fn verify_manifest(
         progress(done);
     }
     Ok(report)
+}
+
+/// Segments read at a time, each on a thread; two for each processor, so that none waits for the disk.
+const THREADS_MAX: usize = 8;
+
+/// A segment to read. What comes before it is known from the manifest, so the order does not matter.
+struct Task<'m> {
+    disk: &'m dyn Disk,
+    expected: Expected,
+    entry: &'m SegmentEntry,
+    end: Option<RecordAt>,
+}
+
+impl Task<'_> {
+    fn run(&self) -> Result<VerifyReport, JournalError> {
+        let mut report = VerifyReport::default();
+        let (disk, expected) = (self.disk, &self.expected);
+        let directory = expected.path.parent().unwrap_or(Path::new("."));
+        if let Err(error) = segment(disk, expected, self.entry, self.end, &mut report)
+            && !(is_gone(disk, &expected.path) && is_dropped(disk, directory, expected.stream, self.entry)?)
+        {
+            report.absorb(error)?;
+        }
+        Ok(report)
+    }
+}
+
+/// Runs all of them; tells the bytes of each that is done. The report is the same as if one ran after the other; so is the
+/// error, but that more may have been read.
+fn all_of(tasks: &[Task<'_>], done: &mut dyn FnMut(u64)) -> Result<VerifyReport, JournalError> {
+    let (next, (send, results)) = (AtomicUsize::new(0), channel());
+    let work = |send: Sender<(usize, Result<VerifyReport, JournalError>)>| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(task) = tasks.get(index) else { return };
+            let result = task.run();
+            if result.is_err() {
+                // The others end what they have begun.
+                next.store(tasks.len(), Ordering::Relaxed);
+            }
+            // The receiver waits for as long as anybody sends.
+            drop(send.send((index, result)));
+        }
+    };
+    let (mut report, mut failed) = (VerifyReport::default(), None);
+    // What came before its turn: a few segments for each thread.
+    let (mut early, mut turn) = (BTreeMap::new(), 0);
+    std::thread::scope(|scope| {
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(2).min(THREADS_MAX);
+        let mut started = 0;
+        for _ in 0..threads.min(tasks.len()) {
+            let (send, work) = (send.clone(), &work);
+            let thread = std::thread::Builder::new().name("verify".to_owned());
+            started += usize::from(thread.spawn_scoped(scope, move || work(send)).is_ok());
+        }
+        if started == 0 {
+            work(send);
+        } else {
+            drop(send);
+        }
+        for (index, result) in results {
+            done(tasks.get(index).map_or(0, |task| task.entry.bytes));
+            early.insert(index, result);
+            while let Some(result) = early.remove(&turn) {
+                turn += 1;
+                match result {
+                    Ok(part) => report.add(part),
+                    Err(error) => failed = failed.take().or(Some(error)),
+                }
+            }
+        }
+    });
+    failed.map_or(Ok(report), Err)
 }
 
 fn is_gone(disk: &dyn Disk, path: &Path) -> bool {
@@ -221,7 +305,7 @@ fn frames(
     let unreadable = |source| expected.unreadable(source);
     let header = read_header(&**file, expected)?;
     let start = RecordAt { segment: expected.number, offset: FIRST_FRAME };
-    let mut scanner = Scanner::new(file.clone(), header.key(), start, limit);
+    let mut scanner = Scanner::new(file.clone(), header.key(), start, limit).reading_all();
     let mut walk = Walk::new(&header, RecordAt::default());
     scanner.chain = Some(walk.chain);
     let (mut whole, packer) = (true, Packer::default());
