@@ -8,7 +8,7 @@
 use crate::digest::DIGEST_BYTES;
 use crate::id::{Edge, NodeId, Origin, RootNo};
 use crate::lsn::Lsn;
-use crate::meta::{Attributes, Meta, Timestamp, Xattrs};
+use crate::meta::{Attributes, Kind, Meta, Timestamp, Xattrs};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
@@ -149,6 +149,26 @@ impl Event {
             Event::Write { data, .. } => data.len(),
             _ => 0,
         }
+    }
+
+    /// About what it takes in memory and in a record, in bytes: what it carries, its names, and some for itself.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        const ITSELF: u64 = 256;
+        let xattrs = |xattrs: &Xattrs| -> u64 {
+            xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64 + 64).sum()
+        };
+        let more = match self {
+            Event::Create { meta, .. } => {
+                let target = if let Kind::Symlink(target) = &meta.kind { target.len() as u64 } else { 0 };
+                target + xattrs(&meta.xattrs)
+            }
+            Event::Write { data, .. } => data.len(),
+            Event::SetXattrs { xattrs: all, .. } => xattrs(all),
+            Event::Rename { from, to, .. } => (from.name.as_bytes().len() + to.name.as_bytes().len()) as u64,
+            _ => 0,
+        };
+        ITSELF + more
     }
 }
 

@@ -316,11 +316,14 @@ impl<T: TreeIo> View<T> {
     }
 }
 
-/// A part of a payload.
+/// A part of a payload; in it, if it is most of it.
 fn cut(payload: &Bytes, skip: u32, length: usize) -> Result<Bytes, JournalError> {
     let from = skip as usize;
     let end = from.checked_add(length).filter(|end| *end <= payload.len());
-    end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
+    let part = end.map(|end| payload.slice(from..end));
+    let part = part.ok_or(JournalError::BadRow { space: Space::DataUndo.name() })?;
+    // Whoever keeps a small part of it would keep all of it in memory.
+    Ok(if length * 2 < payload.len() { Bytes::copy_from_slice(&part) } else { part })
 }
 
 /// The bytes a source stands for.

@@ -15,6 +15,8 @@ use std::ops::Range;
 
 /// Bytes compared as one.
 const PAGE_BYTES: u64 = 4096;
+/// Undo in shorter pieces is put together before it is compared.
+const PIECE_BYTES_MIN: usize = 64 << 10;
 
 /// A range to change so that the old state becomes the new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +151,17 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             None => None,
         };
         let new = match undone {
-            Some(pieces) => pieces,
+            // Few pages would come out of short ones, each a change of its own.
+            Some(pieces) if pieces.iter().all(|(_, bytes)| bytes.len() >= PIECE_BYTES_MIN) => pieces,
+            Some(pieces) => {
+                let mut new = self.spares.take((window.end - window.start) as usize);
+                // They follow one another without a gap, and so fill it.
+                for (range, bytes) in pieces {
+                    let within = (range.start - window.start) as usize..(range.end - window.start) as usize;
+                    new.as_mut().get_mut(within).unwrap_or_default().copy_from_slice(&bytes);
+                }
+                vec![(window.clone(), new.into())]
+            }
             None => {
                 let mut new = self.spares.take((window.end - window.start) as usize);
                 let read = self.new.read_at(new.as_mut(), window.start)?;
@@ -204,11 +216,13 @@ fn runs(start: u64, new: &Bytes, old: Option<&[u8]>, ready: &mut VecDeque<Piece>
 }
 
 fn piece(start: u64, new: &Bytes, (zeros, range): (bool, Range<usize>)) -> Piece {
-    Piece {
-        offset: start + range.start as u64,
-        bytes: range.len() as u64,
-        data: (!zeros).then(|| new.slice(range)),
-    }
+    let (offset, bytes) = (start + range.start as u64, range.len() as u64);
+    let data = (!zeros).then(|| {
+        let data = new.slice(range);
+        // What waits is counted by its length, and so must not hold much more than that.
+        if data.len() * 2 < new.len() { Bytes::copy_from_slice(&data) } else { data }
+    });
+    Piece { offset, bytes, data }
 }
 
 /// The next changed extents below `end`, adjacent ones together.

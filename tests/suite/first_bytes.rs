@@ -431,6 +431,25 @@ fn calls_do_not_hang_on_a_halted_apply() {
     replica.stop(SOON);
 }
 
+/// Many small changes are not taken all at once: those in front are applied while the rest is still to be made.
+#[test]
+fn local_changes_are_taken_as_they_are_applied() {
+    let ground = Ground::new();
+    let replica = with_a_file(&ground, options());
+    replica.detach("rewind").expect("detach");
+    let journal = Arc::clone(replica.journal());
+    let mut made = 0;
+    let mut groups = std::iter::from_fn(|| {
+        made += 1;
+        // Those that are made and not applied are three pieces: one taken, one waiting, one being made.
+        assert!(journal.applied().local + 3 * 512 >= made, "{made} made, {} applied", journal.applied());
+        let event = Event::Resize { node: NodeId(5000), size: made };
+        (made <= 5000).then(|| (ROOT, Vec::new(), vec![event]))
+    });
+    assert_eq!(replica.apply_local(&mut groups).expect("apply"), Lsn::local(2, 5000));
+    replica.stop(SOON);
+}
+
 /// The end does not wait until the cursor moves by itself, which may be long: it has it moved.
 #[test]
 fn the_end_has_the_cursor_moved() {

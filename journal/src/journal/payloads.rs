@@ -1,9 +1,9 @@
 //! Payloads of both streams for views.
 //!
 //! A file is read piece by piece, and many pieces may lie in one payload. Reading, checking and expanding it anew for each
-//! of them would cost by its length each time, so the last one of each stream is remembered. A place names its bytes for
-//! good, by their checksum too: what is remembered cannot be out of date. At most two payloads are held, each no longer
-//! than a write.
+//! of them would cost by its length each time, so the last ones of each stream are remembered. A place names its bytes for
+//! good, by their checksum too: what is remembered cannot be out of date. At most three payloads of a stream are held, each
+//! no longer than a write.
 
 use crate::error::JournalError;
 use crate::event::{PayloadAt, WRITE_BYTES_MAX};
@@ -13,6 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
+/// Payloads of a stream that are remembered.
+const REMEMBERED: usize = 3;
+
 /// Reads payloads for a view.
 pub struct Payloads {
     redo: Side,
@@ -21,19 +24,23 @@ pub struct Payloads {
 
 struct Side {
     log: Arc<Log>,
-    last: Mutex<Option<(PayloadAt, Bytes)>>,
+    /// The latest one last.
+    last: Mutex<Vec<(PayloadAt, Bytes)>>,
 }
 
 impl Side {
     fn read(&self, at: PayloadAt) -> Result<Bytes, JournalError> {
-        let known =
-            self.last.lock().as_ref().filter(|(known, _)| *known == at).map(|(_, bytes)| bytes.clone());
+        let known = self.last.lock().iter().find(|(known, _)| *known == at).map(|(_, bytes)| bytes.clone());
         if let Some(bytes) = known {
             return Ok(bytes);
         }
         let bytes = self.log.read_payload(at)?;
         if bytes.len() <= WRITE_BYTES_MAX {
-            *self.last.lock() = Some((at, bytes.clone()));
+            let mut last = self.last.lock();
+            if last.len() >= REMEMBERED {
+                last.remove(0);
+            }
+            last.push((at, bytes.clone()));
         }
         Ok(bytes)
     }

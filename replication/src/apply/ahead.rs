@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use journal::journal::Placed;
 use journal::state::READ_BYTES;
-use journal::{Event, NodeId};
+use journal::{Event, NodeId, Provenance};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope};
@@ -36,7 +36,9 @@ pub(super) trait Reads {
 /// What the long writes of a batch replace; nothing if it is not much.
 pub(super) fn wanted(batch: &[Placed]) -> Vec<Extent> {
     let (mut extents, mut created, mut bytes) = (Vec::new(), HashSet::new(), 0);
-    for event in batch.iter().flat_map(|placed| &placed.capture.events) {
+    // A first synchronization replaces nothing.
+    let replacing = batch.iter().filter(|placed| placed.capture.provenance != Provenance::Synchronization);
+    for event in replacing.flat_map(|placed| &placed.capture.events) {
         match event {
             Event::Create { node, .. } => drop(created.insert(*node)),
             Event::Write { node, offset, data, .. }

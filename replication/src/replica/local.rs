@@ -4,6 +4,7 @@
 //! next is refused as long as changes of an earlier call wait, since it was planned for a tree that they change.
 
 use super::{Halt, Replica, stopping};
+use crate::apply::BATCH_CAPTURES_MAX;
 use journal::journal::Placed;
 use journal::{Capture, ErrorKind, Event, JournalError, Lsn, Part, Provenance, RootNo, Timestamp, TreeIo};
 use std::collections::VecDeque;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 /// One local change: its root, a path for people, its events.
 pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
 
-/// Payload bytes that are made durable at a time, while those before are applied.
-const LOCAL_BYTES: u64 = 8 << 20;
+/// What is made durable at a time weighs about so many bytes, and is no more captures than a batch of apply holds.
+const LOCAL_WEIGHT: u64 = 8 << 20;
 /// Pieces of that size that are durable and wait for apply, or are applied, when the next one is taken.
 const PIECES_AHEAD: usize = 1;
 
@@ -31,11 +32,11 @@ impl<T: TreeIo> Replica<T> {
         self.nothing_local_waits()?;
         let mut lsn = self.journal.applied();
         let (mut groups, mut waiting) = (groups.peekable(), VecDeque::new());
-        let mut journaled = self.must_be_detached(lsn);
+        let mut journaled = self.must_be_detached();
         while journaled.is_ok() && groups.peek().is_some() {
             // One piece is durable before the next is given a number: there are no holes between them.
-            journaled = self.must_be_detached(lsn).and_then(|()| {
-                lsn = self.journal_local(&mut groups)?;
+            journaled = self.journal_local(&mut groups).and_then(|last| {
+                lsn = last;
                 waiting.push_back(lsn);
                 if waiting.len() <= PIECES_AHEAD {
                     return Ok(());
@@ -47,7 +48,8 @@ impl<T: TreeIo> Replica<T> {
         journaled.and(applied)
     }
 
-    fn must_be_detached(&self, lsn: Lsn) -> Result<(), JournalError> {
+    fn must_be_detached(&self) -> Result<(), JournalError> {
+        let lsn = self.journal.applied();
         if self.shared.0.lock().detached {
             return Ok(());
         }
@@ -57,19 +59,25 @@ impl<T: TreeIo> Replica<T> {
 
     /// Makes the next changes durable, and leaves them to apply. The last LSN.
     fn journal_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+        let (mut taken, mut weight) = (Vec::new(), 0);
+        for group in groups {
+            weight += group.1.len() as u64 + group.2.iter().map(Event::weight).sum::<u64>();
+            taken.push(group);
+            if weight >= LOCAL_WEIGHT || taken.len() >= BATCH_CAPTURES_MAX {
+                break;
+            }
+        }
+        // Whoever gives them may have taken long: only now it is said where they stand.
+        self.must_be_detached()?;
         let mut next = self.journal.next_local();
         let mut lsn = next;
         let time = self.journal.journaled_time().max(Timestamp(0));
-        let (mut parts, mut bytes) = (Vec::new(), 0);
-        for (root, path, events) in groups {
+        let mut parts = Vec::with_capacity(taken.len());
+        for (root, path, events) in taken {
             lsn = next;
             next = lsn.successor();
-            bytes += events.iter().map(Event::payload_bytes).sum::<u64>();
             let capture = Capture { lsn, time, provenance: Provenance::Local, root, path, events };
             parts.push(Part { number: 0, last: true, capture });
-            if bytes >= LOCAL_BYTES {
-                break;
-            }
         }
         let (send, receive) = std::sync::mpsc::channel();
         let shared = Arc::clone(&self.shared);

@@ -1,3 +1,5 @@
+//! In whatever order they are wanted, and whoever leaves early.
+
 use super::*;
 
 fn extent(node: u64, offset: u64) -> Extent {
