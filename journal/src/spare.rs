@@ -39,7 +39,8 @@ impl Spares {
     pub fn take(&self, length: usize) -> Spare {
         let found = {
             let mut kept = self.kept.lock();
-            let fits = kept.buffers.iter().rposition(|buffer| buffer.len() >= length);
+            // Not one much longer: it counts by its length for whoever holds it.
+            let fits = kept.buffers.iter().rposition(|b| b.len() >= length && b.len() / 2 <= length);
             let found = fits.filter(|_| length >= BYTES_MIN).map(|index| kept.buffers.swap_remove(index));
             kept.bytes -= found.as_ref().map_or(0, Vec::len);
             found
@@ -139,6 +140,11 @@ mod tests {
         assert_eq!(kept(), (3, BYTES_MIN * 3));
         drop(spares.take(BYTES_MIN));
         assert_eq!(kept(), (3, BYTES_MIN * 3));
+        let long = spares.take(BYTES_MIN);
+        assert_eq!((kept(), long.buffer.len()), ((2, BYTES_MIN * 2), BYTES_MIN));
+        spares.clear();
+        drop(spares.take(BYTES_MIN * 3));
+        assert_eq!(spares.take(BYTES_MIN).buffer.len(), BYTES_MIN, "one much longer is left");
         spares.clear();
         assert_eq!(kept(), (0, 0));
     }

@@ -339,6 +339,10 @@ impl<T: TreeIo> Replica<T> {
     /// # Errors
     /// As the journal; `Halted` if local changes wait for apply.
     pub fn attach(&self) -> Result<(), JournalError> {
+        let Some(_minting) = self.minting.try_lock() else {
+            let why = "a rewind is under way".to_owned();
+            return Err(JournalError::Halted { kind: ErrorKind::Io, why });
+        };
         self.nothing_local_waits()?;
         self.journal.control(journal::record::Control::Attached)?;
         let mut state = self.shared.0.lock();

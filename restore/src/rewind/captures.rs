@@ -31,6 +31,8 @@ pub struct LocalCapture {
     pub events: Vec<Event>,
     /// Bytes of files written.
     pub bytes: u64,
+    /// About what it takes in memory, in bytes.
+    pub weight: u64,
     /// The node whose bytes or metadata it changes; `None` for names.
     pub node: Option<NodeId>,
     /// Groups of names and nodes with work that are done after it.
@@ -78,7 +80,8 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
 
     fn capture(&self, root: RootNo, path: Vec<u8>, events: Vec<Event>) -> LocalCapture {
         let bytes = events.iter().map(Event::payload_bytes).sum();
-        LocalCapture { root, path, events, bytes, node: None, done: self.done }
+        let weight = path.len() as u64 + events.iter().map(Event::weight).sum::<u64>();
+        LocalCapture { root, path, events, bytes, weight, node: None, done: self.done }
     }
 
     /// The next group of names, or a part of a very long one.

@@ -109,9 +109,9 @@ pub struct ReturnReport {
     pub bytes_written: u64,
 }
 
-/// Payload bytes and changes read at a time. Batches that are in memory: one is read, some wait, one is taken from by the
+/// Weight (about what they take in memory) and number of changes read at a time. Batches that are in memory: one is read, some wait, one is taken from by the
 /// replica, which holds what it has not applied yet.
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_WEIGHT: u64 = 4 << 20;
 const BATCH_CAPTURES: usize = 512;
 const BATCHES_WAITING: usize = 2;
 
@@ -254,6 +254,7 @@ struct Done {
 struct Batch {
     groups: Vec<LocalGroup>,
     bytes: u64,
+    weight: u64,
     nodes: Vec<NodeId>,
     /// How far the plan is carried out with it.
     finished: u64,
@@ -261,7 +262,7 @@ struct Batch {
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.groups.len() >= BATCH_CAPTURES
+        self.weight >= BATCH_WEIGHT || self.groups.len() >= BATCH_CAPTURES
     }
 }
 
@@ -276,6 +277,7 @@ fn read<T: TreeIo>(
         match captures.next() {
             Some(Ok(capture)) => {
                 batch.bytes += capture.bytes;
+                batch.weight += capture.weight;
                 batch.nodes.extend(capture.node);
                 batch.finished = capture.done;
                 batch.groups.push((capture.root, capture.path, capture.events));
@@ -343,7 +345,7 @@ impl Iterator for Handed<'_> {
             if let Some(group) = self.groups.next() {
                 return Some(group);
             }
-            let Batch { groups, bytes, nodes, finished } = match self.batches.recv().ok()? {
+            let Batch { groups, bytes, nodes, finished, .. } = match self.batches.recv().ok()? {
                 Ok(batch) => batch,
                 Err(error) => {
                     self.ended = Err(error);

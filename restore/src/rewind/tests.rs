@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::{ErrorKind, RestoreError};
-use crate::monitor::NoMonitor;
+use crate::monitor::{Monitor, NoMonitor, Phase};
 use crate::scope::PathFilter;
 use crate::testing::{Chaos, World, cut, without};
 use journal::{Attributes, Edge, Event, Kind, Lsn, Meta, Name, NodeId, RootNo, Timestamp};
@@ -131,6 +131,41 @@ fn a_path_alone() {
         println!("{kind:?}: {found}");
         assert!(found > 0, "{kind:?} was never tried");
     }
+}
+
+/// How often somebody was told how far it is: once for each batch that was read.
+struct Batches(std::sync::atomic::AtomicU64);
+
+impl Monitor for Batches {
+    fn progress(&self, phase: Phase, _: u64, _: Option<u64>) {
+        self.0.fetch_add(u64::from(phase == Phase::Rewind), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Changes that write no bytes have a weight, too: no batch is much longer than it may be.
+#[test]
+fn large_attributes_are_not_read_all_at_once() {
+    const NODES: u64 = 12;
+    let world = World::new(1);
+    let node = |number| NodeId(1 << 40 | number);
+    let set = |byte: u8| {
+        let xattrs = vec![(b"user.long".to_vec(), vec![byte; 1 << 20])];
+        (0..NODES).map(|number| Event::SetXattrs { node: node(number), xattrs: xattrs.clone() }).collect()
+    };
+    let named = |number| Edge::new(NodeId::root(ROOT), name(&format!("node-{number}")));
+    world.capture(ROOT, (0..NODES).map(|number| create(node(number), named(number), Kind::Fifo)).collect());
+    world.capture(ROOT, set(1));
+    let lsn = world.applied();
+    world.capture(ROOT, set(2));
+    let batches = Batches(0.into());
+    rewind_replica(&world, lsn, &RewindOptions::default(), &batches).unwrap();
+    assert_eq!(world.tree.snapshot(ROOT), world.snapshot(lsn, ROOT));
+    // Of 4 MiB each.
+    assert!(batches.0.into_inner() >= 3);
 }
 
 #[test]

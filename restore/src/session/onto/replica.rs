@@ -146,8 +146,8 @@ impl<R: ReplicaControl> Sink for Captures<'_, R> {
     fn put(&mut self, path: &[u8], events: Vec<Event>) -> Result<()> {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for event in events {
-            let more = event.payload_bytes();
-            if group.len() >= GROUP_EVENTS_MAX || bytes + more > GROUP_BYTES_MAX {
+            let more = event.weight();
+            if !group.is_empty() && (group.len() >= GROUP_EVENTS_MAX || bytes + more > GROUP_BYTES_MAX) {
                 self.groups.push((self.root, path.to_vec(), std::mem::take(&mut group)));
                 self.bytes += std::mem::take(&mut bytes);
                 self.flush()?;
