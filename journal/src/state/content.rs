@@ -373,9 +373,9 @@ impl PageFate {
 fn mostly_same(old: &[u8], new: &[u8]) -> bool {
     const STRETCH: usize = 128;
     let mut differing = 0;
-    for (old, new) in old.chunks(STRETCH).zip(new.chunks(STRETCH)) {
+    for (before, after) in old.chunks(STRETCH).zip(new.chunks(STRETCH)) {
         // No more than fits into a byte, which is what can be counted many at a time.
-        let some = old.iter().zip(new).map(|(old, new)| u8::from(old != new)).sum::<u8>();
+        let some = before.iter().zip(after).map(|(before, after)| u8::from(before != after)).sum::<u8>();
         differing += usize::from(some);
         if differing * 2 >= old.len() {
             return false;
@@ -395,3 +395,6 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();
     chunks.iter().all(|chunk| chunk == &[0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
+
+#[cfg(test)]
+mod tests;
