@@ -316,14 +316,11 @@ impl<T: TreeIo> View<T> {
     }
 }
 
-/// A part of a payload; in it, if it is most of it.
+/// A part of a payload, not copied.
 fn cut(payload: &Bytes, skip: u32, length: usize) -> Result<Bytes, JournalError> {
     let from = skip as usize;
     let end = from.checked_add(length).filter(|end| *end <= payload.len());
-    let part = end.map(|end| payload.slice(from..end));
-    let part = part.ok_or(JournalError::BadRow { space: Space::DataUndo.name() })?;
-    // Whoever keeps a small part of it would keep all of it in memory.
-    Ok(if length * 2 < payload.len() { Bytes::copy_from_slice(&part) } else { part })
+    end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
 }
 
 /// The bytes a source stands for.
@@ -389,7 +386,7 @@ impl<T: TreeIo> ViewFile<'_, T> {
     }
 
     /// The bytes of `range` as undo alone has them, in pieces, without looking at the present; `None` if undo does not
-    /// have them all. Bytes that a payload holds as they are are not copied.
+    /// have them all. What is most of a payload is not copied; whoever kept a small part of one would keep all of it.
     ///
     /// # Errors
     /// As [`ViewFile::read_at`].
@@ -413,7 +410,11 @@ impl<T: TreeIo> ViewFile<'_, T> {
         }
         let bytes = |(run, source): (Range<u64>, UndoSource)| {
             let bytes = bytes_from(&*self.view.bytes, &source, (run.end - run.start) as usize)?;
-            Ok((run, bytes))
+            let whole = match source {
+                UndoSource::Undo { at, .. } | UndoSource::Redo { at, .. } => at.bytes as usize,
+                UndoSource::Zero | UndoSource::Delta { .. } => 0,
+            };
+            Ok((run, if bytes.len() * 2 < whole { Bytes::copy_from_slice(&bytes) } else { bytes }))
         };
         runs.into_iter().map(bytes).collect::<Result<_, _>>().map(Some)
     }

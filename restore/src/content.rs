@@ -33,7 +33,7 @@ pub(crate) struct Piece {
 pub(crate) struct Pieces<'v, T: TreeIo> {
     old: Option<ViewFile<'v, T>>,
     new: ViewFile<'v, T>,
-    changed: Option<Peekable<ChangedExtents<'v, T>>>,
+    changed: Option<Peekable<ChangedExtents<'v>>>,
     /// Where to go on comparing in full, if nothing tells what changed.
     full: Option<u64>,
     /// Bytes that both states have.
@@ -226,8 +226,8 @@ fn piece(start: u64, new: &Bytes, (zeros, range): (bool, Range<usize>)) -> Piece
 }
 
 /// The next changed extents below `end`, adjacent ones together.
-fn next_changed<T: TreeIo>(
-    changed: &mut Peekable<ChangedExtents<'_, T>>,
+fn next_changed(
+    changed: &mut Peekable<ChangedExtents<'_>>,
     end: u64,
 ) -> Result<Option<Range<u64>>, JournalError> {
     let Some(first) = changed.next().transpose()? else { return Ok(None) };

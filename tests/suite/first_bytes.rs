@@ -441,6 +441,9 @@ fn local_changes_are_taken_as_they_are_applied() {
     let mut made = 0;
     let mut groups = std::iter::from_fn(|| {
         made += 1;
+        if made == 1 {
+            assert!(replica.attach().is_err(), "nothing waits yet, but more is to come");
+        }
         // Those that are made and not applied are three pieces: one taken, one waiting, one being made.
         assert!(journal.applied().local + 3 * 512 >= made, "{made} made, {} applied", journal.applied());
         let event = Event::Resize { node: NodeId(5000), size: made };

@@ -148,7 +148,6 @@ impl Scanner {
 
     /// Whether the payload bytes and the padding of a frame are what was written; else the offset where they are not.
     pub(super) fn check_payloads(&mut self, frame: &Frame) -> io::Result<Result<(), (u64, &'static str)>> {
-        let unlike = |payload: &PayloadAt| Ok(Err((payload.offset, "a payload does not match its checksum")));
         for payload in &frame.payloads {
             if !self.holds(payload) {
                 continue;
@@ -160,7 +159,7 @@ impl Scanner {
                 payload_matches(&*self.file, payload)?
             };
             if !matches {
-                return unlike(payload);
+                return Ok(Err((payload.offset, "a payload does not match its checksum")));
             }
         }
         let padding_at = frame.at.offset + frame.header.bare_bytes();

@@ -14,31 +14,29 @@ use crate::lsn::Lsn;
 use crate::state::rows::{self, CHUNK_BYTES};
 use crate::tables::{Space, prefix_end};
 use crate::tree::{TreeFile, TreeIo};
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Extents of a file that changed after a view's point and not after another one; ascending, disjoint.
-pub struct ChangedExtents<'v, T: TreeIo> {
+pub struct ChangedExtents<'v> {
     rows: UndoRows<'v>,
     /// The first row of the next chunk.
     next: Option<UndoRow>,
     found: std::vec::IntoIter<Range<u64>>,
     over: bool,
-    tree: PhantomData<&'v T>,
 }
 
 impl<T: TreeIo> View<T> {
     /// Extents of `node` whose bytes changed after this view's point, up to and including `upto`, from the chunk that
     /// holds `offset` on. Bytes behind the size the file had at the point are not among them.
     #[must_use]
-    pub fn changed_extents(&self, node: NodeId, upto: Lsn, offset: u64) -> ChangedExtents<'_, T> {
+    pub fn changed_extents(&self, node: NodeId, upto: Lsn, offset: u64) -> ChangedExtents<'_> {
         let end = prefix_end(&node.to_key());
         let rows = UndoRows::new(&*self.tables, node, (self.lsn, upto), offset / CHUNK_BYTES, end);
-        ChangedExtents { rows, next: None, found: Vec::new().into_iter(), over: false, tree: PhantomData }
+        ChangedExtents { rows, next: None, found: Vec::new().into_iter(), over: false }
     }
 }
 
-impl<T: TreeIo> ChangedExtents<'_, T> {
+impl ChangedExtents<'_> {
     /// Finds the extents of the next chunk that has any; an empty list means that there are no more.
     fn next_chunk(&mut self) -> Result<Vec<Range<u64>>, JournalError> {
         let first = match self.next.take() {
@@ -72,7 +70,7 @@ impl<T: TreeIo> ChangedExtents<'_, T> {
     }
 }
 
-impl<T: TreeIo> Iterator for ChangedExtents<'_, T> {
+impl Iterator for ChangedExtents<'_> {
     type Item = Result<Range<u64>, JournalError>;
 
     fn next(&mut self) -> Option<Self::Item> {

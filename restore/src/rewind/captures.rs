@@ -95,7 +95,7 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
         let mut weight = 0;
         while let Some((step, rest)) = self.steps.split_first() {
             let event = self.event(step)?;
-            weight += weight_of(&event);
+            weight += event.weight();
             events.push(event);
             self.steps = rest;
             if weight >= CAPTURE_BYTES_MAX || events.len() >= CAPTURE_EVENTS_MAX {
@@ -242,14 +242,6 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
         let path = self.path_of_node(work)?;
         Ok(Some(LocalCapture { node: Some(work.target), ..self.capture(work.root, path, events) }))
     }
-}
-
-/// About what a name event takes in a record.
-fn weight_of(event: &Event) -> u64 {
-    let Event::Create { meta, .. } = event else { return 600 };
-    let xattrs: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len() + 16).sum();
-    // Longer than any link target.
-    5000 + xattrs as u64
 }
 
 impl<T: TreeIo> Iterator for Captures<'_, '_, T> {
