@@ -50,6 +50,9 @@ pub enum Payload {
     Stored(PayloadAt),
     /// Never journaled (first synchronization); only their hash and length are known here.
     External { hash: BlockHash, bytes: u32 },
+    /// What an earlier change replaced, and a local change puts back: `skip` bytes into a payload of the undo log, which
+    /// was durable before this was journaled. In memory `known` has them; read with `Journal::written`.
+    Undone { at: PayloadAt, skip: u32, bytes: u32, known: Option<Bytes> },
 }
 
 impl Payload {
@@ -59,7 +62,7 @@ impl Payload {
         match self {
             Payload::Inline(bytes) => bytes.len() as u64,
             Payload::Stored(at) => u64::from(at.bytes),
-            Payload::External { bytes, .. } => u64::from(*bytes),
+            Payload::External { bytes, .. } | Payload::Undone { bytes, .. } => u64::from(*bytes),
         }
     }
 

@@ -10,6 +10,7 @@
 //! what views may show. The durable cursor follows behind `applied`, as a record of the undo stream.
 
 mod bodies;
+mod cursor;
 mod motion;
 mod open;
 mod order;
@@ -35,10 +36,10 @@ use crate::log::{GroupCommit, Log, LogSet, Part, RecordAt};
 use crate::lsn::Lsn;
 use crate::meta::Timestamp;
 use crate::proofs::Proofs;
-use crate::record::{Applied, BodyError, Control, RedoRecord, UndoRecord};
+use crate::record::{BodyError, Control, RedoRecord};
 use crate::state::rows;
 use crate::state::summary::Summarizer;
-use crate::tables::{Put, Space, Tables};
+use crate::tables::{Space, Tables};
 use bincode::{Decode, Encode};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::path::{Path, PathBuf};
@@ -153,22 +154,6 @@ impl Journal {
     #[must_use]
     pub fn undo(&self) -> &Arc<Log> {
         &self.undo
-    }
-
-    /// Runs `append` on the undo stream and commits what it appended; takes it back if it fails.
-    ///
-    /// # Errors
-    /// Those of `append` and of the commit.
-    pub fn write_undo<R>(
-        &self,
-        append: impl FnOnce(&Log) -> Result<R, JournalError>,
-    ) -> Result<R, JournalError> {
-        let _turn = self.undo_turn.lock();
-        let written = append(&self.undo).and_then(|result| self.undo.commit().map(|_| result));
-        if written.is_err() && !self.undo.is_poisoned() {
-            self.undo.rollback()?;
-        }
-        written
     }
 
     /// The redo stream.
@@ -335,72 +320,12 @@ impl Journal {
         receive.recv().unwrap_or_else(|_| Err(JournalError::Poisoned { path: self.directory.clone() }))
     }
 
-    /// Commits rows of a batch, with the head row that says so. `last` is its last LSN; `redo` the place from which
-    /// the next capture is to be read.
-    ///
-    /// # Errors
-    /// As the tables.
-    pub fn publish(&self, mut puts: Vec<Put>, last: Lsn, redo: RecordAt) -> Result<(), JournalError> {
-        let (cursor, cursor_redo) = {
-            let heads = self.heads.lock();
-            (heads.cursor, heads.cursor_redo)
-        };
-        let head = TablesHead {
-            version: rows::TABLES_VERSION,
-            journal: self.id(),
-            published: (last.captured, last.local),
-            redo,
-            undo: self.undo.end(),
-            cursor: (cursor.captured, cursor.local),
-            cursor_redo,
-        };
-        puts.push((Space::Heads, HEAD_KEY.to_vec(), Some(rows::write(&head))));
-        puts.push(self.remember());
-        self.tables.commit(puts)
-    }
-
     /// The tree has been touched up to `lsn`.
     pub fn note_applied(&self, lsn: Lsn) {
         let mut heads = self.heads.lock();
         heads.applied = heads.applied.max(lsn);
         self.motion.end();
         self.moved.notify_all();
-    }
-
-    /// Moves the durable cursor: call after the tree was synced. `inodes` are those of nodes created since.
-    ///
-    /// # Errors
-    /// As the log and the tables.
-    pub fn advance_cursor(
-        &self,
-        lsn: Lsn,
-        redo: RecordAt,
-        inodes: &[(crate::id::NodeId, u64)],
-    ) -> Result<(), JournalError> {
-        const INODES_MAX: usize = 100_000;
-        let now = self.clock.now();
-        self.write_undo(|undo| {
-            let mut rest = inodes;
-            loop {
-                let (some, more) = rest.split_at(rest.len().min(INODES_MAX));
-                let applied = Applied {
-                    captured: lsn.captured,
-                    local: lsn.local,
-                    redo,
-                    inodes: some.to_vec(),
-                    more: !more.is_empty(),
-                };
-                undo.append(&UndoRecord::applied_draft(&applied, now))?;
-                rest = more;
-                if rest.is_empty() {
-                    return Ok(());
-                }
-            }
-        })?;
-        let mut heads = self.heads.lock();
-        heads.cursor = heads.cursor.max(lsn);
-        heads.cursor_redo = redo;
-        Ok(())
     }
 
     /// Waits until the tree has been touched up to `lsn`; false if `timeout` passed first.

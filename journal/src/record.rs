@@ -22,6 +22,10 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Version of the bodies written by this program, but for undo of captures.
 pub const BODY_VERSION: u8 = 1;
 
+/// Version of bodies with parts of captures of which a write puts back what undo holds; other parts are written in
+/// version 1.
+pub const UNDONE_VERSION: u8 = 2;
+
 /// Version of bodies with undo of captures. Version 1 is read too.
 pub const UNDO_VERSION: u8 = 2;
 

@@ -12,9 +12,9 @@ pub mod rows;
 pub mod summary;
 mod transition;
 
-pub use content::{OldBytes, PAGE_BYTES, READ_BYTES, UndoSink, is_zero};
+pub use content::{ContentUndo, OldBytes, PAGE_BYTES, READ_BYTES, UndoSink, is_zero};
 pub use digests::{Digests, counted, digests, digests_put, node_facts};
 pub use history::{history_puts, point_of, point_put, root_row};
 pub use overlay::{Overlay, State, links_of};
 pub use rows::{Change, NodeRow, PointKind, PointRow};
-pub use transition::{ContentUndo, Finished, Replaced, Transition, WritePlaces};
+pub use transition::{Finished, Replaced, Transition, WritePlaces};

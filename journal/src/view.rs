@@ -69,8 +69,16 @@ pub struct ViewFile<'v, T: TreeIo> {
     present: Option<T::File>,
 }
 
-/// Pieces of a file: where each belongs, and its bytes.
-pub type FilePieces = Vec<(Range<u64>, Bytes)>;
+/// A piece of a file as undo has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndonePiece {
+    /// Where it belongs.
+    pub range: Range<u64>,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The payload of the undo stream that holds them as they are, and how far into it, if there is one.
+    pub from: Option<(PayloadAt, u32)>,
+}
 
 /// A node as a view shows it, with what helps to open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -317,7 +325,7 @@ impl<T: TreeIo> View<T> {
 }
 
 /// A part of a payload, not copied.
-fn cut(payload: &Bytes, skip: u32, length: usize) -> Result<Bytes, JournalError> {
+pub(crate) fn cut(payload: &Bytes, skip: u32, length: usize) -> Result<Bytes, JournalError> {
     let from = skip as usize;
     let end = from.checked_add(length).filter(|end| *end <= payload.len());
     end.map(|end| payload.slice(from..end)).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })
@@ -390,7 +398,7 @@ impl<T: TreeIo> ViewFile<'_, T> {
     ///
     /// # Errors
     /// As [`ViewFile::read_at`].
-    pub fn undo_pieces(&self, range: Range<u64>) -> Result<Option<FilePieces>, JournalError> {
+    pub fn undo_pieces(&self, range: Range<u64>) -> Result<Option<Vec<UndonePiece>>, JournalError> {
         if range.end > self.size {
             return Ok(None);
         }
@@ -408,15 +416,17 @@ impl<T: TreeIo> ViewFile<'_, T> {
                 _ => runs.push((piece, source)),
             }
         }
-        let bytes = |(run, source): (Range<u64>, UndoSource)| {
-            let bytes = bytes_from(&*self.view.bytes, &source, (run.end - run.start) as usize)?;
-            let whole = match source {
-                UndoSource::Undo { at, .. } | UndoSource::Redo { at, .. } => at.bytes as usize,
-                UndoSource::Zero | UndoSource::Delta { .. } => 0,
+        let piece = |(range, source): (Range<u64>, UndoSource)| {
+            let bytes = bytes_from(&*self.view.bytes, &source, (range.end - range.start) as usize)?;
+            let (whole, from) = match source {
+                UndoSource::Undo { at, skip } => (at.bytes as usize, Some((at, skip))),
+                UndoSource::Redo { at, .. } => (at.bytes as usize, None),
+                UndoSource::Zero | UndoSource::Delta { .. } => (0, None),
             };
-            Ok((run, if bytes.len() * 2 < whole { Bytes::copy_from_slice(&bytes) } else { bytes }))
+            let bytes = if bytes.len() * 2 < whole { Bytes::copy_from_slice(&bytes) } else { bytes };
+            Ok(UndonePiece { range, bytes, from })
         };
-        runs.into_iter().map(bytes).collect::<Result<_, _>>().map(Some)
+        runs.into_iter().map(piece).collect::<Result<_, _>>().map(Some)
     }
 
     /// All bytes; for small files and tests.

@@ -40,7 +40,7 @@ use journal::log::{Log, RecordAt};
 use journal::spare::Spares;
 use journal::state::{ContentUndo, Finished, Transition, history_puts, point_put, rows};
 use journal::view::Locator;
-use journal::{JournalError, Lsn, NodeId, PayloadAt, Provenance, Space, TreeIo};
+use journal::{JournalError, Lsn, NodeId, Payload, Provenance, Space, TreeIo};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl<T: TreeIo> Applier<T> {
     #[must_use]
     pub fn new(journal: Arc<Journal>, tree: Arc<T>, redo: RecordAt) -> Self {
         let spares = Spares::new(SPARE_BYTES_MAX);
-        let touch = Touch::new(Arc::clone(journal.tables()), Arc::clone(&tree), Arc::clone(journal.redo()));
+        let touch = Touch::new(Arc::clone(&journal), Arc::clone(&tree));
         Applier {
             journal,
             tree,
@@ -180,13 +180,13 @@ impl<T: TreeIo> Applier<T> {
         let tables = Arc::clone(self.journal.tables());
         let locator = Locator::new(Arc::clone(&tables), Arc::clone(&self.tree)).settling(Duration::ZERO);
         let mut transition = Transition::new(&*tables);
-        let redo = Arc::clone(self.journal.redo());
+        let journal = &*self.journal;
         std::thread::scope(|scope| {
-            let mut old = OldFiles::new(&locator, &self.spares).reading_ahead(batch, scope);
-            self.journal.write_undo(|log| {
+            let mut old = OldFiles::new(&locator, journal, &self.spares).reading_ahead(batch, scope);
+            journal.write_undo(|log| {
                 for placed in batch {
                     let last = batch.last().is_some_and(|last| last.capture.lsn == placed.capture.lsn);
-                    prepare_one(placed, last, log, &redo, &mut old, &mut transition)?;
+                    prepare_one(placed, last, (log, journal), &mut old, &mut transition)?;
                 }
                 Ok(())
             })
@@ -209,15 +209,17 @@ impl<T: TreeIo> Applier<T> {
 fn prepare_one<T: TreeIo>(
     placed: &Placed,
     last: bool,
-    log: &Log,
-    redo: &Log,
+    (log, journal): (&Log, &Journal),
     old: &mut OldFiles<'_, T>,
     transition: &mut Transition<'_>,
 ) -> Result<(), JournalError> {
     let capture = &placed.capture;
     let synchronizing = capture.provenance == Provenance::Synchronization;
     let mut writer = UndoWriter::new(log, capture.lsn, capture.time);
-    let mut load = |at: PayloadAt| -> Result<Bytes, JournalError> { redo.read_payload(at) };
+    let mut load = |data: &Payload| -> Result<Bytes, JournalError> {
+        let what = "bytes that were never journaled are wanted again";
+        journal.written(data)?.ok_or(JournalError::Inconsistent { lsn: capture.lsn, what })
+    };
     let undo = ContentUndo { old, load: &mut load, sink: &mut writer };
     let replaced = transition.capture(capture, &placed.places, (!synchronizing).then_some(undo))?;
     // A first synchronization needs no undo, but the stream must say how far the tree may be.

@@ -7,15 +7,15 @@
 use bytes::Bytes;
 use journal::spare::Spares;
 use journal::state::is_zero;
-use journal::view::{ChangedExtents, View, ViewFile};
-use journal::{JournalError, NodeId, TreeIo, WRITE_BYTES_MAX};
+use journal::view::{ChangedExtents, UndonePiece, View, ViewFile};
+use journal::{JournalError, NodeId, Payload, PayloadAt, TreeIo, WRITE_BYTES_MAX};
 use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::ops::Range;
 
 /// Bytes compared as one.
 const PAGE_BYTES: u64 = 4096;
-/// Undo in shorter pieces is put together before it is compared.
+/// Undo in pieces that are shorter on the average is put together before it is compared.
 const PIECE_BYTES_MIN: usize = 64 << 10;
 
 /// A range to change so that the old state becomes the new one.
@@ -27,6 +27,21 @@ pub(crate) struct Piece {
     pub bytes: u64,
     /// The new bytes; `None` for zeros.
     pub data: Option<Bytes>,
+    /// Where in the undo log they lie, if they do and are not few: the payload, and how far into it.
+    pub undone: Option<(PayloadAt, u32)>,
+}
+
+impl Piece {
+    /// What is written for it in a replica that holds the point it was read at, and puts back undo as it lies there; `None`
+    /// for zeros.
+    pub fn payload(self) -> Option<Payload> {
+        let data = self.data?;
+        Some(match self.undone {
+            // No longer than a write.
+            Some((at, skip)) => Payload::Undone { at, skip, bytes: data.len() as u32, known: Some(data) },
+            None => Payload::Inline(data),
+        })
+    }
 }
 
 /// Pieces that lead from one state of a file to another, ascending.
@@ -150,26 +165,26 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             Some(_) => self.new.undo_pieces(window.clone())?,
             None => None,
         };
+        let length = (window.end - window.start) as usize;
         let new = match undone {
             // Few pages would come out of short ones, each a change of its own.
-            Some(pieces) if pieces.iter().all(|(_, bytes)| bytes.len() >= PIECE_BYTES_MIN) => pieces,
+            Some(pieces) if pieces.len() == 1 || pieces.len() * PIECE_BYTES_MIN <= length => pieces,
             Some(pieces) => {
-                let mut new = self.spares.take((window.end - window.start) as usize);
+                let mut new = self.spares.take(length);
                 // They follow one another without a gap, and so fill it.
-                for (range, bytes) in pieces {
+                for UndonePiece { range, bytes, .. } in pieces {
                     let within = (range.start - window.start) as usize..(range.end - window.start) as usize;
                     new.as_mut().get_mut(within).unwrap_or_default().copy_from_slice(&bytes);
                 }
-                vec![(window.clone(), new.into())]
+                vec![UndonePiece { range: window.clone(), bytes: new.into(), from: None }]
             }
             None => {
-                let mut new = self.spares.take((window.end - window.start) as usize);
+                let mut new = self.spares.take(length);
                 let read = self.new.read_at(new.as_mut(), window.start)?;
                 new.as_mut().get_mut(read..).unwrap_or_default().fill(0);
-                vec![(window.clone(), new.into())]
+                vec![UndonePiece { range: window.clone(), bytes: new.into(), from: None }]
             }
         };
-        let length = (window.end - window.start) as usize;
         let mut before = std::mem::take(&mut self.before);
         if before.len() < length {
             before.resize(length, 0);
@@ -181,19 +196,20 @@ impl<'v, T: TreeIo> Pieces<'v, T> {
             buffer.get_mut(read..).unwrap_or_default().fill(0);
             old = Some(&*buffer);
         }
-        for (range, new) in new {
-            let within = (range.start - window.start) as usize..(range.end - window.start) as usize;
-            let old = old.map(|old| old.get(within).unwrap_or_default());
-            runs(range.start, &new, old, &mut self.ready);
+        for new in new {
+            let (start, end) = (new.range.start - window.start, new.range.end - window.start);
+            let old = old.map(|old| old.get(start as usize..end as usize).unwrap_or_default());
+            runs(&new, old, &mut self.ready);
         }
         self.before = before;
         Ok(())
     }
 }
 
-/// Compares the bytes from `start` on, page by page, and puts runs of pages that differ into `ready`. Without an old state
-/// it is zeros.
-fn runs(start: u64, new: &Bytes, old: Option<&[u8]>, ready: &mut VecDeque<Piece>) {
+/// Compares a piece of the new state, page by page, and puts runs of pages that differ into `ready`. Without an old state it
+/// is zeros.
+fn runs(piece: &UndonePiece, old: Option<&[u8]>, ready: &mut VecDeque<Piece>) {
+    let (start, new) = (piece.range.start, &piece.bytes);
     let mut at = 0;
     let mut run: Option<(bool, Range<usize>)> = None;
     while at < new.len() {
@@ -206,23 +222,28 @@ fn runs(start: u64, new: &Bytes, old: Option<&[u8]>, ready: &mut VecDeque<Piece>
         match (&mut run, differs) {
             (Some((zero, range)), Some(zeros)) if *zero == zeros => range.end = end,
             (run, differs) => {
-                ready.extend(run.take().map(|run| piece(start, new, run)));
+                ready.extend(run.take().map(|run| run_of(piece, run)));
                 *run = differs.map(|zeros| (zeros, at..end));
             }
         }
         at = end;
     }
-    ready.extend(run.map(|run| piece(start, new, run)));
+    ready.extend(run.map(|run| run_of(piece, run)));
 }
 
-fn piece(start: u64, new: &Bytes, (zeros, range): (bool, Range<usize>)) -> Piece {
-    let (offset, bytes) = (start + range.start as u64, range.len() as u64);
+fn run_of(piece: &UndonePiece, (zeros, range): (bool, Range<usize>)) -> Piece {
+    let (offset, bytes) = (piece.range.start + range.start as u64, range.len() as u64);
+    let new = &piece.bytes;
+    // Saying where they lie takes as much as some bytes do.
+    let undone = piece.from.filter(|_| !zeros && range.len() as u64 >= PAGE_BYTES);
+    let undone =
+        undone.and_then(|(at, skip)| Some((at, skip.checked_add(u32::try_from(range.start).ok()?)?)));
     let data = (!zeros).then(|| {
         let data = new.slice(range);
         // What waits is counted by its length, and so must not hold much more than that.
         if data.len() * 2 < new.len() { Bytes::copy_from_slice(&data) } else { data }
     });
-    Piece { offset, bytes, data }
+    Piece { offset, bytes, data, undone }
 }
 
 /// The next changed extents below `end`, adjacent ones together.

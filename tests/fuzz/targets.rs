@@ -69,8 +69,12 @@ fn stored(input: &[u8], version: u8) -> Option<StoredRecord> {
     })
 }
 
+/// In every version there is.
 fn redo(input: &[u8]) {
-    let version = journal::record::BODY_VERSION;
+    (1..=journal::record::UNDONE_VERSION).for_each(|version| redo_of(input, version));
+}
+
+fn redo_of(input: &[u8], version: u8) {
     let Some(Ok(record)) = stored(input, version).map(|stored| RedoRecord::from_stored(&stored)) else {
         return;
     };

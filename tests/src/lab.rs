@@ -223,7 +223,13 @@ impl Lab {
                     events,
                 }
             })
-            .collect();
+            .collect::<Vec<_>>();
+        // They put back undo of the point. Before there are points nothing is given up.
+        match (captures.last(), self.journal.lease(to)) {
+            (Some(last), Ok(lease)) => lease.keep_until(last.lsn),
+            (Some(_), Err(error @ JournalError::Thinned { .. })) => panic!("{to} was readable: {error}"),
+            _ => {}
+        }
         Ok(captures)
     }
 

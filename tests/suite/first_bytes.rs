@@ -402,26 +402,26 @@ fn calls_do_not_hang_on_a_halted_apply() {
     replica.detach("rewind").expect("detach");
     ground.tree.set_free_bytes(10);
     let group = |size| vec![(ROOT, Vec::new(), vec![Event::Resize { node: NodeId(5000), size }])];
-    let refused = replica.apply_local(&mut group(2).into_iter()).expect_err("apply halts");
+    let refused = replica.apply_local(None, &mut group(2).into_iter()).expect_err("apply halts");
     assert_eq!(refused.kind(), ErrorKind::Full, "{refused:?}");
     // It waits, so nothing else may be planned, nor the capture followed.
-    assert!(replica.apply_local(&mut group(1).into_iter()).is_err());
+    assert!(replica.apply_local(None, &mut group(1).into_iter()).is_err());
     assert!(replica.detach("again").is_err());
     assert!(replica.attach().is_err());
     ground.tree.set_free_bytes(1 << 40);
     replica.detach("again").expect("it is done");
     assert_eq!(replica.journal().applied(), Lsn::local(3, 1));
-    assert_eq!(replica.apply_local(&mut group(1).into_iter()).expect("apply"), Lsn::local(3, 2));
+    assert_eq!(replica.apply_local(None, &mut group(1).into_iter()).expect("apply"), Lsn::local(3, 2));
 
     // One that waits when the daemon ends is given up.
     ground.tree.set_free_bytes(10);
-    assert!(replica.apply_local(&mut group(0).into_iter()).is_err());
+    assert!(replica.apply_local(None, &mut group(0).into_iter()).is_err());
     replica.stop(Duration::from_millis(10));
     drop(replica);
     ground.tree.set_free_bytes(1 << 40);
     let replica = ground.start(options());
     assert_eq!(replica.journal().applied(), Lsn::local(3, 2));
-    assert_eq!(replica.apply_local(&mut group(4).into_iter()).expect("apply"), Lsn::local(3, 4));
+    assert_eq!(replica.apply_local(None, &mut group(4).into_iter()).expect("apply"), Lsn::local(3, 4));
     for (lsn, text) in
         [(Lsn::captured(3), b"third".as_slice()), (Lsn::local(3, 1), b"th"), (Lsn::local(3, 2), b"t")]
     {
@@ -449,7 +449,7 @@ fn local_changes_are_taken_as_they_are_applied() {
         let event = Event::Resize { node: NodeId(5000), size: made };
         (made <= 5000).then(|| (ROOT, Vec::new(), vec![event]))
     });
-    assert_eq!(replica.apply_local(&mut groups).expect("apply"), Lsn::local(2, 5000));
+    assert_eq!(replica.apply_local(None, &mut groups).expect("apply"), Lsn::local(2, 5000));
     replica.stop(SOON);
 }
 

@@ -76,4 +76,5 @@ mod thinned_out;
 mod thinning;
 mod tidy;
 mod two_processes;
+mod undone;
 mod versions;

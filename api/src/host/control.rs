@@ -9,8 +9,12 @@ use std::sync::Arc;
 pub(super) struct Control(pub Arc<Replica<OsTree>>);
 
 impl EventSink for Control {
-    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
-        self.0.apply_local(groups)
+    fn apply_local(
+        &self,
+        reading: Option<Lsn>,
+        groups: &mut dyn Iterator<Item = LocalGroup>,
+    ) -> Result<Lsn, JournalError> {
+        self.0.apply_local(reading, groups)
     }
 }
 

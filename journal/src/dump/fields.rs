@@ -223,6 +223,9 @@ fn event_fields(
             let fields = match data {
                 Payload::Stored(at) => fields.payload(at),
                 Payload::External { hash, .. } => fields.hash("hash", hash),
+                Payload::Undone { at, skip, .. } => {
+                    fields.flag("undone", true).payload(at).number("data_skip", u64::from(*skip))
+                }
                 Payload::Inline(_) => fields,
             };
             ("write", fields.maybe_hash("hash_before", before.as_ref().map(<[u8; 16]>::as_slice)))

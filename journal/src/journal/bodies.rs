@@ -3,7 +3,7 @@
 
 use crate::error::JournalError;
 use crate::log::{RecordAt, StoredRecord, Stream};
-use crate::record::{BODY_VERSION, BodyError, RedoRecord, UNDO_VERSION, UndoRecord};
+use crate::record::{BodyError, RedoRecord, UndoRecord};
 use std::path::Path;
 
 pub(super) fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: BodyError) -> JournalError {
@@ -18,8 +18,8 @@ pub(super) fn bad_body(directory: &Path, stream: &str, at: RecordAt, error: Body
 /// A body of a later version is no damage: a newer program wrote it.
 fn check_version(directory: &Path, stream: Stream, record: &StoredRecord) -> Result<(), JournalError> {
     let known = match stream {
-        Stream::Redo => BODY_VERSION,
-        Stream::Undo => UNDO_VERSION,
+        Stream::Redo => RedoRecord::newest_version(record.kind),
+        Stream::Undo => UndoRecord::newest_version(record.kind),
     };
     if record.version <= known {
         return Ok(());

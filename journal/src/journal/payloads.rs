@@ -1,14 +1,15 @@
-//! Payloads of both streams for views.
+//! Payloads of both streams, for apply and for views.
 //!
 //! A file is read piece by piece, and many pieces may lie in one payload. Reading, checking and expanding it anew for each
 //! of them would cost by its length each time, so the last ones of each stream are remembered. A place names its bytes for
 //! good, by their checksum too: what is remembered cannot be out of date. At most three payloads of a stream are held, each
 //! no longer than a write.
 
+use super::Journal;
 use crate::error::JournalError;
-use crate::event::{PayloadAt, WRITE_BYTES_MAX};
+use crate::event::{Payload, PayloadAt, WRITE_BYTES_MAX};
 use crate::log::Log;
-use crate::view::UndoBytes;
+use crate::view::{UndoBytes, cut};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -52,6 +53,23 @@ impl Payloads {
     pub fn new(redo: &Arc<Log>, undo: &Arc<Log>) -> Self {
         let side = |log: &Arc<Log>| Side { log: Arc::clone(log), last: Mutex::default() };
         Payloads { redo: side(redo), undo: side(undo) }
+    }
+}
+
+impl Journal {
+    /// The bytes of a write; `None` if they were never journaled.
+    ///
+    /// # Errors
+    /// `Damaged`, `File`.
+    pub fn written(&self, data: &Payload) -> Result<Option<Bytes>, JournalError> {
+        match data {
+            Payload::Inline(bytes) | Payload::Undone { known: Some(bytes), .. } => Ok(Some(bytes.clone())),
+            Payload::Stored(at) => self.redo.read_payload(*at).map(Some),
+            Payload::Undone { at, skip, bytes, known: None } => {
+                cut(&self.undo.read_payload(*at)?, *skip, *bytes as usize).map(Some)
+            }
+            Payload::External { .. } => Ok(None),
+        }
     }
 }
 

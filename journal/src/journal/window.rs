@@ -14,8 +14,16 @@ use std::sync::Arc;
 
 #[derive(Default)]
 pub(super) struct Leases {
-    held: std::collections::BTreeMap<u64, Lsn>,
+    held: std::collections::BTreeMap<u64, Held>,
     next: u64,
+}
+
+struct Held {
+    point: Lsn,
+    /// Whether somebody holds it.
+    open: bool,
+    /// Else it ends when the durable cursor is here.
+    until: Lsn,
 }
 
 /// A point that stays readable as long as this lives.
@@ -24,9 +32,23 @@ pub struct Lease {
     number: u64,
 }
 
+impl Lease {
+    /// When it is dropped the point stays readable all the same until the tree durably holds everything up to `lsn`: local
+    /// changes up to there put back what undo of the point has, and may have to be done again. A process that ends
+    /// before has no leases; the next one brings the tree there before retention may run.
+    pub fn keep_until(&self, lsn: Lsn) {
+        if let Some(held) = self.journal.leases.lock().held.get_mut(&self.number) {
+            held.until = held.until.max(lsn);
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.journal.leases.lock().held.remove(&self.number);
+        if let Some(held) = self.journal.leases.lock().held.get_mut(&self.number) {
+            held.open = false;
+        }
+        self.journal.end_leases();
     }
 }
 
@@ -36,12 +58,12 @@ pub(crate) struct WindowLock<'j>(parking_lot::MutexGuard<'j, Leases>);
 impl WindowLock<'_> {
     /// The oldest point a reader holds.
     pub(crate) fn least_lease(&self) -> Option<Lsn> {
-        self.0.held.values().min().copied()
+        self.0.held.values().map(|held| held.point).min()
     }
 
     /// All points that readers hold.
     pub(crate) fn leases(&self) -> impl Iterator<Item = Lsn> + '_ {
-        self.0.held.values().copied()
+        self.0.held.values().map(|held| held.point)
     }
 }
 
@@ -106,8 +128,14 @@ impl Journal {
         self.check_window(lsn)?;
         let number = leases.next;
         leases.next += 1;
-        leases.held.insert(number, lsn);
+        leases.held.insert(number, Held { point: lsn, open: true, until: Lsn::ZERO });
         Ok(number)
+    }
+
+    /// Ends leases that nobody holds and that the durable cursor has passed.
+    pub(super) fn end_leases(&self) {
+        let cursor = self.cursor();
+        self.leases.lock().held.retain(|_, held| held.open || cursor < held.until);
     }
 
     pub(crate) fn window_lock(&self) -> WindowLock<'_> {

@@ -1,7 +1,9 @@
 //! Records of the redo stream: captures in parts, and control records.
 
-use super::{BODY_VERSION, BodyError, decode, encode};
-use crate::event::{BlockHash, Capture, Class, Event, Marker, Payload, PayloadAt, Provenance};
+use super::{BODY_VERSION, BodyError, UNDONE_VERSION, decode, encode};
+use crate::event::{
+    BlockHash, Capture, Class, Event, Marker, Payload, PayloadAt, Provenance, WRITE_BYTES_MAX,
+};
 use crate::id::{Edge, NodeId, Origin, RootNo};
 use crate::log::{Part, RecordDraft, StoredRecord};
 use crate::lsn::Lsn;
@@ -69,11 +71,12 @@ struct PartV1 {
     path: Vec<u8>,
     number: u32,
     last: bool,
-    events: Vec<EventV1>,
+    events: Vec<EventV2>,
 }
 
+/// In a body of version 1 there is none of the last kind.
 #[derive(Encode, Decode)]
-enum EventV1 {
+enum EventV2 {
     Create { node: NodeId, at: Edge, meta: Meta, origin: Option<Origin>, parent_mtime: Option<Timestamp> },
     Link { node: NodeId, at: Edge, parent_mtime: Option<Timestamp> },
     Remove { node: NodeId, at: Edge, parent_mtime: Option<Timestamp> },
@@ -84,6 +87,7 @@ enum EventV1 {
     SetAttributes { node: NodeId, attributes: Attributes },
     SetXattrs { node: NodeId, xattrs: Xattrs },
     Mark(Marker),
+    Undone { node: NodeId, offset: u64, bytes: u32, at: PayloadAt, skip: u32 },
 }
 
 impl RedoRecord {
@@ -106,17 +110,28 @@ impl RedoRecord {
         }
     }
 
-    /// Reads a record back; payloads come as [`Payload::Stored`].
+    /// The last version of bodies of a kind that this program knows.
+    pub(crate) fn newest_version(kind: u8) -> u8 {
+        if kind == KIND_PART { UNDONE_VERSION } else { BODY_VERSION }
+    }
+
+    /// Reads a record back; payloads come as [`Payload::Stored`], or as [`Payload::Undone`] without their bytes.
     ///
     /// # Errors
     /// `BodyError` if the body does not decode or does not match its payloads.
     pub fn from_stored(record: &StoredRecord) -> Result<Self, BodyError> {
-        if record.version != BODY_VERSION {
-            return Err(BodyError("unknown version"));
-        }
-        match record.kind {
-            KIND_CONTROL => Ok(RedoRecord::Control(decode(&record.head)?)),
-            KIND_PART => Ok(RedoRecord::Part(part_from_stored(decode(&record.head)?, &record.payloads)?)),
+        match (record.kind, record.version) {
+            (KIND_CONTROL, BODY_VERSION) => Ok(RedoRecord::Control(decode(&record.head)?)),
+            (KIND_PART, BODY_VERSION | UNDONE_VERSION) => {
+                let body = decode::<PartV1>(&record.head)?;
+                let undone = body.events.iter().any(|event| matches!(event, EventV2::Undone { .. }));
+                if undone != (record.version == UNDONE_VERSION) {
+                    return Err(BodyError("events of another version"));
+                }
+                check_undone(undone, body.local)?;
+                Ok(RedoRecord::Part(part_from_stored(body, &record.payloads)?))
+            }
+            (KIND_CONTROL | KIND_PART, _) => Err(BodyError("unknown version")),
             _ => Err(BodyError("unknown kind")),
         }
     }
@@ -126,15 +141,20 @@ fn part_to_draft(part: &Part) -> Result<RecordDraft, BodyError> {
     let capture = &part.capture;
     let mut payloads = Vec::new();
     let mut events = Vec::with_capacity(capture.events.len());
+    let mut version = BODY_VERSION;
     for event in &capture.events {
         events.push(match event.clone() {
             Event::Create { node, at, meta, origin, parent_mtime } => {
-                EventV1::Create { node, at, meta, origin, parent_mtime }
+                EventV2::Create { node, at, meta, origin, parent_mtime }
             }
-            Event::Link { node, at, parent_mtime } => EventV1::Link { node, at, parent_mtime },
-            Event::Remove { node, at, parent_mtime } => EventV1::Remove { node, at, parent_mtime },
+            Event::Link { node, at, parent_mtime } => EventV2::Link { node, at, parent_mtime },
+            Event::Remove { node, at, parent_mtime } => EventV2::Remove { node, at, parent_mtime },
             Event::Rename { node, from, to, from_parent_mtime, to_parent_mtime } => {
-                EventV1::Rename { node, from, to, from_mtime: from_parent_mtime, to_mtime: to_parent_mtime }
+                EventV2::Rename { node, from, to, from_mtime: from_parent_mtime, to_mtime: to_parent_mtime }
+            }
+            Event::Write { node, offset, data: Payload::Undone { at, skip, bytes, .. }, before: None } => {
+                version = UNDONE_VERSION;
+                EventV2::Undone { node, offset, bytes, at, skip }
             }
             Event::Write { node, offset, data, before } => {
                 let (bytes, external) = match data {
@@ -145,14 +165,15 @@ fn part_to_draft(part: &Part) -> Result<RecordDraft, BodyError> {
                     }
                     Payload::External { hash, bytes } => (bytes, Some(hash)),
                     Payload::Stored(_) => return Err(BodyError("payload is stored elsewhere")),
+                    Payload::Undone { .. } => return Err(BodyError("undo put back over a known hash")),
                 };
-                EventV1::Write { node, offset, bytes, external, before }
+                EventV2::Write { node, offset, bytes, external, before }
             }
-            Event::Punch { node, offset, bytes } => EventV1::Punch { node, offset, bytes },
-            Event::Resize { node, size } => EventV1::Resize { node, size },
-            Event::SetAttributes { node, attributes } => EventV1::SetAttributes { node, attributes },
-            Event::SetXattrs { node, xattrs } => EventV1::SetXattrs { node, xattrs },
-            Event::Mark(marker) => EventV1::Mark(marker),
+            Event::Punch { node, offset, bytes } => EventV2::Punch { node, offset, bytes },
+            Event::Resize { node, size } => EventV2::Resize { node, size },
+            Event::SetAttributes { node, attributes } => EventV2::SetAttributes { node, attributes },
+            Event::SetXattrs { node, xattrs } => EventV2::SetXattrs { node, xattrs },
+            Event::Mark(marker) => EventV2::Mark(marker),
         });
     }
     let body = PartV1 {
@@ -166,9 +187,10 @@ fn part_to_draft(part: &Part) -> Result<RecordDraft, BodyError> {
         last: part.last,
         events,
     };
+    check_undone(version == UNDONE_VERSION, body.local)?;
     Ok(RecordDraft {
         kind: KIND_PART,
-        version: BODY_VERSION,
+        version,
         lsn: Some(capture.lsn),
         time: capture.time,
         head: encode(&body),
@@ -176,20 +198,32 @@ fn part_to_draft(part: &Part) -> Result<RecordDraft, BodyError> {
     })
 }
 
+/// Redo of what was captured stands by itself: it is what a rescue has.
+fn check_undone(undone: bool, local: u64) -> Result<(), BodyError> {
+    if undone && local == 0 { Err(BodyError("a captured change puts back undo")) } else { Ok(()) }
+}
+
+fn check_end(offset: u64, bytes: u32) -> Result<(), BodyError> {
+    match offset.checked_add(u64::from(bytes)) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(BodyError("write beyond the greatest file size")),
+    }
+}
+
 fn part_from_stored(body: PartV1, payloads: &[PayloadAt]) -> Result<Part, BodyError> {
     let mut payloads = payloads.iter();
     let mut events = Vec::with_capacity(body.events.len());
     for event in body.events {
         events.push(match event {
-            EventV1::Create { node, at, meta, origin, parent_mtime } => {
+            EventV2::Create { node, at, meta, origin, parent_mtime } => {
                 Event::Create { node, at, meta, origin, parent_mtime }
             }
-            EventV1::Link { node, at, parent_mtime } => Event::Link { node, at, parent_mtime },
-            EventV1::Remove { node, at, parent_mtime } => Event::Remove { node, at, parent_mtime },
-            EventV1::Rename { node, from, to, from_mtime, to_mtime } => {
+            EventV2::Link { node, at, parent_mtime } => Event::Link { node, at, parent_mtime },
+            EventV2::Remove { node, at, parent_mtime } => Event::Remove { node, at, parent_mtime },
+            EventV2::Rename { node, from, to, from_mtime, to_mtime } => {
                 Event::Rename { node, from, to, from_parent_mtime: from_mtime, to_parent_mtime: to_mtime }
             }
-            EventV1::Write { node, offset, bytes, external, before } => {
+            EventV2::Write { node, offset, bytes, external, before } => {
                 let data = match external {
                     Some(hash) => Payload::External { hash, bytes },
                     None => {
@@ -200,16 +234,23 @@ fn part_from_stored(body: PartV1, payloads: &[PayloadAt]) -> Result<Part, BodyEr
                         Payload::Stored(*at)
                     }
                 };
-                if offset.checked_add(u64::from(bytes)).is_none_or(|end| end > i64::MAX as u64) {
-                    return Err(BodyError("write beyond the greatest file size"));
-                }
+                check_end(offset, bytes)?;
                 Event::Write { node, offset, data, before }
             }
-            EventV1::Punch { node, offset, bytes } => Event::Punch { node, offset, bytes },
-            EventV1::Resize { node, size } => Event::Resize { node, size },
-            EventV1::SetAttributes { node, attributes } => Event::SetAttributes { node, attributes },
-            EventV1::SetXattrs { node, xattrs } => Event::SetXattrs { node, xattrs },
-            EventV1::Mark(marker) => Event::Mark(marker),
+            EventV2::Undone { node, offset, bytes, at, skip } => {
+                check_end(offset, bytes)?;
+                let too_long = bytes as usize > WRITE_BYTES_MAX;
+                if too_long || skip.checked_add(bytes).is_none_or(|end| end > at.bytes) {
+                    return Err(BodyError("range outside its payload"));
+                }
+                let data = Payload::Undone { at, skip, bytes, known: None };
+                Event::Write { node, offset, data, before: None }
+            }
+            EventV2::Punch { node, offset, bytes } => Event::Punch { node, offset, bytes },
+            EventV2::Resize { node, size } => Event::Resize { node, size },
+            EventV2::SetAttributes { node, attributes } => Event::SetAttributes { node, attributes },
+            EventV2::SetXattrs { node, xattrs } => Event::SetXattrs { node, xattrs },
+            EventV2::Mark(marker) => Event::Mark(marker),
         });
     }
     if payloads.next().is_some() {
@@ -225,3 +266,6 @@ fn part_from_stored(body: PartV1, payloads: &[PayloadAt]) -> Result<Part, BodyEr
     };
     Ok(Part { number: body.number, last: body.last, capture })
 }
+
+#[cfg(test)]
+mod tests;

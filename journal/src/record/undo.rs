@@ -223,6 +223,11 @@ impl UndoPart {
 }
 
 impl UndoRecord {
+    /// The last version of bodies of a kind that this program knows.
+    pub(crate) fn newest_version(kind: u8) -> u8 {
+        if kind == KIND_UNDO { UNDO_VERSION } else { BODY_VERSION }
+    }
+
     /// Reads a record back.
     ///
     /// # Errors

@@ -8,7 +8,8 @@
 //! - A byte changed twice by one capture needs undo once, for its value when the capture began. `touched` holds the
 //!   ranges already recorded.
 //! - Where an earlier capture of the same batch wrote the byte, the tree does not hold that value yet (nothing of the
-//!   batch has touched it). Its redo does, and undo refers to it. `written` holds who wrote what in this batch.
+//!   batch has touched it). Its redo does, and undo refers to it. `written` holds who wrote what in this batch. If that redo
+//!   is itself a reference to older undo, which retention need not keep as long, the bytes are copied.
 //! - Elsewhere the tree holds the value. Pages that are equal before and after are left out, and so are not put into
 //!   `touched`: a later write of the same capture may still change them.
 //! - Of a page that a journaled write changes in less than half of its bytes only what differs is recorded, against the
@@ -16,10 +17,11 @@
 //!   durable captures are applied, and retention keeps it as long (`retention`).
 
 use crate::error::JournalError;
-use crate::event::{BlockHash, PayloadAt};
+use crate::event::{BlockHash, Payload, PayloadAt};
 use crate::extents::ExtentMap;
 use crate::id::NodeId;
 use crate::record::{DataUndo, UndoSource};
+use crate::tables::Space;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -35,6 +37,11 @@ pub const READ_BYTES: u64 = 256 << 10;
 
 /// The bytes the replica tree holds now, before any of the batch touches it.
 pub trait OldBytes {
+    /// A payload of the undo stream that a local change of the batch puts back.
+    ///
+    /// # Errors
+    /// As the log.
+    fn undone(&mut self, at: PayloadAt) -> Result<Bytes, JournalError>;
     /// Reads just so many bytes of a file that existed before the batch. Those it does not have read as zeros: the journal
     /// says that they are there.
     ///
@@ -75,6 +82,17 @@ pub trait UndoSink {
     fn reference(&mut self, data: DataUndo) -> Result<(), JournalError>;
 }
 
+/// How to find old and new bytes, and where undo of bytes goes. Absent in recovery and rebuild, where undo is already
+/// in the journal.
+pub struct ContentUndo<'a> {
+    /// The tree.
+    pub old: &'a mut dyn OldBytes,
+    /// Loads the bytes of a write that are not in memory.
+    pub load: &'a mut dyn FnMut(&Payload) -> Result<Bytes, JournalError>,
+    /// Receives undo of bytes.
+    pub sink: &'a mut dyn UndoSink,
+}
+
 /// Who wrote a range in this batch.
 #[derive(Clone, Debug)]
 enum Written {
@@ -82,6 +100,17 @@ enum Written {
     Zero,
     /// The payload whose first byte belongs at `base`.
     Redo { at: PayloadAt, base: u64 },
+    /// What lies `skip` bytes into a payload of the undo stream belongs at `base`.
+    Undone { at: PayloadAt, skip: u32, base: u64 },
+}
+
+/// Where the bytes of a write lie.
+#[derive(Clone, Copy, Debug)]
+pub enum WrittenFrom {
+    /// In a payload of the redo stream.
+    Redo(PayloadAt),
+    /// In a payload of the undo stream, so many bytes into it.
+    Undone(PayloadAt, u32),
 }
 
 /// Bytes of files as changed by a batch of captures that is not in the tree yet.
@@ -134,10 +163,14 @@ impl BatchContent {
         self.written.entry(node).or_default().insert(range, Written::Zero);
     }
 
-    /// The batch writes a journaled payload at `offset`.
-    pub fn wrote(&mut self, node: NodeId, offset: u64, at: PayloadAt) {
-        let range = offset..offset.saturating_add(u64::from(at.bytes));
-        self.written.entry(node).or_default().insert(range, Written::Redo { at, base: offset });
+    /// The batch writes bytes that are in the journal over a range.
+    pub fn wrote(&mut self, node: NodeId, range: Range<u64>, from: WrittenFrom) {
+        let base = range.start;
+        let written = match from {
+            WrittenFrom::Redo(at) => Written::Redo { at, base },
+            WrittenFrom::Undone(at, skip) => Written::Undone { at, skip, base },
+        };
+        self.written.entry(node).or_default().insert(range, written);
     }
 
     /// Records what the capture replaces. Call before `wrote`.
@@ -175,9 +208,19 @@ impl BatchContent {
                 match written {
                     // Zeros before and after.
                     Some(Written::Zero) if change.new.is_none() => {}
-                    Some(written) => {
+                    Some(Written::Undone { at, skip, base }) => {
                         hasher = None;
-                        self.refer(node, piece, &written, sink)?;
+                        let from = u64::from(skip) + (piece.start - base);
+                        self.copy_undone(node, piece, (at, from), old, sink)?;
+                    }
+                    Some(Written::Zero) => {
+                        hasher = None;
+                        self.refer(node, piece, &UndoSource::Zero, sink)?;
+                    }
+                    Some(Written::Redo { at, base }) => {
+                        hasher = None;
+                        let skip = (piece.start - base) as u32;
+                        self.refer(node, piece, &UndoSource::Redo { at, skip }, sink)?;
                     }
                     None => self.copy(change, piece, &mut hasher, old, sink)?,
                 }
@@ -210,27 +253,42 @@ impl BatchContent {
         }
         let touched = self.touched.get(&change.node);
         let gaps = touched.map_or_else(|| vec![behind.clone()], |map| map.gaps(behind.clone()));
-        gaps.into_iter().try_for_each(|gap| self.refer(change.node, gap, &Written::Zero, sink))
+        gaps.into_iter().try_for_each(|gap| self.refer(change.node, gap, &UndoSource::Zero, sink))
     }
 
     fn refer(
         &mut self,
         node: NodeId,
         piece: Range<u64>,
-        written: &Written,
+        source: &UndoSource,
         sink: &mut dyn UndoSink,
     ) -> Result<(), JournalError> {
         self.touched.entry(node).or_default().insert(piece.clone(), ());
         let mut offset = piece.start;
         while offset < piece.end {
             let bytes = (piece.end - offset).min(1 << 30) as u32;
-            let source = match written {
-                Written::Zero => UndoSource::Zero,
-                Written::Redo { at, base } => UndoSource::Redo { at: *at, skip: (offset - base) as u32 },
-            };
+            // Within one payload, whose length is 32 bits; zeros have no place.
+            let source = source.further((offset - piece.start) as u32);
             sink.reference(DataUndo { node, offset, bytes, source })?;
             offset += u64::from(bytes);
         }
+        Ok(())
+    }
+
+    /// Copies bytes that an earlier capture of the batch takes from undo: they lie `from` bytes into the payload.
+    fn copy_undone(
+        &mut self,
+        node: NodeId,
+        piece: Range<u64>,
+        (at, from): (PayloadAt, u64),
+        old: &mut dyn OldBytes,
+        sink: &mut dyn UndoSink,
+    ) -> Result<(), JournalError> {
+        let payload = old.undone(at)?;
+        let within = from as usize..(from + (piece.end - piece.start)) as usize;
+        let bytes = payload.get(within).ok_or(JournalError::BadRow { space: Space::DataUndo.name() })?;
+        sink.bytes(node, piece.start, Bytes::copy_from_slice(bytes))?;
+        self.touched.entry(node).or_default().insert(piece, ());
         Ok(())
     }
 

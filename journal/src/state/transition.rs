@@ -4,7 +4,7 @@
 //! directory is a directory, nothing is moved below itself), changes rows in the overlay, and collects what is
 //! replaced. An event that does not fit is an error before anything is durable: apply stops, the tree is untouched.
 
-use super::content::{BatchContent, OldBytes, Replacing, UndoSink};
+use super::content::{BatchContent, ContentUndo, Replacing, WrittenFrom};
 use super::history::root_row;
 use super::overlay::{Overlay, State};
 use super::rows::NodeRow;
@@ -16,7 +16,6 @@ use crate::lsn::Lsn;
 use crate::meta::{Meta, Timestamp};
 use crate::record::{NameUndo, NodeUndo};
 use crate::tables::{Put, Space, Tables};
-use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Where the payloads of a capture's write events lie in the redo stream, in their order; empty where unknown.
@@ -29,17 +28,6 @@ pub struct Replaced {
     pub names: Vec<NameUndo>,
     /// Metadata, first change only.
     pub nodes: Vec<NodeUndo>,
-}
-
-/// How to find old and new bytes, and where undo of bytes goes. Absent in recovery and rebuild, where undo is already
-/// in the journal.
-pub struct ContentUndo<'a> {
-    /// The tree.
-    pub old: &'a mut dyn OldBytes,
-    /// Loads a payload that is not in memory.
-    pub load: &'a mut dyn FnMut(PayloadAt) -> Result<Bytes, JournalError>,
-    /// Receives undo of bytes.
-    pub sink: &'a mut dyn UndoSink,
 }
 
 /// A batch of captures on its way into the tables.
@@ -421,7 +409,7 @@ impl<'t> Transition<'t> {
         self.content.note_size(node, row.meta.size, row.longest);
         let place = self.record_bytes(event, &range, row.meta.size, places, undo)?;
         match (event, place) {
-            (Event::Write { offset, .. }, Some(at)) => self.content.wrote(node, *offset, at),
+            (Event::Write { .. }, Some(from)) => self.content.wrote(node, range.clone(), from),
             (Event::Write { .. }, None) => {}
             _ => self.content.wrote_zeros(node, range.clone()),
         }
@@ -442,7 +430,7 @@ impl<'t> Transition<'t> {
         })
     }
 
-    /// Records what an event replaces; the place of its payload, if it is journaled.
+    /// Records what an event replaces; where its bytes lie, if they are in the journal.
     fn record_bytes(
         &mut self,
         event: &Event,
@@ -450,32 +438,38 @@ impl<'t> Transition<'t> {
         size: u64,
         places: &mut std::slice::Iter<'_, PayloadAt>,
         undo: &mut Option<ContentUndo<'_>>,
-    ) -> Result<Option<PayloadAt>, JournalError> {
-        let mut place = None;
-        let mut loaded = None;
+    ) -> Result<Option<WrittenFrom>, JournalError> {
+        let (mut from, mut loaded) = (None, None);
         let (node, before) = match event {
             Event::Write { node, data, before, .. } => {
                 match data {
-                    Payload::Stored(at) => place = Some(*at),
+                    Payload::Stored(at) => from = Some(WrittenFrom::Redo(*at)),
                     Payload::Inline(bytes) => {
-                        place = places.next().copied();
+                        from = places.next().copied().map(WrittenFrom::Redo);
                         loaded = Some(bytes.clone());
                     }
+                    Payload::Undone { at, skip, known, .. } => {
+                        from = Some(WrittenFrom::Undone(*at, *skip));
+                        loaded.clone_from(known);
+                    }
                     Payload::External { .. } => return Ok(None),
+                }
+                if let (None, Some(undo), true) = (&loaded, &mut *undo, from.is_some()) {
+                    loaded = Some((undo.load)(data)?);
                 }
                 (*node, *before)
             }
             Event::Punch { node, .. } | Event::Resize { node, .. } => (*node, None),
             _ => return Ok(None),
         };
-        let Some(undo) = undo else { return Ok(place) };
-        if let (None, Some(at)) = (&loaded, place) {
-            loaded = Some((undo.load)(at)?);
-        }
-        let new = loaded.as_deref();
-        let change = Replacing { node, range: range.clone(), new, redo: place, size, before };
+        let Some(undo) = undo else { return Ok(from) };
+        let redo = match from {
+            Some(WrittenFrom::Redo(at)) => Some(at),
+            Some(WrittenFrom::Undone(..)) | None => None,
+        };
+        let change = Replacing { node, range: range.clone(), new: loaded.as_deref(), redo, size, before };
         self.content.replace(&change, undo.old, undo.sink)?;
-        Ok(place)
+        Ok(from)
     }
 
     /// Ends the batch.

@@ -350,13 +350,12 @@ impl<'j, T: TreeIo> Work<'j, T> {
             let Some(dir) = self.final_dir(edge.parent, placed)? else { continue };
             let file = self.tree.open_file(&dir, &edge.name, true).map_err(failed("open", node))?;
             match event {
-                Event::Write { offset, data, .. } => match data {
-                    Payload::Inline(bytes) => file.write_at(bytes, *offset),
-                    Payload::Stored(at) => file.write_at(&self.journal.redo().read_payload(*at)?, *offset),
-                    Payload::External { bytes, .. } => {
+                Event::Write { offset, data, .. } => match self.journal.written(data)? {
+                    Some(bytes) => file.write_at(&bytes, *offset),
+                    None => {
                         let from = lost.entry(node).or_insert(*offset);
                         *from = (*from).min(*offset);
-                        let end = offset + u64::from(*bytes);
+                        let end = offset.saturating_add(data.len());
                         if file.stat().map_err(failed("stat", node))?.size < end {
                             file.set_len(end)
                         } else {

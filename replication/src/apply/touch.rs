@@ -6,11 +6,9 @@
 //! from earlier batches stay good. Attributes and times are set last, once a node, to what they are after the batch:
 //! changing an entry moves its directory's time.
 
-use bytes::Bytes;
-use journal::journal::Placed;
-use journal::log::Log;
+use journal::journal::{Journal, Placed};
 use journal::state::{NodeRow, State};
-use journal::{Edge, Event, JournalError, Kind, Lsn, NodeId, Payload, Tables, TreeFile, TreeIo};
+use journal::{Edge, Event, JournalError, Kind, Lsn, NodeId, Tables, TreeFile, TreeIo};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -35,9 +33,9 @@ pub struct Degraded {
 
 /// Touches the tree.
 pub struct Touch<T: TreeIo> {
+    journal: Arc<Journal>,
     tables: Arc<dyn Tables>,
     tree: Arc<T>,
-    redo: Arc<Log>,
     directories: HashMap<NodeId, T::Dir>,
     files: HashMap<NodeId, T::File>,
     names: HashMap<NodeId, Vec<Edge>>,
@@ -53,11 +51,11 @@ fn failed(operation: &'static str, node: NodeId) -> impl Fn(io::Error) -> Journa
 }
 
 impl<T: TreeIo> Touch<T> {
-    pub(crate) fn new(tables: Arc<dyn Tables>, tree: Arc<T>, redo: Arc<Log>) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, tree: Arc<T>) -> Self {
         Touch {
-            tables,
+            tables: Arc::clone(journal.tables()),
+            journal,
             tree,
-            redo,
             directories: HashMap::new(),
             files: HashMap::new(),
             names: HashMap::new(),
@@ -127,7 +125,7 @@ impl<T: TreeIo> Touch<T> {
             Event::Remove { node, at, .. } => self.remove(lsn, *node, at),
             Event::Rename { node, from, to, .. } => self.rename(lsn, *node, from, to),
             Event::Write { node, offset, data, .. } => {
-                let (bytes, end) = (self.load(data)?, offset.saturating_add(data.len()));
+                let (bytes, end) = (self.journal.written(data)?, offset.saturating_add(data.len()));
                 let file = self.file(lsn, *node)?;
                 match bytes {
                     Some(bytes) => file.write_at(&bytes, *offset),
@@ -272,15 +270,6 @@ impl<T: TreeIo> Touch<T> {
             self.files.clear();
         }
         self.files.insert(node, file);
-    }
-
-    /// The bytes of a write; `None` if they were never journaled and are not in memory.
-    fn load(&self, data: &Payload) -> Result<Option<Bytes>, JournalError> {
-        match data {
-            Payload::Inline(bytes) => Ok(Some(bytes.clone())),
-            Payload::Stored(at) => self.redo.read_payload(*at).map(Some),
-            Payload::External { .. } => Ok(None),
-        }
     }
 
     /// Sets extended attributes where they changed, and attributes of all touched nodes; directories last, so that

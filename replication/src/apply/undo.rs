@@ -2,7 +2,7 @@
 
 use super::ahead::{self, Ahead, Extent};
 use bytes::Bytes;
-use journal::journal::Placed;
+use journal::journal::{Journal, Placed};
 use journal::log::Log;
 use journal::record::{DataUndo, UndoPart, UndoSource};
 use journal::spare::Spares;
@@ -26,6 +26,7 @@ const FILES_MAX: usize = 64;
 /// The bytes the tree holds before the batch touches it.
 pub struct OldFiles<'l, T: TreeIo> {
     locator: &'l Locator<T>,
+    journal: &'l Journal,
     spares: Spares,
     open: HashMap<NodeId, T::File>,
     ahead: Option<Ahead>,
@@ -33,8 +34,8 @@ pub struct OldFiles<'l, T: TreeIo> {
 
 impl<'l, T: TreeIo> OldFiles<'l, T> {
     /// Reads through `locator` into buffers of `spares`.
-    pub fn new(locator: &'l Locator<T>, spares: &Spares) -> Self {
-        OldFiles { locator, spares: spares.clone(), open: HashMap::new(), ahead: None }
+    pub fn new(locator: &'l Locator<T>, journal: &'l Journal, spares: &Spares) -> Self {
+        OldFiles { locator, journal, spares: spares.clone(), open: HashMap::new(), ahead: None }
     }
 
     /// The same; if a batch writes much, what it replaces is read by another thread while undo of what came before is
@@ -45,7 +46,7 @@ impl<'l, T: TreeIo> OldFiles<'l, T> {
     {
         let wanted = ahead::wanted(batch);
         if !wanted.is_empty() {
-            self.ahead = Ahead::start(OldFiles::new(self.locator, &self.spares), wanted, scope);
+            self.ahead = Ahead::start(OldFiles::new(self.locator, self.journal, &self.spares), wanted, scope);
         }
         self
     }
@@ -75,6 +76,10 @@ fn failed(node: NodeId) -> impl Fn(io::Error) -> JournalError {
 }
 
 impl<T: TreeIo> OldBytes for OldFiles<'_, T> {
+    fn undone(&mut self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        self.journal.undo().read_payload(at)
+    }
+
     fn read(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError> {
         let extent = Extent { node, offset, length };
         match self.ahead.as_mut().and_then(|ahead| ahead.take(extent)) {

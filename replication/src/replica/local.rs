@@ -6,7 +6,9 @@
 use super::{Halt, Replica, stopping};
 use crate::apply::BATCH_CAPTURES_MAX;
 use journal::journal::Placed;
-use journal::{Capture, ErrorKind, Event, JournalError, Lsn, Part, Provenance, RootNo, Timestamp, TreeIo};
+use journal::{
+    Capture, ErrorKind, Event, JournalError, Lsn, Part, Payload, Provenance, RootNo, Timestamp, TreeIo,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,22 +23,33 @@ const PIECES_AHEAD: usize = 1;
 
 impl<T: TreeIo> Replica<T> {
     /// Journals changes of the replica to its own tree and applies them, one local LSN each. The replica must be
-    /// detached. Returns the last LSN, applied. Changes are taken, journaled and applied in pieces: while one is applied the
+    /// detached. Writes that put back undo ([`Payload::Undone`]) put back what `reading` needs, a point that is held until
+    /// the tree has them durably. Returns the last LSN, applied. Changes are taken, journaled and applied in pieces: while one is applied the
     /// next one is made durable, and the one after that may be made by whoever gives them. An error is returned when
     /// nothing that was journaled waits any more, or apply halts.
     ///
     /// # Errors
-    /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts.
-    pub fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+    /// `Inconsistent` if it is not detached, and as the journal; `Halted` if apply halts; `OutsideWindow` or `Thinned` if
+    /// `reading` is not held already.
+    pub fn apply_local(
+        &self,
+        reading: Option<Lsn>,
+        groups: &mut dyn Iterator<Item = LocalGroup>,
+    ) -> Result<Lsn, JournalError> {
         let _minting = self.minting.lock();
         self.nothing_local_waits()?;
+        let reading = reading.map(|point| self.journal.lease(point)).transpose()?;
         let mut lsn = self.journal.applied();
         let (mut groups, mut waiting) = (groups.peekable(), VecDeque::new());
         let mut journaled = self.must_be_detached();
         while journaled.is_ok() && groups.peek().is_some() {
             // One piece is durable before the next is given a number: there are no holes between them.
-            journaled = self.journal_local(&mut groups).and_then(|last| {
+            journaled = self.journal_local(&mut groups, reading.is_some()).and_then(|last| {
                 lsn = last;
+                if let Some(reading) = &reading {
+                    // Whatever comes of it: what is journaled may be applied, and again after a crash.
+                    reading.keep_until(lsn);
+                }
                 waiting.push_back(lsn);
                 if waiting.len() <= PIECES_AHEAD {
                     return Ok(());
@@ -58,9 +71,17 @@ impl<T: TreeIo> Replica<T> {
     }
 
     /// Makes the next changes durable, and leaves them to apply. The last LSN.
-    fn journal_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+    fn journal_local(
+        &self,
+        groups: &mut dyn Iterator<Item = LocalGroup>,
+        may_refer: bool,
+    ) -> Result<Lsn, JournalError> {
         let (mut taken, mut weight) = (Vec::new(), 0);
         for group in groups {
+            if !may_refer && group.2.iter().any(refers) {
+                let (lsn, what) = (self.journal.applied(), "a local change refers to undo that nobody holds");
+                return Err(JournalError::Inconsistent { lsn, what });
+            }
             weight += group.1.len() as u64 + group.2.iter().map(Event::weight).sum::<u64>();
             taken.push(group);
             if weight >= LOCAL_WEIGHT || taken.len() >= BATCH_CAPTURES_MAX {
@@ -131,4 +152,9 @@ impl<T: TreeIo> Replica<T> {
         let why = format!("changes of an earlier rewind wait for it{why}");
         Err(JournalError::Halted { kind: ErrorKind::Io, why })
     }
+}
+
+/// Whether an event puts back what the undo log has.
+fn refers(event: &Event) -> bool {
+    matches!(event, Event::Write { data: Payload::Undone { .. }, .. })
 }

@@ -9,7 +9,7 @@ use crate::content::{Piece, Pieces};
 use crate::error::RestoreError;
 use journal::serialize::Step;
 use journal::spare::Spares;
-use journal::{Event, Meta, NodeId, Payload, RootNo, TreeIo};
+use journal::{Event, Meta, NodeId, RootNo, TreeIo};
 use std::iter::Peekable;
 
 /// Payload bytes after which a capture is cut.
@@ -207,11 +207,10 @@ impl<'p, 'v, T: TreeIo> Captures<'p, 'v, T> {
             }
             bytes += length;
             file.written = true;
-            events.push(match piece.data {
-                Some(data) => {
-                    Event::Write { node, offset: piece.offset, data: Payload::Inline(data), before: None }
-                }
-                None => Event::Punch { node, offset: piece.offset, bytes: piece.bytes },
+            let (offset, bytes) = (piece.offset, piece.bytes);
+            events.push(match piece.payload() {
+                Some(data) => Event::Write { node, offset, data, before: None },
+                None => Event::Punch { node, offset, bytes },
             });
         }
         self.done += 1;

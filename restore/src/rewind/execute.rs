@@ -23,11 +23,16 @@ pub type LocalGroup = (RootNo, Vec<u8>, Vec<Event>);
 /// Takes changes that a replica makes to its own tree.
 pub trait EventSink {
     /// Takes changes, journals and applies them, one local LSN each, while the next are taken. Returns the last LSN,
-    /// applied.
+    /// applied. If they put back undo as it is ([`journal::Payload::Undone`]), it is undo that `reading` needs, which the
+    /// caller holds.
     ///
     /// # Errors
     /// As the journal and apply.
-    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError>;
+    fn apply_local(
+        &self,
+        reading: Option<Lsn>,
+        groups: &mut dyn Iterator<Item = LocalGroup>,
+    ) -> Result<Lsn, JournalError>;
 }
 
 /// A replica as a rewind sees it.
@@ -320,7 +325,7 @@ fn carry_out<T: TreeIo + Sync>(
             Handed { batches: &batches, groups: Vec::new().into_iter(), done, ended: Ok(()), monitor, total };
         if let Some(first) = handed.next() {
             let mut groups = std::iter::once(first).chain(&mut handed);
-            let applied = sink.apply_local(&mut groups).map_err(apply_error)?;
+            let applied = sink.apply_local(Some(plan.reading()), &mut groups).map_err(apply_error)?;
             handed.done.applied = Some(applied);
         }
         handed.ended.map(|()| handed.done)

@@ -23,7 +23,7 @@ use journal::view::Difference;
 use journal::view::Places;
 use journal::view::View;
 use journal::view::difference::comparable;
-use journal::{Edge, JournalError, Meta, NodeId, RootNo, TreeIo};
+use journal::{Edge, JournalError, Lsn, Meta, NodeId, RootNo, TreeIo};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -125,6 +125,11 @@ impl<'v, T: TreeIo> RewindPlan<'v, T> {
         let Wanted { changes, copies, stand_ins, notes } = wanted;
         let orders = orders(&difference, changes, &copies, for_master)?;
         Ok(RewindPlan { difference, scope, orders, copies, stand_ins, works, notes })
+    }
+
+    /// The point whose undo the changes may put back as it is.
+    pub(super) fn reading(&self) -> Lsn {
+        self.difference.to().view().lsn()
     }
 
     /// Plans to take back all local changes after the captured point `then`: the tree, and what was removed from it,

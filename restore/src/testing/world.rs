@@ -30,6 +30,19 @@ impl Payloads {
     fn get(&self, at: PayloadAt) -> Bytes {
         self.0.lock()[at.offset as usize].clone()
     }
+
+    /// What is written, from where it is said to lie: not from memory.
+    fn written(&self, data: &Payload) -> Bytes {
+        match data {
+            Payload::Inline(bytes) => bytes.clone(),
+            Payload::Undone { at, skip, bytes, known } => {
+                let lies = self.get(*at).slice(*skip as usize..(*skip + *bytes) as usize);
+                assert_eq!(known.as_ref(), Some(&lies), "what is known is not what lies there");
+                lies
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl UndoBytes for Payloads {
@@ -72,9 +85,13 @@ impl UndoSink for Sink<'_> {
     }
 }
 
-struct Old<'w>(&'w MemTree, &'w HashMap<NodeId, u64>);
+struct Old<'w>(&'w MemTree, &'w HashMap<NodeId, u64>, &'w Payloads);
 
 impl OldBytes for Old<'_> {
+    fn undone(&mut self, at: PayloadAt) -> Result<Bytes, JournalError> {
+        Ok(self.2.get(at))
+    }
+
     fn read(&mut self, node: NodeId, offset: u64, length: usize) -> Result<Bytes, JournalError> {
         let file = MemFile(Arc::clone(&self.0.state), self.1[&node]);
         let mut buffer = vec![0; length];
@@ -150,8 +167,8 @@ impl World {
         let tables: &dyn Tables = &*self.tables;
         let mut transition = Transition::new(tables);
         let mut sink = Sink(&self.payloads, Vec::new());
-        let mut old = Old(&self.tree, &state.inodes);
-        let mut load = |at| Ok(self.payloads.get(at));
+        let mut old = Old(&self.tree, &state.inodes, &self.payloads);
+        let mut load = |data: &Payload| Ok(self.payloads.written(data));
         let undo = ContentUndo { old: &mut old, load: &mut load, sink: &mut sink };
         let replaced = transition.capture(&capture, &places, Some(undo))?;
         for put in history_puts(lsn, &replaced, &sink.1).into_iter().chain(point_put(&capture)) {
@@ -204,8 +221,7 @@ impl World {
                 }
             }
             Event::Write { node, offset, data, .. } => {
-                let Payload::Inline(bytes) = data else { panic!("not inline") };
-                file(inodes, node).write_at(bytes, *offset).unwrap();
+                file(inodes, node).write_at(&self.payloads.written(data), *offset).unwrap();
             }
             Event::Punch { node, offset, bytes } => file(inodes, node).punch(*offset, *bytes).unwrap(),
             Event::Resize { node, size } => file(inodes, node).set_len(*size).unwrap(),
@@ -266,7 +282,12 @@ impl World {
 }
 
 impl EventSink for World {
-    fn apply_local(&self, groups: &mut dyn Iterator<Item = LocalGroup>) -> Result<Lsn, JournalError> {
+    fn apply_local(
+        &self,
+        reading: Option<Lsn>,
+        groups: &mut dyn Iterator<Item = LocalGroup>,
+    ) -> Result<Lsn, JournalError> {
+        assert!(reading.is_none_or(|point| point <= self.applied()));
         assert!(self.state.lock().detached, "a local change of a replica that follows the capture");
         for (root, _, events) in groups {
             match &mut self.state.lock().fuse {

@@ -126,7 +126,7 @@ fn a_replica_that_was_rewound_answers_with_what_was_captured() {
     replica.detach("test").unwrap();
     let data = Payload::Inline(Bytes::from(vec![9; 30_000]));
     let local = vec![Event::Write { node, offset: 40_000, data, before: None }];
-    replica.apply_local(&mut std::iter::once((RootNo(0), b"f".to_vec(), local))).unwrap();
+    replica.apply_local(None, &mut std::iter::once((RootNo(0), b"f".to_vec(), local))).unwrap();
     let file = fs::File::open(place.path().join("root/f")).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, 45_000).unwrap();

@@ -173,7 +173,9 @@ impl<R: ReplicaControl> Sink for Captures<'_, R> {
         }
         self.bytes = 0;
         let groups = std::mem::take(&mut self.groups);
-        self.replica.apply_local(&mut groups.into_iter()).map_err(journal("change the replica tree"))?;
+        self.replica
+            .apply_local(None, &mut groups.into_iter())
+            .map_err(journal("change the replica tree"))?;
         Ok(())
     }
 }
