@@ -7,10 +7,12 @@
 mod lsm;
 mod memory;
 mod memtables;
+mod remove;
 
 pub use lsm::{LsmFactory, LsmTables};
 pub use memory::MemoryTables;
 pub use memtables::{Memtables, ROW_BYTES};
+pub use remove::remove_tables;
 
 use crate::error::JournalError;
 

@@ -4,7 +4,7 @@
 //! which it was given (fjall reads the newest value, not a snapshot), so rows of history go first: see the trait. It is a projection: whoever opens it compares the head row in it with the
 //! journal and rebuilds on any doubt.
 
-use super::{Frozen, Memtables, Put, ROW_BYTES, Row, Space, Tables};
+use super::{Frozen, Memtables, Put, ROW_BYTES, Row, Space, Tables, remove_tables};
 use crate::error::JournalError;
 use crate::journal::TablesFactory;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
@@ -28,8 +28,8 @@ impl TablesFactory for LsmFactory {
             let path = self.0.clone();
             move |source| JournalError::File { operation, path, source }
         };
-        if fresh && self.0.exists() {
-            std::fs::remove_dir_all(&self.0).map_err(failed("remove"))?;
+        if fresh {
+            remove_tables(&self.0).map_err(failed("remove"))?;
         }
         std::fs::create_dir_all(&self.0).map_err(failed("create"))?;
         Ok(Arc::new(LsmTables::open(&self.0)?))
@@ -60,7 +60,7 @@ impl LsmTables {
         let open = |space: &Space| database.keyspace(space.name(), Memtables::options);
         let spaces = Space::ALL.iter().map(open).collect::<Result<Vec<_>, _>>();
         let spaces = spaces.map_err(failed("open a keyspace"))?;
-        let memtables = Memtables::new(spaces.clone()).map_err(failed("write tables out"))?;
+        let memtables = Memtables::new(&database, spaces.clone()).map_err(failed("write tables out"))?;
         Ok(LsmTables { database, memtables, spaces })
     }
 

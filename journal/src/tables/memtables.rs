@@ -7,9 +7,14 @@
 //! files). So memtables have no limit of their own here, and whoever commits writes all of them out when together they
 //! have grown by [`BYTES_MAX`]: a handful of messages each time, and fjall lets commits wait when four of a keyspace are not
 //! flushed yet, so the queue stays short.
+//!
+//! What was written out stays in memory all the same, as part of what a keyspace was before, and fjall looks whether
+//! anybody may still read that only when the next memtable is sealed. Who has written much and then rests, or has just read
+//! back its log at a start, would keep all of it. So when it is on disk a row of a keyspace of our own is written and
+//! sealed, after which there is nothing in memory but what readers hold.
 
-use fjall::{Keyspace, KeyspaceCreateOptions};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes committed to all keyspaces of a database until they are written out. As many may be on their way to disk a few
 /// times over: the daemon has 300 MB.
@@ -19,11 +24,18 @@ const SETTLE_BYTES: usize = 1 << 20;
 /// What a row costs in memory beside key and value, in bytes.
 pub const ROW_BYTES: usize = 64;
 
+/// Name of the keyspace with the row that is written to let go of others'.
+const RELEASE: &str = "release";
+
 /// The memtables of one database.
 pub struct Memtables {
     spaces: Vec<Keyspace>,
+    /// Its one row says nothing.
+    release: Keyspace,
     /// Bytes committed since they were written out.
     bytes: AtomicUsize,
+    /// Something was sealed since memory was last given back.
+    holds: AtomicBool,
 }
 
 impl Memtables {
@@ -38,8 +50,10 @@ impl Memtables {
     ///
     /// # Errors
     /// fjall's.
-    pub fn new(spaces: Vec<Keyspace>) -> fjall::Result<Self> {
-        let memtables = Memtables { spaces, bytes: AtomicUsize::new(0) };
+    pub fn new(database: &Database, spaces: Vec<Keyspace>) -> fjall::Result<Self> {
+        let release = database.keyspace(RELEASE, Self::options)?;
+        let memtables =
+            Memtables { spaces, release, bytes: AtomicUsize::new(0), holds: AtomicBool::new(false) };
         memtables.rotate()?;
         Ok(memtables)
     }
@@ -56,7 +70,8 @@ impl Memtables {
         }
     }
 
-    /// Gives the memory back, in the background; false if it is not much. For idle moments.
+    /// Gives memory back: has what is much written out, in the background, and lets go of what is; whether there was
+    /// anything to be done. To be called at idle moments until there is not.
     ///
     /// # Errors
     /// fjall's.
@@ -64,13 +79,30 @@ impl Memtables {
         let much = self.bytes.load(Ordering::Relaxed) >= SETTLE_BYTES;
         if much {
             self.rotate()?;
+            return Ok(true);
         }
-        Ok(much)
+        // Taken first, so that what is sealed meanwhile counts; and with a database that takes nothing any more there is no
+        // second attempt.
+        if !self.holds.swap(false, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if self.spaces.iter().any(|space| space.sealed_memtable_count() > 0) {
+            self.holds.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
+        self.release.insert("row", [])?;
+        self.release.rotate_memtable()?;
+        Ok(true)
     }
 
     fn rotate(&self) -> fjall::Result<()> {
         self.bytes.store(0, Ordering::Relaxed);
-        self.spaces.iter().try_for_each(|space| space.rotate_memtable().map(drop))
+        self.spaces.iter().try_for_each(|space| {
+            if space.rotate_memtable()? {
+                self.holds.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        })
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) use rows::{Row, SkipRow};
 use super::CaptureError;
 use super::look::Sort;
 use fjall::{Database, Keyspace, PersistMode};
-use journal::tables::{Memtables, ROW_BYTES};
+use journal::tables::{Memtables, ROW_BYTES, remove_tables};
 use journal::{Edge, Lsn, Name, NodeId, Origin, RootNo, Timestamp};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -145,15 +145,19 @@ impl Index {
             Ok(index) => index,
             Err(error) => {
                 tracing::warn!(path = %directory.display(), %error, "the index does not open; it will be rebuilt");
-                std::fs::remove_dir_all(directory).map_err(|source| CaptureError::File {
-                    operation: "remove the damaged index",
-                    path: directory.to_owned(),
-                    source,
-                })?;
+                Self::remove(directory)?;
                 Self::open_once(directory)?
             }
         };
         index.begin_use()
+    }
+
+    fn remove(directory: &Path) -> Result<(), CaptureError> {
+        remove_tables(directory).map_err(|source| CaptureError::File {
+            operation: "remove the index",
+            path: directory.to_owned(),
+            source,
+        })
     }
 
     fn open_once(directory: &Path) -> Result<Self, CaptureError> {
@@ -175,7 +179,7 @@ impl Index {
         ];
         let all = [&nodes, &origins, &names, &links, &hashes, &skips, &heads];
         Ok(Index {
-            memtables: Memtables::new(all.into_iter().cloned().collect())
+            memtables: Memtables::new(&database, all.into_iter().cloned().collect())
                 .map_err(failed("write tables out"))?,
             nodes,
             origins,
@@ -238,12 +242,13 @@ impl Index {
         }
     }
 
-    /// Gives back the memory that a synchronization took: tables in memory are written out, in the background. A
-    /// synchronization that is complete does not fail for it.
-    pub(super) fn settle(&self) {
-        if let Err(error) = self.memtables.settle() {
+    /// Gives back the memory that much work took: tables in memory are written out, in the background, and let go of
+    /// when it is called again. Whether there was anything to be done. Nothing fails for it.
+    pub(super) fn settle(&self) -> bool {
+        self.memtables.settle().unwrap_or_else(|error| {
             tracing::warn!(%error, "the index keeps its memory");
-        }
+            false
+        })
     }
 
     /// Closes the index in good order: it is what the stream says up to `lsn`.

@@ -42,14 +42,14 @@ impl Pages {
         }
     }
 
-    /// Whether the first synchronization had completed.
-    pub(super) fn rebuild(mut self, index: &mut Index, next_node: NodeId) -> Result<bool, MasterError> {
-        index.rebuild(&mut self, next_node)?;
+    /// The index made anew, and whether the first synchronization had completed.
+    pub(super) fn rebuild(mut self, index: Index, next_node: NodeId) -> Result<(Index, bool), MasterError> {
+        let mut index = index.rebuild(&mut self, next_node)?;
         match self.error {
             Some(error) => Err(error),
             None => {
                 index.rebuild_skips(&self.skipped)?;
-                Ok(self.synchronized)
+                Ok((index, self.synchronized))
             }
         }
     }

@@ -179,7 +179,9 @@ impl Master {
                 let pages = Pages::new(replica, captured);
                 // The welcome may be older than the last agent.
                 let next_node = NodeId(welcome.next_node.0.max(self.next_node.load(Ordering::SeqCst)));
-                if pages.rebuild(&mut index, next_node)? && first {
+                let (rebuilt, synchronized) = pages.rebuild(index, next_node)?;
+                index = rebuilt;
+                if synchronized && first {
                     // What was still in the spool has completed it.
                     first = false;
                     self.is_synchronized();

@@ -7,7 +7,7 @@ use std::path::Path;
 fn open(directory: &Path) -> (Database, Keyspace, Memtables) {
     let database = Database::builder(directory).worker_threads(1).open().unwrap();
     let space = database.keyspace("rows", Memtables::options).unwrap();
-    let memtables = Memtables::new(vec![space.clone()]).unwrap();
+    let memtables = Memtables::new(&database, vec![space.clone()]).unwrap();
     (database, space, memtables)
 }
 
@@ -50,7 +50,40 @@ fn an_idle_moment_gives_back_what_is_much_and_only_that() {
     memtables.wrote(SETTLE_BYTES).unwrap();
     assert!(memtables.settle().unwrap());
     assert!(written(&database, &space) > 0);
+    assert!(memtables.settle().unwrap(), "it is on disk, and is let go of");
     assert!(!memtables.settle().unwrap());
+}
+
+/// What tables were before has a file each on disk, and their memtables, for as long as fjall remembers it.
+fn remembered(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory.join("keyspaces/1")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.strip_prefix('v').is_some_and(|number| number.parse::<u64>().is_ok())).count()
+}
+
+#[test]
+fn what_is_written_out_is_let_go_of() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3_u32 {
+        let (database, space, memtables) = open(directory.path());
+        if round > 0 {
+            // What the last round left in the log is read back, and nothing else is done.
+            assert!(written(&database, &space) > 0);
+            while memtables.settle().unwrap() {}
+            assert_eq!(remembered(directory.path()), 1, "round {round}: after a start");
+        }
+        for _ in 0..2 {
+            space.insert(round.to_be_bytes(), vec![7; SETTLE_BYTES]).unwrap();
+            memtables.wrote(SETTLE_BYTES).unwrap();
+            assert!(memtables.settle().unwrap());
+            written(&database, &space);
+            assert!(remembered(directory.path()) > 1, "there was nothing to let go of");
+            while memtables.settle().unwrap() {}
+            assert_eq!(remembered(directory.path()), 1, "round {round}");
+        }
+        space.insert("last", vec![round as u8; SETTLE_BYTES]).unwrap();
+        database.persist(fjall::PersistMode::SyncAll).unwrap();
+    }
 }
 
 #[test]

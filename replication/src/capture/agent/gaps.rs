@@ -164,7 +164,7 @@ impl Runner {
         let marker = Marker::SynchronizationCompleted { files, directories, bytes };
         self.core.out.mark_now(self.first_root(), Vec::new(), marker)?;
         tracing::info!(first = done.first, files, bytes, "synchronized");
-        self.core.index.settle();
+        self.settle();
         self.set_provenance(!self.gaps.is_empty());
         Ok(())
     }

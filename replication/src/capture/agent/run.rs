@@ -62,6 +62,8 @@ pub(super) struct Runner {
     pub(super) gaps: BTreeMap<u64, Gap>,
     pub(super) synchronization: Option<Synchronization>,
     pub(super) writing: Writing,
+    /// The index has given memory back.
+    settled: bool,
     pub(super) last_round: Duration,
     pub(super) retry_at: Instant,
     /// When everything was last compared for what could not be attributed.
@@ -95,6 +97,7 @@ impl Runner {
             gaps: BTreeMap::new(),
             synchronization: None,
             writing: Writing::default(),
+            settled: false,
             last_round: Duration::ZERO,
             retry_at: Instant::now() + RETRY,
             swept: Instant::now(),
@@ -230,8 +233,18 @@ impl Runner {
         }
         if idle {
             self.core.directories.clear();
+            self.settle();
         }
         Ok(())
+    }
+
+    /// After much was captured or compared: gives its memory back, first that of the index, then, the next time, what the
+    /// allocator still holds of it.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.settled) {
+            sys::give_back_heap();
+        }
+        self.settled = self.core.index.settle();
     }
 
     fn take_commands(&mut self) -> Result<Next, CaptureError> {

@@ -30,32 +30,43 @@ pub struct NamespaceEntry {
 }
 
 impl Index {
-    /// Replaces all of the index by the replica's namespace. `next_node`: greater than every id ever minted.
+    /// An index of the replica's namespace in the place of this one, which is gone when it fails: open it again.
+    /// `next_node`: greater than every id ever minted.
     /// Roots themselves (ids below [`NodeId::FIRST_FREE`]) may be given for their attributes, under any name.
     ///
     /// # Errors
-    /// `Index` if it cannot be written.
+    /// `Index` if it cannot be written, `File` if the old one cannot be removed.
     pub fn rebuild(
-        &mut self,
+        self,
         entries: impl Iterator<Item = NamespaceEntry>,
         next_node: NodeId,
-    ) -> Result<(), CaptureError> {
-        let all =
-            [&self.nodes, &self.origins, &self.names, &self.links, &self.hashes, &self.skips, &self.heads];
-        for table in all {
-            table.clear().map_err(super::failed("clear"))?;
-        }
-        self.sums.lock().clear();
-        self.begin()?;
-        self.next_node = next_node.0.max(NodeId::FIRST_FREE.0);
-        let mut batch = self.batch();
+    ) -> Result<Self, CaptureError> {
+        let mut index = self.emptied()?;
+        index.begin()?;
+        index.next_node = next_node.0.max(NodeId::FIRST_FREE.0);
+        let mut batch = index.batch();
         for (number, entry) in entries.enumerate() {
-            self.rebuild_entry(&mut batch, &entry)?;
+            index.rebuild_entry(&mut batch, &entry)?;
             if number % 1024 == 1023 {
-                self.commit(std::mem::replace(&mut batch, self.batch()))?;
+                index.commit(std::mem::replace(&mut batch, index.batch()))?;
             }
         }
-        self.commit(batch)
+        index.commit(batch)?;
+        Ok(index)
+    }
+
+    /// A new database, not the old one cleared: fjall remembers in its log that a table was cleared, and a start that
+    /// reads it back clears what was written out since and reads all that came after into memory again, at each start
+    /// for as long as the log is kept, which is 64 MB of it.
+    fn emptied(self) -> Result<Self, CaptureError> {
+        if self.heads.get("format").map_err(super::failed("read a head"))?.is_none() {
+            // It has not been begun: there is nothing in it.
+            return Ok(self);
+        }
+        let path = self.path.clone();
+        drop(self);
+        Self::remove(&path)?;
+        Self::open_once(&path)
     }
 
     /// Takes over what the stream says is missing, at the names the reported paths lead to now. What leads nowhere is

@@ -1,7 +1,7 @@
 //! The mark of a clean stop, and rows.
 
 use super::*;
-use journal::{Attributes, Kind, Name};
+use journal::{Attributes, Kind, Meta, Name};
 
 fn look() -> super::super::look::Look {
     super::super::look::Look {
@@ -26,9 +26,9 @@ fn clean_only_after_a_close() {
     assert_eq!(state, IndexState::Empty);
     index.begin().unwrap();
     drop(index);
-    let (mut index, state) = Index::open(&path).unwrap();
+    let (index, state) = Index::open(&path).unwrap();
     assert_eq!(state, IndexState::Dirty);
-    index.rebuild(std::iter::empty(), NodeId(9000)).unwrap();
+    let mut index = index.rebuild(std::iter::empty(), NodeId(9000)).unwrap();
     assert_eq!(index.mint(), NodeId(9000));
     index.close(Lsn::captured(17), Timestamp(5)).unwrap();
     let (mut index, state) = Index::open(&path).unwrap();
@@ -36,6 +36,46 @@ fn clean_only_after_a_close() {
     assert_eq!(index.mint(), NodeId(9001), "an id is never used twice");
     drop(index);
     assert_eq!(Index::open(&path).unwrap().1, IndexState::Dirty, "opening takes the mark away");
+}
+
+/// A start reads back into memory what was not written out, and nothing else: a log that says that tables were cleared
+/// would have it read all of them, each time.
+#[test]
+fn what_was_written_out_after_a_rebuild_stays_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("index");
+    let (mut index, _) = Index::open(&path).unwrap();
+    for round in 0..3 {
+        let entries = (0..5000u64).map(|number| NamespaceEntry {
+            root: RootNo(0),
+            node: NodeId(NodeId::FIRST_FREE.0 + number),
+            parent: NodeId::root(RootNo(0)),
+            name: Name::new(format!("{round}-{number}").as_bytes()).unwrap(),
+            meta: Meta {
+                kind: Kind::File,
+                size: 10,
+                attributes: look().attributes,
+                xattrs: Default::default(),
+            },
+            origin: Some(Origin { device: 1, inode: number + 1, generation: 0, birth: 0 }),
+            content_known: true,
+        });
+        index = index.rebuild(entries, NodeId::FIRST_FREE).unwrap();
+        assert_eq!(index.names.len().unwrap(), 5000, "round {round}: the names before are gone");
+        assert_eq!(index.sums().len(), 1);
+        for table in [&index.nodes, &index.origins, &index.names, &index.links] {
+            table.rotate_memtable_and_wait().unwrap();
+        }
+        index.close(Lsn::captured(1), Timestamp(1)).unwrap();
+        let database = Database::builder(&path).open().unwrap();
+        let bytes = database.write_buffer_size();
+        assert!((1..4096).contains(&bytes), "round {round}: {bytes} bytes were read back");
+        drop(database);
+        let state;
+        (index, state) = Index::open(&path).unwrap();
+        assert_eq!(state, IndexState::Clean { lsn: Lsn::captured(1), time: Timestamp(1) });
+        assert_eq!(index.names.len().unwrap(), 5000);
+    }
 }
 
 #[test]

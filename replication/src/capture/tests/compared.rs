@@ -89,8 +89,8 @@ fn after(case: &Case, known_inodes: bool, change: impl FnOnce(&Bench)) -> (u64, 
         // As of a tree that was adopted.
         entries.iter_mut().for_each(|entry| entry.meta.attributes.ctime = Default::default());
     }
-    let (mut index, _) = Index::open(&bench.index_path()).unwrap();
-    index.rebuild(entries.into_iter(), next).unwrap();
+    let (index, _) = Index::open(&bench.index_path()).unwrap();
+    let index = index.rebuild(entries.into_iter(), next).unwrap();
     let model = Arc::clone(&bench.model);
     let source = Arc::new(Replica { model, asked: AtomicU64::new(0), answer: case.answer });
     bench.config.comparing = Some(Comparing {

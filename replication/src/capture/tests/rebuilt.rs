@@ -58,9 +58,9 @@ fn after_a_crash(with_origins: bool, content_known: bool) -> (Vec<String>, u64) 
     fs::remove_file(bench.path("c/4")).unwrap();
     fs::write(bench.path("c/new"), b"new").unwrap();
     let (entries, next) = namespace(&bench, with_origins, content_known);
-    let (mut index, state) = Index::open(&bench.index_path()).unwrap();
+    let (index, state) = Index::open(&bench.index_path()).unwrap();
     assert_eq!(state, IndexState::Dirty);
-    index.rebuild(entries.into_iter(), next).unwrap();
+    let index = index.rebuild(entries.into_iter(), next).unwrap();
     let (before, bytes) = (bench.told(), bench.model.lock().bytes_told);
     bench.start_with(index, Start::Rescan { cause: GapCause::AgentDown });
     bench.check();
@@ -146,8 +146,8 @@ fn what_was_skipped_before_is_looked_at_again() {
     }
     assert_eq!(missing(&bench).len(), 3);
     let (entries, next) = namespace(&bench, true, true);
-    let (mut index, _) = Index::open(&bench.index_path()).unwrap();
-    index.rebuild(entries.into_iter(), next).unwrap();
+    let (index, _) = Index::open(&bench.index_path()).unwrap();
+    let mut index = index.rebuild(entries.into_iter(), next).unwrap();
     index.rebuild_skips(&skipped).unwrap();
     bench.start_with(index, Start::Rescan { cause: GapCause::AgentDown });
     bench.check();
@@ -162,8 +162,8 @@ fn a_link_that_leads_elsewhere_is_found_without_its_inode() {
     fs::remove_file(bench.path("s")).unwrap();
     std::os::unix::fs::symlink("away", bench.path("s")).unwrap();
     let (entries, next) = namespace(&bench, false, true);
-    let (mut index, _) = Index::open(&bench.index_path()).unwrap();
-    index.rebuild(entries.into_iter(), next).unwrap();
+    let (index, _) = Index::open(&bench.index_path()).unwrap();
+    let index = index.rebuild(entries.into_iter(), next).unwrap();
     bench.start_with(index, Start::Rescan { cause: GapCause::AgentDown });
     bench.check();
     bench.stop();
