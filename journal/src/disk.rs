@@ -183,16 +183,33 @@ impl Disk for OsDisk {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(OsLock(file)))
+        Ok(Box::new(FileLock::take(file)?))
     }
 }
 
-/// The lock of an open file. It is given up in so many words: a child of any thread has the descriptor too, from its fork
-/// until it becomes another program, and closing ours would leave the lock with that one.
-struct OsLock(std::fs::File);
+/// The lock of an open file, held until this is dropped. It is given up in so many words: a child of any thread has the
+/// descriptor too, from its fork until it becomes another program, and closing ours would leave the lock with that one.
+#[derive(Debug)]
+pub struct FileLock(std::fs::File);
 
-impl Drop for OsLock {
+impl FileLock {
+    /// Locks a file for whoever opened it, and for nobody else.
+    ///
+    /// # Errors
+    /// `WouldBlock` if somebody has it; as `flock`.
+    pub fn take(file: std::fs::File) -> io::Result<Self> {
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(FileLock(file))
+    }
+
+    /// The file that is locked.
+    #[must_use]
+    pub fn file(&self) -> &std::fs::File {
+        &self.0
+    }
+}
+
+impl Drop for FileLock {
     fn drop(&mut self) {
         // If it fails it ends with the last descriptor.
         let _closed_instead = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);

@@ -39,7 +39,7 @@ pub mod thinning;
 pub mod tree;
 pub mod view;
 
-pub use disk::{Disk, DiskFile, OsDisk};
+pub use disk::{Disk, DiskFile, FileLock, OsDisk};
 pub use error::{ErrorKind, JournalError};
 pub use event::{
     BlockHash, Capture, Class, Event, GapCause, Marker, PackedAt, Payload, PayloadAt, Provenance,

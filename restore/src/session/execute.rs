@@ -19,7 +19,7 @@ use super::walk::{Entered, Result, Step, Visitor};
 use rustix::fs::{FileType, Mode};
 use snapshot::repository::{Node, NodeKind};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Restores what the plan says. Returns when it is durable.
@@ -39,7 +39,7 @@ pub fn execute(plan: &Plan<'_>, monitor: &dyn Monitor) -> Result<Receipt> {
 pub struct Part {
     target: Target,
     mark: Mark,
-    _lock: OwnedFd,
+    _lock: journal::FileLock,
 }
 
 impl Part {

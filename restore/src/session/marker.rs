@@ -5,8 +5,8 @@
 
 use super::error::{SessionRestoreError, at};
 use super::target::{Target, create_file, open_at, stat_fd, unlink};
-use rustix::fs::{FlockOperation, OFlags};
-use rustix::io::Errno;
+use journal::FileLock;
+use rustix::fs::OFlags;
 use snapshot::repository::Id;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,7 +91,7 @@ impl Mark {
     }
 
     /// Makes the marker, or takes over that of a dead run; says whether there was one. Held as long as what is returned.
-    pub fn take(&self, target: &Target, path: &Path) -> Result<(OwnedFd, bool), SessionRestoreError> {
+    pub fn take(&self, target: &Target, path: &Path) -> Result<(FileLock, bool), SessionRestoreError> {
         let failed = at("write the marker in", b"");
         let (fd, again) = match self.open(target, path)? {
             Some(fd) => (fd, true),
@@ -101,17 +101,17 @@ impl Mark {
                 (fd, false)
             }
         };
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(SessionRestoreError::Busy { target: path.into() }),
-            result => result.map_err(|error| failed(error.into()))?,
-        }
+        let lock = FileLock::take(fd.into()).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => SessionRestoreError::Busy { target: path.into() },
+            _ => failed(error),
+        })?;
         // Durable before the first object: a restore that was cut off says so.
         let sync = || -> io::Result<()> {
-            rustix::fs::fsync(&fd)?;
+            lock.file().sync_all()?;
             Ok(rustix::fs::fsync(target.top_fd())?)
         };
         sync().map_err(failed)?;
-        Ok((fd, again))
+        Ok((lock, again))
     }
 
     /// The restore has ended.

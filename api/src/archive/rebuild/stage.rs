@@ -5,7 +5,8 @@
 //! last thing that goes, and the first that comes.
 
 use super::RebuildError;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use journal::FileLock;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -21,8 +22,7 @@ pub(super) struct Stage {
     /// Where it is.
     pub(super) path: PathBuf,
     directory: File,
-    /// Locked.
-    _marker: File,
+    _marker: FileLock,
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RebuildError {
@@ -99,14 +99,16 @@ impl Stage {
         let Some(marker) = marker(&path).map_err(failed("mark", &path))? else {
             return Err(RebuildError::Occupied { path });
         };
-        match flock(&marker, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(RebuildError::Busy { path }),
-            Err(errno) => return Err(failed("lock", &path)(errno.into())),
-        }
+        let marker = match FileLock::take(marker) {
+            Ok(marker) => marker,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(RebuildError::Busy { path });
+            }
+            Err(error) => return Err(failed("lock", &path)(error)),
+        };
         // It may have gone with its owner between the look and the lock.
         let same = |name: &Path, file: &File| is_same(name, file).unwrap_or(false);
-        if !same(&path, &directory) || !same(&path.join(MARKER), &marker) {
+        if !same(&path, &directory) || !same(&path.join(MARKER), marker.file()) {
             return Err(RebuildError::Busy { path });
         }
         clear(&path).map_err(failed("remove what is in", &path))?;
