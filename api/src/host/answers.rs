@@ -8,6 +8,7 @@ use crate::engine::{
 use crate::store::scratch_tables;
 use journal::controls::Controls;
 use journal::log::SegmentInfo;
+use journal::tables::remove_tables;
 use journal::{Lsn, Space, Timestamp};
 use replication::apply::STRANGE;
 use std::path::{Path, PathBuf};
@@ -167,7 +168,8 @@ impl Scene {
         progress.report("rebuild", 0, None, "captures");
         self.shutdown(Duration::from_secs(20));
         let tables = self.layout.tables(self.name());
-        let removed = if tables.exists() { std::fs::remove_dir_all(&tables) } else { Ok(()) };
+        // Whole or gone: half of them may open, and would be believed.
+        let removed = remove_tables(&tables);
         self.reopen();
         removed.map_err(|error| EngineError::io("remove", &tables, error))?;
         let replica = self.replica()?;

@@ -15,6 +15,7 @@ use crate::definition::Definition;
 use crate::engine::{Level, Scenario, State, Status};
 use crate::store::Layout;
 use journal::disk::OsDisk;
+use journal::tables::remove_tables;
 use journal::{Lsn, Timestamp};
 use replication::spool::{Spool, SpoolOpened};
 use std::collections::BTreeSet;
@@ -158,14 +159,16 @@ pub(super) fn forget_others(spool: &Path, layout: &Layout, wanted: &BTreeSet<Str
             let text = list(spool).iter().find(|one| one.path == aside).map(Aside::text).unwrap_or_default();
             lines.push(line(Level::Warning, &name, format!("{text}{why}")));
         }
-        for left in [place, layout.cookies(&name), layout.index(&name)] {
-            match std::fs::remove_dir_all(&left) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %left.display(), %error, "cannot remove");
-                }
-                _ => {}
+        let cannot = |path: &Path, error: std::io::Error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %error, "cannot remove");
             }
+        };
+        for left in [place, layout.cookies(&name)] {
+            std::fs::remove_dir_all(&left).unwrap_or_else(|error| cannot(&left, error));
         }
+        let index = layout.index(&name);
+        remove_tables(&index).unwrap_or_else(|error| cannot(&index, error));
     }
     lines.extend(keep_within_limit(spool));
     lines

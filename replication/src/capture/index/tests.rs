@@ -38,6 +38,33 @@ fn clean_only_after_a_close() {
     assert_eq!(Index::open(&path).unwrap().1, IndexState::Dirty, "opening takes the mark away");
 }
 
+fn entries(round: u64, count: u64) -> impl Iterator<Item = NamespaceEntry> {
+    (0..count).map(move |number| NamespaceEntry {
+        root: RootNo(0),
+        node: NodeId(NodeId::FIRST_FREE.0 + number),
+        parent: NodeId::root(RootNo(0)),
+        name: Name::new(format!("{round}-{number}").as_bytes()).unwrap(),
+        meta: Meta { kind: Kind::File, size: 10, attributes: look().attributes, xattrs: Default::default() },
+        origin: Some(Origin { device: 1, inode: number + 1, generation: 0, birth: 0 }),
+        content_known: true,
+    })
+}
+
+/// Half a database may open: one that does not say what it is may hold rows all the same.
+#[test]
+fn what_has_lost_its_head_is_emptied_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("index");
+    let (index, _) = Index::open(&path).unwrap();
+    let index = index.rebuild(entries(0, 3), NodeId::FIRST_FREE).unwrap();
+    index.heads.clear().unwrap();
+    drop(index);
+    let (index, state) = Index::open(&path).unwrap();
+    assert_eq!((state, index.names.len().unwrap()), (IndexState::Empty, 3));
+    let index = index.rebuild(entries(1, 1), NodeId::FIRST_FREE).unwrap();
+    assert_eq!((index.names.len().unwrap(), index.nodes.len().unwrap()), (1, 1));
+}
+
 /// A start reads back into memory what was not written out, and nothing else: a log that says that tables were cleared
 /// would have it read all of them, each time.
 #[test]
@@ -46,21 +73,7 @@ fn what_was_written_out_after_a_rebuild_stays_on_disk() {
     let path = directory.path().join("index");
     let (mut index, _) = Index::open(&path).unwrap();
     for round in 0..3 {
-        let entries = (0..5000u64).map(|number| NamespaceEntry {
-            root: RootNo(0),
-            node: NodeId(NodeId::FIRST_FREE.0 + number),
-            parent: NodeId::root(RootNo(0)),
-            name: Name::new(format!("{round}-{number}").as_bytes()).unwrap(),
-            meta: Meta {
-                kind: Kind::File,
-                size: 10,
-                attributes: look().attributes,
-                xattrs: Default::default(),
-            },
-            origin: Some(Origin { device: 1, inode: number + 1, generation: 0, birth: 0 }),
-            content_known: true,
-        });
-        index = index.rebuild(entries, NodeId::FIRST_FREE).unwrap();
+        index = index.rebuild(entries(round, 5000), NodeId::FIRST_FREE).unwrap();
         assert_eq!(index.names.len().unwrap(), 5000, "round {round}: the names before are gone");
         assert_eq!(index.sums().len(), 1);
         for table in [&index.nodes, &index.origins, &index.names, &index.links] {
