@@ -7,12 +7,9 @@
 use crate::fed::{self, Fed, Numbers};
 use crate::{report, run};
 use anyhow::Context;
-use journal::disk::OsDisk;
 use journal::{Event, Lsn, NodeId, Provenance};
 use replication::replica::LeasedView;
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -95,58 +92,6 @@ fn read(view: &LeasedView<replication::os_tree::OsTree>) -> anyhow::Result<Durat
     Ok(began.elapsed())
 }
 
-fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
-    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
-}
-
-/// The next reader finds them on the disk only.
-fn forget(files: &[PathBuf]) -> anyhow::Result<()> {
-    for path in files {
-        let file = std::fs::File::open(path)?;
-        file.sync_all()?;
-        rustix::fs::fadvise(file.as_fd(), 0, None, rustix::fs::Advice::DontNeed)?;
-    }
-    Ok(())
-}
-
-fn read_files(files: &[PathBuf]) -> anyhow::Result<(Duration, u64)> {
-    let (began, mut bytes, mut buffer) = (Instant::now(), 0, vec![0; 1 << 20]);
-    for path in files {
-        let mut file = std::fs::File::open(path)?;
-        loop {
-            let read = file.read(&mut buffer)?;
-            if read == 0 {
-                break;
-            }
-            bytes += read as u64;
-        }
-    }
-    Ok((began.elapsed(), bytes))
-}
-
-fn verify(journal: &Path) -> anyhow::Result<()> {
-    let files = files(journal)?;
-    let (mut ours, mut plain, mut size) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..report::ROUNDS {
-        forget(&files)?;
-        let (took, bytes) = read_files(&files)?;
-        plain.push(took);
-        size = bytes;
-        forget(&files)?;
-        let began = Instant::now();
-        let report = journal::log::verify(&OsDisk, journal, &mut |_| ())?;
-        ours.push(began.elapsed());
-        anyhow::ensure!(report.is_sound(), "{:?}", report.damages);
-    }
-    let (ours, plain) = (report::seconds(&ours), report::seconds(&plain));
-    report::line(&format!("reading the journal's {} MB", size / 1_000_000), &plain);
-    report::line("verifying it", &ours);
-    let speed = report::median(&plain) / report::median(&ours);
-    report::ratio("speed of verify / of reading", speed, "the speed of the disk");
-    Ok(())
-}
-
 /// Runs it.
 ///
 /// # Errors
@@ -185,5 +130,5 @@ pub fn run() -> anyhow::Result<()> {
     report::line("reading them at the first point", &past);
     report::ratio("then / now", report::median(&past) / report::median(&present), "under 2");
     drop(fed);
-    verify(&fed::journal_at(place))
+    crate::verify::both(&fed::journal_at(place))
 }

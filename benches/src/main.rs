@@ -15,6 +15,7 @@
 //! | `rewind` | `rewind --to P --yes` of 100 changed files | `rsync -a --delete` from a saved copy |
 //! | `rewind-large` | `rewind --to P --yes` of 1 GB of changed data | `cp` and `sync -f` of that data |
 //! | `space` | bytes of journal for each byte changed, updates of pages | the bound |
+//! | `verify` | verifying the journal of 1 GB of changed data | reading its files |
 //! | `tape` | a point, and a session of a repository, to a volume of a drive of files | `tar --format=posix --xattrs` and its sync |
 //! | `memory` | the daemon through all of that | the bound |
 //! | `catalog` | loading and searching ten million entries | the bound |
@@ -48,13 +49,14 @@ mod run;
 mod space;
 mod tape;
 mod tree;
+mod verify;
 
 use anyhow::Context;
 use std::process::ExitCode;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 16] = [
+const BENCHES: [(&str, Bench); 17] = [
     ("append", append::run),
     ("apply", apply::run),
     ("deep", deep::run),
@@ -64,6 +66,7 @@ const BENCHES: [(&str, Bench); 16] = [
     ("rewind", rewind::run),
     ("rewind-large", rewind_large::run),
     ("space", space::run),
+    ("verify", verify::run),
     ("tape", tape::run),
     ("memory", memory::run),
     ("catalog", catalog::run),

@@ -14,7 +14,11 @@ use std::process::Command;
 const FILES: u64 = 64;
 const FILE_BYTES: usize = 16 << 20;
 
-fn fill(master: &Path, numbers: &mut Numbers) -> anyhow::Result<()> {
+/// Writes all files anew.
+///
+/// # Errors
+/// If one cannot be written.
+pub fn fill(master: &Path, numbers: &mut Numbers) -> anyhow::Result<()> {
     for number in 0..FILES {
         std::fs::write(master.join(format!("file-{number}")), numbers.bytes(FILE_BYTES))?;
     }

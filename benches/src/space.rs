@@ -9,7 +9,7 @@ use crate::run;
 use anyhow::Context;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PAGE: usize = 8192;
 const PAGES: u64 = 4096;
@@ -39,6 +39,18 @@ fn size_of(directory: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
+/// The journal of the one scenario of a daemon.
+///
+/// # Errors
+/// If there is none.
+pub fn journal_of(data: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::read_dir(data.join("journal"))?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.is_dir() && !path.ends_with("server"))
+        .context("find the journal")
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -55,12 +67,7 @@ pub fn run() -> anyhow::Result<()> {
     let daemon = Daemon::start(&data)?;
     daemon.protect(&master)?;
     daemon.run(&["flush", "bench"])?;
-    let journals = data.join("journal");
-    let journal = std::fs::read_dir(&journals)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.is_dir() && !path.ends_with("server"))
-        .context("find the journal")?;
+    let journal = journal_of(&data)?;
     let before = size_of(&journal)?;
     let mut written = 0_u64;
     for update in 0..UPDATES {

@@ -28,7 +28,8 @@ pub trait DiskFile: Send + Sync {
     /// does not wait, says nothing about what is durable, and hides no error from `sync_data`.
     fn begin_write_back(&self, _offset: u64, _bytes: u64) {}
     /// Says that whole pages of this range, which are durable, will hardly be read soon, so that their memory is free for
-    /// what is. A wish: nothing is lost by it, and nothing is waited for.
+    /// what is; and of what lies shortly in front of it the same is known. A wish: nothing is lost by it, and nothing is
+    /// waited for.
     fn forget(&self, _offset: u64, _bytes: u64) {}
     /// Makes bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
@@ -76,6 +77,9 @@ pub struct OsDisk;
 /// Most pieces the kernel takes at once.
 const IOV_MAX: usize = 1024;
 
+/// Longest piece of a file that the kernel holds as one, and so gives up as one; they begin at multiples of their lengths.
+const FOLIO_BYTES_MAX: u64 = 2 << 20;
+
 struct OsFile(std::fs::File);
 
 impl DiskFile for OsFile {
@@ -120,9 +124,12 @@ impl DiskFile for OsFile {
     }
 
     fn forget(&self, offset: u64, bytes: u64) {
+        // The kernel keeps a folio that begins in front of the range, and what is read from end to end in short pieces
+        // lies in long ones: without what is in front of it each piece would keep all of them.
+        let from = offset / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX;
         // Zero would mean: to the end of the file.
-        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
-            let _wish = rustix::fs::fadvise(&self.0, offset, Some(bytes), rustix::fs::Advice::DontNeed);
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes.saturating_add(offset - from)) {
+            let _wish = rustix::fs::fadvise(&self.0, from, Some(bytes), rustix::fs::Advice::DontNeed);
         }
     }
 
@@ -217,4 +224,4 @@ impl Drop for FileLock {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,10 @@
-//! What the kernel does with locks.
+//! What the kernel does with locks, and with what is said to be forgotten.
 
 use super::{Disk, OsDisk};
+use rustix::fs::Advice;
+use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -28,4 +30,42 @@ fn a_lock_ends_when_it_is_dropped_also_if_a_child_has_its_descriptor_yet() {
     drop(child);
     assert_eq!(OsDisk.lock(&path).err().map(|error| error.kind()), Some(ErrorKind::WouldBlock));
     drop(next);
+}
+
+/// Of so many places of a file, evenly apart, those that can be read without the disk.
+pub(crate) fn in_memory(path: &Path, places: u64) -> u64 {
+    let file = std::fs::File::open(path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, Advice::Random).unwrap();
+    let apart = file.metadata().unwrap().len() / places;
+    let is_there = |place: &u64| {
+        let (mut byte, at) = ([0], place * apart);
+        preadv2(&file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT).is_ok()
+    };
+    (0..places).filter(is_there).count() as u64
+}
+
+#[test]
+fn what_is_read_in_pieces_and_forgotten_is_not_in_memory_afterwards() {
+    const PLACES: u64 = 256;
+    /// Not a multiple of a page: hardly a piece begins where the kernel begins one.
+    const PIECE_BYTES: usize = (256 << 10) + 336;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("file");
+    let file = OsDisk.create(&path).unwrap();
+    let mut buffer = vec![1; PIECE_BYTES];
+    let offsets = || (0..128).map(|number| number * PIECE_BYTES as u64);
+    offsets().for_each(|offset| file.write_at(&buffer, offset).unwrap());
+    file.sync_data().unwrap();
+    file.forget(0, file.len().unwrap());
+    if in_memory(&path, PLACES) > 0 {
+        println!("not tried: this file system keeps all in memory");
+        return;
+    }
+    file.forget(0, file.len().unwrap());
+    for offset in offsets() {
+        assert_eq!(file.read_at(&mut buffer, offset).unwrap(), PIECE_BYTES);
+        file.forget(offset, PIECE_BYTES as u64);
+    }
+    let left = in_memory(&path, PLACES);
+    assert!(left < PLACES / 4, "{left} of {PLACES} places are in memory");
 }

@@ -8,6 +8,7 @@ use super::frame::{
     Chain, FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKey, PAYLOAD_BYTES_MAX,
 };
 use super::pack::Packer;
+use super::shared::FORGET_BYTES_MIN;
 use super::types::RecordAt;
 use crate::disk::DiskFile;
 use crate::event::{PackedAt, PayloadAt};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 const WINDOW_BYTES: usize = 64 << 10;
 /// The same for who reads everything.
 const WINDOW_BYTES_ALL: usize = 256 << 10;
-/// Payloads that take no more in sum are checked where the window has them: one call for each would take longer.
+/// Payloads that take no more are expanded where the window has them: one call for each would take longer.
 const TOGETHER_BYTES_MAX: usize = 64 << 10;
 
 /// A frame that matches all its checksums, but for those of its payload bytes.
@@ -57,6 +58,8 @@ pub(super) struct Scanner {
     window: Vec<u8>,
     window_start: u64,
     window_bytes: usize,
+    /// Of who reads everything: in front of it nothing need stay in the system's memory.
+    forgotten: Option<u64>,
 }
 
 impl Scanner {
@@ -72,13 +75,26 @@ impl Scanner {
             window,
             window_start,
             window_bytes: WINDOW_BYTES,
+            forgotten: None,
         }
     }
 
-    /// The same for who reads everything.
+    /// The same for who reads everything, once: the system's memory is for others.
     pub(super) fn reading_all(mut self) -> Self {
         self.window_bytes = WINDOW_BYTES_ALL;
+        self.forgotten = Some(self.offset);
         self
+    }
+
+    /// Lets go of the frames in front of the next one, if they are long enough together.
+    fn forget(&mut self) {
+        if let Some(from) = self.forgotten
+            && let Some(bytes) = self.offset.checked_sub(from)
+            && bytes >= FORGET_BYTES_MIN
+        {
+            self.file.forget(from, bytes);
+            self.forgotten = Some(self.offset);
+        }
     }
 
     /// `count` bytes at `offset`, or `None` if they do not lie below the limit or the file is shorter.
@@ -115,6 +131,7 @@ impl Scanner {
 
     /// Takes the next frame and moves behind it; stays where it is unless there is one.
     pub(super) fn step(&mut self) -> io::Result<Step> {
+        self.forget();
         if self.offset >= self.limit {
             return Ok(Step::End);
         }
@@ -152,13 +169,7 @@ impl Scanner {
             if !self.holds(payload) {
                 continue;
             }
-            let matches = if frame.header.payload_bytes as usize <= TOGETHER_BYTES_MAX {
-                let stored = self.bytes(payload.offset, payload.stored_bytes() as usize)?;
-                stored.is_some_and(|stored| crc32c::crc32c(stored) == payload.stored_crc())
-            } else {
-                payload_matches(&*self.file, payload)?
-            };
-            if !matches {
+            if !self.matches(payload)? {
                 return Ok(Err((payload.offset, "a payload does not match its checksum")));
             }
         }
@@ -168,6 +179,21 @@ impl Scanner {
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(Ok(())),
             _ => Ok(Err((padding_at, "the padding of a frame is not zero"))),
         }
+    }
+
+    /// Whether the bytes that are stored of a payload match their checksum. The place must have come from a checked table.
+    fn matches(&mut self, payload: &PayloadAt) -> io::Result<bool> {
+        let (mut at, mut left, mut crc) = (payload.offset, payload.stored_bytes() as usize, 0);
+        while left > 0 {
+            // First what the window has already.
+            let known = (self.window_start + self.window.len() as u64).saturating_sub(at);
+            let known = if at < self.window_start { 0 } else { usize::try_from(known).unwrap_or(usize::MAX) };
+            let want = left.min(if known > 0 { known } else { self.window_bytes });
+            let Some(part) = self.bytes(at, want)? else { return Ok(false) };
+            crc = crc32c::crc32c_append(crc, part);
+            (at, left) = (at + want as u64, left - want);
+        }
+        Ok(crc == payload.stored_crc())
     }
 
     /// Whether the bytes of a payload were not given up.
@@ -253,21 +279,4 @@ pub(super) fn payload_places(
     }
     let adds_up = done == u64::from(header.payload_bytes) && given <= PAYLOAD_BYTES_MAX as u64;
     adds_up.then_some(places)
-}
-
-/// Whether the bytes that are stored of a payload match their checksum. The place must have come from a checked table.
-pub(super) fn payload_matches(file: &dyn DiskFile, at: &PayloadAt) -> io::Result<bool> {
-    let stored = u64::from(at.stored_bytes());
-    let mut buffer = vec![0; (at.stored_bytes() as usize).min(4 * WINDOW_BYTES)];
-    let (mut crc, mut done) = (0, 0_u64);
-    while done < stored {
-        let want = usize::try_from(stored - done).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(part) = buffer.get_mut(..want) else { return Ok(false) };
-        if file.read_at(part, at.offset + done)? != want {
-            return Ok(false);
-        }
-        crc = crc32c::crc32c_append(crc, part);
-        done += want as u64;
-    }
-    Ok(crc == at.stored_crc())
 }

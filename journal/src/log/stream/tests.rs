@@ -1,8 +1,10 @@
-//! The list of segments beside a sealing: every interleaving of the two looks, and real threads.
+//! The list of segments beside a sealing: every interleaving of the two looks, and real threads. And what stays in the
+//! system's memory.
 
 use super::*;
 use crate::disk::OsDisk;
-use crate::log::{LogSet, RecordDraft};
+use crate::disk::tests::in_memory;
+use crate::log::{LogSet, RecordDraft, verify};
 use crate::meta::Timestamp;
 use std::sync::atomic::AtomicU64;
 
@@ -68,4 +70,45 @@ fn segments_follow_one_another_beside_sealings() {
     drop(set);
     std::fs::remove_dir_all(&place).unwrap();
     assert_eq!(holes.load(Ordering::Relaxed), 0);
+}
+
+/// Long payloads that are written, read in their order, and verified.
+#[test]
+fn nothing_of_a_segment_stays_in_memory() {
+    const PLACES: u64 = 256;
+    let place = tempfile::tempdir().unwrap();
+    let set = LogSet::open(Arc::new(OsDisk), place.path(), LogOptions::default()).unwrap();
+    let log = set.log(Stream::Redo);
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let mut payloads = Vec::new();
+    for time in 0..128 {
+        let bytes: Vec<u8> = (0..256 << 10).map(|_| noise()).collect();
+        let draft = RecordDraft {
+            kind: 1,
+            time: Timestamp(time),
+            payloads: vec![bytes.into()],
+            ..RecordDraft::default()
+        };
+        payloads.extend(log.append(&draft).unwrap().payloads);
+        log.commit().unwrap();
+    }
+    let file = place.path().join("00000001.seg");
+    let written = in_memory(&file, PLACES);
+    if written == PLACES {
+        println!("not tried: this file system keeps all in memory");
+        return;
+    }
+    for at in payloads {
+        assert_eq!(log.read_payload(at).unwrap().len(), 256 << 10);
+    }
+    let read = in_memory(&file, PLACES);
+    drop(set);
+    assert!(verify(&OsDisk, place.path(), &mut |_| {}).unwrap().is_sound());
+    let verified = in_memory(&file, PLACES);
+    let left = [written, read, verified];
+    assert!(left.iter().all(|left| *left < PLACES / 4), "{left:?} of {PLACES} places are in memory");
 }
