@@ -15,7 +15,8 @@
 //! link from producing gap after gap). As long as the replica goes on taking what is spooled, `emit` waits: a slow link
 //! slows capture down. When nothing has moved for [`SpoolOptions::stalled_max`] it refuses ([`SinkError::Full`]), and
 //! what the agent cannot tell becomes a gap. Only small captures of markers still pass, so that the agent can say so in
-//! the stream. A capture larger than the spool passes all the same as long as parts of it are taken. Captures of a first synchronization never spill: `emit` waits.
+//! the stream. A capture larger than the spool passes all the same as long as parts of it are taken. Captures of a first
+//! synchronization never spill, and take half of memory: `emit` waits.
 //!
 //! Durability: segment files are not synced while the daemon runs. After an unclean stop they are discarded, because
 //! what was only in memory is gone, and captures behind a hole are worthless: the master's index is then rebuilt from

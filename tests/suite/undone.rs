@@ -12,10 +12,10 @@ use journal::{
     Provenance, RootNo, Timestamp,
 };
 use replication::apply::ApplyError;
-use replication::replica::{Replica, ReplicaOptions};
+use replication::replica::{Halt, LocalGroup, Replica, ReplicaOptions};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::lab::{Lab, SameTables, StillClock, copy_of, small_segments};
 use tests::rng::Rng;
 use tests::sim_disk::{Cut, SimDisk};
@@ -27,6 +27,7 @@ const OTHER: NodeId = NodeId(5001);
 const PIECE: usize = 100_000;
 const BYTES: usize = 3 * PIECE;
 const SAME: usize = 12_288;
+const SOON: Duration = Duration::from_secs(20);
 
 fn captured(lsn: u64, events: Vec<Event>) -> Capture {
     let (time, provenance) = (Timestamp(lsn as i64), Provenance::Derived);
@@ -177,8 +178,62 @@ fn start(disk: &SimDisk, tree: &Arc<SimTree>, tables: &SameTables) -> Arc<Replic
     let opened = Journal::open(Arc::new(disk.clone()), Path::new("/j"), small_segments(), factory, clock);
     // The durable cursor does not move by itself.
     let cursor_every = Duration::from_secs(1 << 20);
-    let options = ReplicaOptions { cursor_every, free_bytes_min: 0, ..ReplicaOptions::default() };
+    let options = ReplicaOptions { cursor_every, free_bytes_min: 1 << 20, ..ReplicaOptions::default() };
     Replica::start(opened.expect("open"), Arc::clone(tree), options).expect("start")
+}
+
+/// One that has had a whole history, and its last point.
+fn living(
+    history: &History,
+    disk: &SimDisk,
+    tree: &Arc<SimTree>,
+    tables: &SameTables,
+) -> (Arc<Replica<SimTree>>, Lsn) {
+    let replica = start(disk, tree, tables);
+    for capture in &history.captures {
+        let (send, receive) = std::sync::mpsc::channel();
+        let part = Part { number: 0, last: true, capture: capture.clone() };
+        replica.ingest(vec![part], move |durable| drop(send.send(durable)));
+        receive.recv().expect("an answer").expect("journal");
+    }
+    let last = history.captures.last().expect("some").lsn;
+    assert!(replica.journal().wait_applied(last, SOON), "{:?}", replica.status());
+    (replica, last)
+}
+
+/// What a rewind to the first point gives.
+fn back_to_the_first(replica: &Arc<Replica<SimTree>>, last: Lsn) -> Vec<LocalGroup> {
+    let (now, then) = (replica.view(last).expect("a view"), replica.view(Lsn::captured(1)).expect("a view"));
+    let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor).expect("a plan");
+    let captures: Result<Vec<_>, _> = plan.captures().collect();
+    captures.expect("it reads").into_iter().map(|one| (one.root, one.path, one.events)).collect()
+}
+
+/// What is put back cannot be given up to make room for it, and whoever is asked to make room is told so.
+#[test]
+fn a_rewind_without_room_says_that_history_makes_none() {
+    let history = History::new(&mut Rng::new(0x0d0f));
+    let (disk, tree, tables) = (SimDisk::new(), Arc::new(SimTree::new(1)), SameTables(Arc::default()));
+    let (replica, last) = living(&history, &disk, &tree, &tables);
+    replica.detach("rewind").expect("detach");
+    let groups = back_to_the_first(&replica, last);
+    tree.set_free_bytes(1000);
+    let applied = std::thread::scope(|scope| {
+        let rewind = scope.spawn(|| replica.apply_local(Some(Lsn::captured(1)), &mut groups.into_iter()));
+        let (word, until) = ("history makes no room: point 1 is being put back", Instant::now() + SOON);
+        let told = |halt| matches!(halt, Some(Halt::Full(why)) if why.contains(word));
+        while !told(replica.status().halt) {
+            assert!(Instant::now() < until, "{:?}", replica.status().halt);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        tree.set_free_bytes(1 << 40);
+        rewind.join().expect("no panic")
+    });
+    let done = applied.expect("it goes on");
+    assert_eq!(replica.journal().applied(), done);
+    assert_eq!(replica.status().halt, None);
+    replica.stop(SOON);
+    assert_eq!(replica.journal().kept_until_applied(), None, "the cursor has passed");
 }
 
 /// A replica holds the point itself, until its durable cursor has passed what refers to it; whoever does not say which point
@@ -188,31 +243,13 @@ fn a_replica_holds_what_its_changes_refer_to() {
     let mut rng = Rng::new(0x0d0e);
     let history = History::new(&mut rng);
     let (disk, tree, tables) = (SimDisk::new(), Arc::new(SimTree::new(1)), SameTables(Arc::default()));
-    let replica = start(&disk, &tree, &tables);
-    for capture in &history.captures {
-        let (send, receive) = std::sync::mpsc::channel();
-        let part = Part { number: 0, last: true, capture: capture.clone() };
-        replica.ingest(vec![part], move |durable| drop(send.send(durable)));
-        receive.recv().expect("an answer").expect("journal");
-    }
-    let last = history.captures.last().expect("some").lsn;
-    assert!(replica.journal().wait_applied(last, Duration::from_secs(20)), "{:?}", replica.status());
+    let (replica, last) = living(&history, &disk, &tree, &tables);
     // The cursor moves, so that only what follows holds anything.
-    replica.stop(Duration::from_secs(20));
+    replica.stop(SOON);
     drop(replica);
     let replica = start(&disk, &tree, &tables);
     replica.detach("rewind").expect("detach");
-    let groups = || {
-        let (now, then) =
-            (replica.view(last).expect("a view"), replica.view(Lsn::captured(1)).expect("a view"));
-        let plan = restore::RewindPlan::new(&now, &then, &[], &restore::NoMonitor).expect("a plan");
-        let captures: Result<Vec<_>, _> = plan.captures().collect();
-        captures
-            .expect("it reads")
-            .into_iter()
-            .map(|one| (one.root, one.path, one.events))
-            .collect::<Vec<_>>()
-    };
+    let groups = || back_to_the_first(&replica, last);
     assert!(groups().iter().map(|group| refers(&group.2)).sum::<usize>() >= 3);
     let refused = replica.apply_local(None, &mut groups().into_iter()).expect_err("nobody holds it");
     assert!(matches!(refused, JournalError::Inconsistent { .. }), "{refused:?}");
@@ -233,6 +270,6 @@ fn a_replica_holds_what_its_changes_refer_to() {
     drop(view);
     assert!(retain(&again).horizon > Lsn::captured(1), "it is held for ever");
     again.stop(Duration::ZERO);
-    replica.stop(Duration::from_secs(20));
+    replica.stop(SOON);
     assert!(retain(&replica).horizon > Lsn::captured(1), "it is held although the cursor has passed");
 }

@@ -138,6 +138,13 @@ impl Journal {
         self.leases.lock().held.retain(|_, held| held.open || cursor < held.until);
     }
 
+    /// The oldest point that stays readable until the tree durably holds local changes that put back undo of it.
+    #[must_use]
+    pub fn kept_until_applied(&self) -> Option<Lsn> {
+        let cursor = self.cursor();
+        self.leases.lock().held.values().filter(|held| cursor < held.until).map(|held| held.point).min()
+    }
+
     pub(crate) fn window_lock(&self) -> WindowLock<'_> {
         WindowLock(self.leases.lock())
     }

@@ -460,6 +460,11 @@ impl<T: TreeIo> Worker<T> {
         if error.kind() == ErrorKind::Poisoned {
             text.push_str("; see to the disk, then restart the daemon: it goes on from what is durable");
         }
+        if let (ErrorKind::Full, Some(point)) = (error.kind(), self.journal.kept_until_applied()) {
+            text.push_str(&format!(
+                "; history makes no room: point {point} is being put back and stays until then"
+            ));
+        }
         let halt = match error.kind() {
             ErrorKind::Full => Halt::Full(text),
             ErrorKind::Io => Halt::Failing(text),

@@ -95,9 +95,9 @@ impl Spool {
         self.disk.free_bytes(&self.options.directory).unwrap_or(0)
     }
 
-    /// Waits until the replica has taken so much that `bytes` more stay within memory. If nothing waits but the
-    /// capture that is being emitted, and the replica has taken all that it takes of it before its end, waiting would
-    /// never end: then it spills like any other.
+    /// Waits until the replica has taken so much that `bytes` more stay within half of memory: what is read from the tree
+    /// faster than it is taken is in nobody's way there. If nothing waits but the capture that is being emitted, and the
+    /// replica has taken all that it takes of it before its end, waiting would never end: then it spills like any other.
     fn wait_for_delivery(&self, bytes: u64) -> Result<(), SinkError> {
         let mut queue = self.queue.lock();
         loop {
@@ -105,7 +105,10 @@ impl Spool {
                 return Err(SinkError::Closed);
             }
             let waiting = queue.memory_bytes + queue.disk_bytes;
-            if waiting + bytes <= self.options.memory_bytes_max || waiting == 0 || queue.is_stuck_on_open() {
+            if waiting + bytes <= self.options.memory_bytes_max / 2
+                || waiting == 0
+                || queue.is_stuck_on_open()
+            {
                 return Ok(());
             }
             self.moved.wait(&mut queue);

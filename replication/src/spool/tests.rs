@@ -441,7 +441,7 @@ fn a_synchronization_waits_instead_of_spilling() {
         for part in reader.next_batch(5000, SOON).unwrap() {
             seen = part.lsn.captured;
         }
-        assert!(spool.status().memory_bytes <= 40_000 && spool.status().disk_bytes == 0);
+        assert!(spool.status().memory_bytes <= 20_000 && spool.status().disk_bytes == 0);
         spool.acknowledge(Lsn::captured(seen));
     }
     assert_eq!(thread.join().unwrap(), Lsn::captured(200));
@@ -459,7 +459,7 @@ fn a_connection_begins_while_a_synchronization_waits_for_it() {
         }
     });
     let give_up = Instant::now() + SOON;
-    while spool.status().memory_bytes < 38_000 {
+    while spool.status().memory_bytes < 18_000 {
         assert!(Instant::now() < give_up, "it does not wait");
         std::thread::sleep(Duration::from_millis(1));
     }
