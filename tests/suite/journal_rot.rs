@@ -108,6 +108,7 @@ fn ground(closed: bool, count: usize, segment_bytes_max: u64) -> Ground {
     )
     .expect("open");
     lab.synchronized(&mut generator);
+    rests(&lab.disk);
     let mut points = BTreeMap::new();
     let mut some = |lab: &mut Lab, generator: &mut Generator, count: usize| {
         for _ in 0..count {
@@ -119,17 +120,23 @@ fn ground(closed: bool, count: usize, segment_bytes_max: u64) -> Ground {
         }
     };
     some(&mut lab, &mut generator, 14);
-    lab.move_cursor().expect("cursor");
-    lab.retain(5 << 10).expect("retention");
+    let step = |lab: &mut Lab, run: &mut dyn FnMut(&mut Lab)| {
+        run(lab);
+        rests(&lab.disk);
+    };
+    step(&mut lab, &mut |lab| lab.move_cursor().expect("cursor"));
+    step(&mut lab, &mut |lab| assert!(lab.retain(5 << 10).expect("retention").horizon > Lsn::ZERO));
     some(&mut lab, &mut generator, 3);
     let here = lab.journal.applied();
-    lab.journal.pin(here, "test").expect("pin");
-    lab.journal.set_bookmark("mark", here, Class::Fuzzy, false, Timestamp(5)).expect("bookmark");
-    lab.rewind(Lsn::captured(here.captured - 2));
+    step(&mut lab, &mut |lab| assert_eq!(lab.journal.pin(here, "test").expect("pin"), 0));
+    step(&mut lab, &mut |lab| {
+        lab.journal.set_bookmark("mark", here, Class::Fuzzy, false, Timestamp(5)).expect("bookmark");
+    });
+    step(&mut lab, &mut |lab| assert!(lab.rewind(Lsn::captured(here.captured - 2)) > 0));
     let branch = lab.journal.applied();
     let on_branch = lab.canonical(branch);
-    lab.rewind(here);
-    lab.move_cursor().expect("cursor");
+    step(&mut lab, &mut |lab| assert!(lab.rewind(here) > 0));
+    step(&mut lab, &mut |lab| lab.move_cursor().expect("cursor"));
     some(&mut lab, &mut generator, 3);
     points.insert(branch, on_branch);
     let applied = lab.journal.applied();

@@ -276,6 +276,15 @@ impl DiskFile for ThinFile {
         Ok(wanted as usize)
     }
 
+    fn forget(&self, offset: u64, bytes: u64) {
+        let end = offset.saturating_add(bytes);
+        let stretches = self.stretches.iter().skip(self.first_behind(offset));
+        for stretch in stretches.take_while(|stretch| stretch.offset < end) {
+            let (from, to) = (stretch.offset.max(offset), (stretch.offset + stretch.bytes).min(end));
+            self.file.forget(stretch.at + (from - stretch.offset), to - from);
+        }
+    }
+
     fn holds(&self, range: Range<u64>) -> bool {
         let mut at = range.start;
         for stretch in self.stretches.iter().skip(self.first_behind(range.start)) {

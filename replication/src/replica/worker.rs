@@ -460,9 +460,11 @@ impl<T: TreeIo> Worker<T> {
         if error.kind() == ErrorKind::Poisoned {
             text.push_str("; see to the disk, then restart the daemon: it goes on from what is durable");
         }
-        if let (ErrorKind::Full, Some(point)) = (error.kind(), self.journal.kept_until_applied()) {
+        if error.kind() == ErrorKind::Full
+            && let Some(point) = self.journal.kept_until_applied()
+        {
             text.push_str(&format!(
-                "; history makes no room: point {point} is being put back and stays until then"
+                "; a rewind needs history from point {point} on, which stays until it is done"
             ));
         }
         let halt = match error.kind() {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::disk::OsDisk;
-use crate::disk::tests::in_memory;
+use crate::disk::tests::{in_memory, lets_go};
 use crate::log::{LogSet, RecordDraft, verify};
 use crate::meta::Timestamp;
 use std::sync::atomic::AtomicU64;
@@ -98,8 +98,7 @@ fn nothing_of_a_segment_stays_in_memory() {
     }
     let file = place.path().join("00000001.seg");
     let written = in_memory(&file, PLACES);
-    if written == PLACES {
-        println!("not tried: this file system keeps all in memory");
+    if !lets_go(&file, PLACES) {
         return;
     }
     for at in payloads {
@@ -109,6 +108,6 @@ fn nothing_of_a_segment_stays_in_memory() {
     drop(set);
     assert!(verify(&OsDisk, place.path(), &mut |_| {}).unwrap().is_sound());
     let verified = in_memory(&file, PLACES);
-    let left = [written, read, verified];
+    let left = [written, read, verified].map(Option::unwrap);
     assert!(left.iter().all(|left| *left < PLACES / 4), "{left:?} of {PLACES} places are in memory");
 }
