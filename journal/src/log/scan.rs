@@ -186,9 +186,9 @@ impl Scanner {
         let (mut at, mut left, mut crc) = (payload.offset, payload.stored_bytes() as usize, 0);
         while left > 0 {
             // First what the window has already.
-            let known = (self.window_start + self.window.len() as u64).saturating_sub(at);
-            let known = if at < self.window_start { 0 } else { usize::try_from(known).unwrap_or(usize::MAX) };
-            let want = left.min(if known > 0 { known } else { self.window_bytes });
+            let skip = at.checked_sub(self.window_start).and_then(|skip| usize::try_from(skip).ok());
+            let known = skip.and_then(|skip| self.window.len().checked_sub(skip)).filter(|known| *known > 0);
+            let want = left.min(known.unwrap_or(self.window_bytes));
             let Some(part) = self.bytes(at, want)? else { return Ok(false) };
             crc = crc32c::crc32c_append(crc, part);
             (at, left) = (at + want as u64, left - want);

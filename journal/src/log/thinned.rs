@@ -202,6 +202,14 @@ impl ThinFile {
     fn first_behind(&self, offset: u64) -> usize {
         self.stretches.partition_point(|stretch| stretch.offset + stretch.bytes <= offset)
     }
+
+    /// Where the first byte that is kept from this offset on lies in the file; stretches follow one another there.
+    fn place(&self, offset: u64) -> u64 {
+        match (self.stretches.get(self.first_behind(offset)), self.stretches.last()) {
+            (Some(stretch), _) => stretch.at + offset.saturating_sub(stretch.offset),
+            (None, last) => last.map_or(0, |last| last.at + last.bytes),
+        }
+    }
 }
 
 type Parsed = ((u64, u64), Gone, u32);
@@ -277,12 +285,8 @@ impl DiskFile for ThinFile {
     }
 
     fn forget(&self, offset: u64, bytes: u64) {
-        let end = offset.saturating_add(bytes);
-        let stretches = self.stretches.iter().skip(self.first_behind(offset));
-        for stretch in stretches.take_while(|stretch| stretch.offset < end) {
-            let (from, to) = (stretch.offset.max(offset), (stretch.offset + stretch.bytes).min(end));
-            self.file.forget(stretch.at + (from - stretch.offset), to - from);
-        }
+        let (from, to) = (self.place(offset), self.place(offset.saturating_add(bytes)));
+        self.file.forget(from, to - from);
     }
 
     fn holds(&self, range: Range<u64>) -> bool {

@@ -34,3 +34,56 @@ fn neighbours_of_what_is_gone() {
     assert_eq!(gone.around(at(8)), (Lsn::local(7, 2), at(9)));
     assert_eq!(gone.around(at(19)), (at(9), at(20)));
 }
+
+/// A file that knows what it was told to forget.
+#[derive(Default)]
+struct Told(parking_lot::Mutex<Vec<Range<u64>>>);
+
+impl DiskFile for Told {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget(&self, offset: u64, bytes: u64) {
+        self.0.lock().push(offset..offset + bytes);
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn what_is_forgotten_lies_in_one_piece() {
+    let told = Arc::new(Told::default());
+    // Kept: 10 to 20, 50 to 80, 200 to 210; they lie at 1000, 1010 and 1040.
+    let stretch = |(offset, bytes, at)| Stretch { offset, bytes, at };
+    let stretches = [(10, 10, 1000), (50, 30, 1010), (200, 10, 1040)].map(stretch).to_vec();
+    let file = ThinFile { file: Arc::<Told>::clone(&told), bytes: 300, stretches, gone: Gone::default() };
+    for (asked, lies) in [
+        (0..300, 1000..1050),
+        (15..60, 1005..1020),
+        (20..50, 1010..1010),
+        (60..205, 1020..1045),
+        (0..10, 1000..1000),
+        (205..u64::MAX, 1045..1050),
+        (210..300, 1050..1050),
+    ] {
+        file.forget(asked.start, asked.end - asked.start);
+        assert_eq!(told.0.lock().pop(), Some(lies), "{asked:?}");
+    }
+    let none = ThinFile { file: told, bytes: 300, stretches: Vec::new(), gone: Gone::default() };
+    none.forget(0, 300);
+}
