@@ -5,7 +5,7 @@
 //! left out where it leaves them out, `<`, `>`, `&` and line separators escaped, a line feed at the end.
 //! [`TreeBuilder`] writes node after node in ascending order of names; [`read_tree`] hands them out one by one, so that a
 //! directory of a million entries takes its bytes and nothing more. Who edits or compares trees goes through the texts of
-//! their nodes ([`RawTree`]) and reads only those that differ.
+//! their nodes ([`RawTree`], [`FoundTree`]) and reads only those that differ.
 //!
 //! Refused when reading and writing: names that are empty, `.`, `..`, or hold `/` or NUL; two nodes of one name, which
 //! could make a restore follow what it just made; trees beyond [`TREE_BYTES_MAX`].
@@ -15,7 +15,7 @@ mod node_json;
 mod raw;
 mod read;
 
-pub use raw::{RawNode, RawTree, compare_trees};
+pub use raw::{FoundTree, RawNode, RawTree, compare_trees};
 pub use read::read_tree;
 
 use super::error::RepositoryError;
@@ -137,6 +137,12 @@ impl TreeBuilder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A tree without nodes, and room for so many bytes.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        TreeBuilder { json: Vec::with_capacity(bytes), last: None }
     }
 
     /// Adds a node, whose name must be greater (as bytes) than those before.

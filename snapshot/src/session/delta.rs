@@ -18,7 +18,7 @@ use super::content::{Cutter, Earlier, Failure};
 use super::node::{Held, node};
 use super::totals::{Tally, Totals};
 use super::{Previous, SessionError, Work, crew};
-use crate::repository::tree::{RawNode, RawTree};
+use crate::repository::tree::{FoundTree, RawNode, RawTree};
 use crate::repository::{BlobKind, Id, Node, Repository};
 use before::Before;
 use crossbeam_channel::Sender;
@@ -207,14 +207,15 @@ impl<T: TreeIo> Walk<'_, '_, '_, '_, '_, T> {
         tree: Id,
         names: &[Name],
     ) -> Result<BTreeMap<Vec<u8>, Was>, SessionError> {
-        let json = self.repository().load_blob(BlobKind::Tree, &tree)?;
+        let tree = FoundTree::new(&tree, self.repository().load_blob(BlobKind::Tree, &tree)?)?;
         let mut found = BTreeMap::new();
-        for raw in RawTree::new(&tree, &json)?.nodes() {
+        for raw in tree.nodes() {
+            let raw = raw?;
             if names.binary_search_by(|name| name.as_bytes().cmp(raw.name())).is_ok() {
                 found.insert(raw.name().to_vec(), raw.read()?.into());
             }
         }
-        self.shared.keep(edit, json);
+        self.shared.keep(edit, tree);
         Ok(found)
     }
 

@@ -1,6 +1,6 @@
 //! Directories being edited: each becomes a tree when the last of its touched entries is known.
 
-use crate::repository::tree::RawTree;
+use crate::repository::tree::{FoundTree, TREE_BYTES_MAX};
 use crate::repository::{BlobKind, Id, Node, RepositoryError, TreeBuilder};
 use crate::session::directory::save_tree;
 use crate::session::node::{Held, node};
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of old trees that are kept between the first look at each and the second; others are loaded again.
 const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Room made for a new entry of a tree in the first place; most take less.
+const NODE_BYTES: usize = 512;
 
 /// A directory under way.
 pub(super) struct Edit {
@@ -34,7 +36,7 @@ struct State {
     entries: BTreeMap<Vec<u8>, Option<Node>>,
     /// Entries to come, and one while the directory is not listed to its end.
     open: usize,
-    json: Option<Vec<u8>>,
+    before: Option<FoundTree>,
 }
 
 impl Edit {
@@ -45,7 +47,7 @@ impl Edit {
         above: Option<Arc<Edit>>,
         old: Option<Id>,
     ) -> Arc<Self> {
-        let state = Mutex::new(State { entries: BTreeMap::new(), open: 1, json: None });
+        let state = Mutex::new(State { entries: BTreeMap::new(), open: 1, before: None });
         Arc::new(Edit { path, id, old, name, meta, above, state })
     }
 }
@@ -65,23 +67,23 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
     }
 
     /// Keeps the old tree of a directory for the second look, if there is room.
-    pub fn keep(&self, edit: &Edit, json: Vec<u8>) {
-        let bytes = json.capacity();
+    pub fn keep(&self, edit: &Edit, tree: FoundTree) {
+        let bytes = tree.memory();
         if self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= KEPT_BYTES_MAX {
-            edit.state.lock().json = Some(json);
+            edit.state.lock().before = Some(tree);
         } else {
             self.kept.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
     /// The old tree of a directory, for the second look.
-    fn again(&self, old: &Id, kept: Option<Vec<u8>>) -> Result<Vec<u8>, RepositoryError> {
+    fn again(&self, old: &Id, kept: Option<FoundTree>) -> Result<FoundTree, RepositoryError> {
         match kept {
-            Some(json) => {
-                self.kept.fetch_sub(json.capacity(), Ordering::Relaxed);
-                Ok(json)
+            Some(tree) => {
+                self.kept.fetch_sub(tree.memory(), Ordering::Relaxed);
+                Ok(tree)
             }
-            None => self.work.writer.repository().load_blob(BlobKind::Tree, old),
+            None => FoundTree::new(old, self.work.writer.repository().load_blob(BlobKind::Tree, old)?),
         }
     }
 
@@ -162,19 +164,21 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
 
     /// The old tree with the touched names replaced.
     fn finish(&self, edit: &Edit) -> Result<Id, SessionError> {
-        let (entries, json) = {
+        let (entries, before) = {
             let mut state = edit.state.lock();
-            (std::mem::take(&mut state.entries), state.json.take())
+            (std::mem::take(&mut state.entries), state.before.take())
         };
         let refused = |source| SessionError::Directory {
             path: String::from_utf8_lossy(&edit.path).into_owned(),
             source,
         };
-        let mut tree = TreeBuilder::new();
+        let old = edit.old.map(|old| self.again(&old, before)).transpose()?;
+        let room = old.as_ref().map_or(0, FoundTree::bytes) + entries.len() * NODE_BYTES;
+        let mut tree = TreeBuilder::with_room(room.min(TREE_BYTES_MAX as usize));
         let mut entries = entries.into_iter().peekable();
-        if let Some(old) = edit.old {
-            let json = self.again(&old, json)?;
-            for before in RawTree::new(&old, &json)?.nodes() {
+        if let Some(old) = &old {
+            for before in old.nodes() {
+                let before = before?;
                 while let Some((_, entry)) = entries.next_if(|(name, _)| name.as_slice() < before.name()) {
                     self.come(&mut tree, edit, None, entry).map_err(refused)?;
                 }
@@ -182,7 +186,7 @@ impl<'w, 'a, T: TreeIo> Shared<'w, 'a, T> {
                     Some((_, entry)) => {
                         self.come(&mut tree, edit, Some(before.read()?), entry).map_err(refused)?;
                     }
-                    None => tree.add_raw(before).map_err(refused)?,
+                    None => tree.add_raw(&before).map_err(refused)?,
                 }
             }
         }

@@ -94,6 +94,13 @@ fn copied_nodes_are_the_same_bytes() {
             copied.add_raw(raw).unwrap();
         }
         assert_eq!(copied.finish(), json.as_slice());
+        let found = FoundTree::new(&Id([1; 32]), json.clone()).unwrap();
+        assert_eq!((found.bytes(), found.nodes().count()), (json.len(), nodes.len()));
+        for (found, raw) in found.nodes().zip(raw.nodes()) {
+            let found = found.unwrap();
+            assert_eq!((found.name(), found.text(), found.index), (raw.name(), raw.text(), raw.index));
+            assert_eq!(found.read().unwrap(), raw.read().unwrap());
+        }
     }
 }
 
@@ -104,6 +111,13 @@ fn any_order() {
     let raw = RawTree::new(&Id([1; 32]), json).unwrap();
     let names: Vec<_> = raw.nodes().map(|node| node.name().to_vec()).collect();
     assert_eq!(names, [b"a".to_vec(), b"b".to_vec()]);
+    let found = FoundTree::new(&Id([1; 32]), json.to_vec()).unwrap();
+    let found: Vec<_> =
+        found.nodes().map(|node| node.map(|node| (node.name().to_vec(), node.index))).collect();
+    assert_eq!(
+        found.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
+        [(b"a".to_vec(), 1), (b"b".to_vec(), 0)]
+    );
     let mut builder = TreeBuilder::new();
     raw.nodes().for_each(|node| builder.add_raw(node).unwrap());
     let last = raw.nodes().next().unwrap();
@@ -138,6 +152,7 @@ fn hostile_trees() {
     ];
     for json in refused {
         assert!(RawTree::new(&Id([1; 32]), json.as_bytes()).is_err(), "{json}");
+        assert!(FoundTree::new(&Id([1; 32]), json.into()).is_err(), "{json}");
     }
     assert_eq!(RawTree::new(&Id([1; 32]), br#"{"nodes":null}"#).unwrap().nodes().count(), 0);
     // What is not read is not judged; reading it is.
