@@ -11,6 +11,7 @@
 mod asked;
 mod hold;
 mod live;
+mod pace;
 mod row;
 mod store;
 mod worker;
@@ -107,6 +108,7 @@ pub struct Jobs {
     work: Condvar,
     // Signalled when a worker has ended.
     idle: Condvar,
+    pace: pace::Pace,
 }
 
 #[derive(Default)]
@@ -152,6 +154,7 @@ impl Jobs {
             recording: Mutex::new(()),
             work: Condvar::new(),
             idle: Condvar::new(),
+            pace: pace::Pace::new(Instant::now()),
         }))
     }
 

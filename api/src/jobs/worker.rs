@@ -4,6 +4,7 @@ use super::{Jobs, Live, Runner};
 use crate::engine::{EngineError, Interrupt, Level, Progress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wire::codes;
 
 /// Starts a worker; it ends when the daemon stops.
@@ -60,7 +61,13 @@ fn work(jobs: &Jobs, runner: &dyn Runner, live: &Live) {
     if let Err(error) = jobs.finish(live, ended) {
         tracing::error!(job = live.id().0, %error, "record the end of a job");
     }
+    give_back_heap();
+}
+
+fn give_back_heap() -> Duration {
+    let began = Instant::now();
     sys::give_back_heap();
+    began.elapsed()
 }
 
 struct JobProgress<'a> {
@@ -71,6 +78,7 @@ struct JobProgress<'a> {
 impl Progress for JobProgress<'_> {
     fn report(&self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
         self.live.report(phase, done, total, unit);
+        self.jobs.pace.at(Instant::now(), give_back_heap);
     }
 
     fn note(&self, level: Level, text: &str) {

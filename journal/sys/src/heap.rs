@@ -31,7 +31,7 @@ pub fn limit_heap() {
 }
 
 /// Gives back to the system what the allocator holds and nobody uses, also between blocks in use. Some milliseconds, with
-/// allocation waiting: for the end of something large. Does nothing with another C library than glibc.
+/// allocation waiting: for the end of something large, or now and then while it goes on. Does nothing with another C library than glibc.
 pub fn give_back_heap() {
     #[cfg(target_env = "gnu")]
     {
