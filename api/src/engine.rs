@@ -68,6 +68,11 @@ pub trait Progress: Send + Sync {
     /// Why to stop, if somebody asked. Look at it at least every 100 ms or so; return
     /// [`EngineError::interrupted`] of it from a state that a second attempt can start from.
     fn interrupted(&self) -> Option<Interrupt>;
+
+    /// Number of the job, by which a second attempt knows what the first one left; `None` for what comes only once.
+    fn job(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Why a long operation should stop.

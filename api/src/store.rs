@@ -95,6 +95,12 @@ impl Layout {
         self.data.join("projections").join("index").join(scenario)
     }
 
+    /// How far a scrub of a scenario is.
+    #[must_use]
+    pub fn scrub(&self, scenario: &str) -> PathBuf {
+        self.data.join("projections").join("scrub").join(scenario)
+    }
+
     /// The master's spool of a scenario.
     #[must_use]
     pub fn spool(&self, scenario: &str) -> PathBuf {

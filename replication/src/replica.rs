@@ -39,7 +39,7 @@ pub use leased::LeasedView;
 pub use local::LocalGroup;
 pub use namespace::Namespace;
 pub use patrol::Patrolled;
-pub use scrub::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
+pub use scrub::{Difference, SCRUB_CURSOR_MAX, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
 pub use thinner::ThinningState;
 
 use crate::apply::{self, Applier};

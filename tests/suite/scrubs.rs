@@ -245,6 +245,43 @@ fn a_scrub_outlives_a_crash_and_can_be_cancelled() {
     world.refused(SCRUB, 5, "RW0465");
 }
 
+/// Killed, and ended in good order: nothing is compared from the beginning, and what was found before is not lost.
+#[test]
+fn a_scrub_goes_on_where_the_daemon_ended() {
+    let mut world = lived();
+    for name in ["a", "d/e/f"] {
+        forge(&world.replica().join(name), 1);
+    }
+    let cursor = world.path("data/projections/scrub/docs/cursor");
+    let job = world.ok("scenario scrub docs --rate 120000 --detach")["job"].as_str().unwrap().to_owned();
+    for killed in [true, false] {
+        let before = fs::read(&cursor).ok();
+        until("it is kept how far it is", || fs::read(&cursor).ok().is_some_and(|now| Some(now) != before));
+        if killed {
+            world.kill()
+        } else {
+            world.stop()
+        }
+        world.start();
+        world.wait_replicating();
+    }
+    let report = world.ctl(&format!("job wait {job}")).objects().remove(0);
+    let differs = report["differences"].as_array().unwrap();
+    let paths: Vec<&Value> = differs.iter().map(|one| &one["path"]).collect();
+    assert_eq!(paths, [&path_of(&world, "a"), &path_of(&world, "d/e/f")], "{report}");
+    // Each once, as one that nothing ended counts them.
+    let whole = world.ctl("scenario scrub docs --rate 120000").objects().remove(0);
+    for sum in ["files", "entries", "passed", "bytes"] {
+        assert_eq!(report[sum], whole[sum], "{sum}: {report}, {whole}");
+    }
+    let log = world.list(&format!("log --job {job}"));
+    let goes_on = log.iter().filter(|line| line.to_string().contains("the scrub goes on behind"));
+    assert_eq!(goes_on.count(), 2, "{log:?}");
+    let told = log.iter().filter(|line| line.to_string().contains("differs: bytes"));
+    assert_eq!(told.count(), 2, "each once: {log:?}");
+    assert!(!cursor.exists(), "it has ended");
+}
+
 #[test]
 fn a_replica_that_is_detached_meanwhile_is_not_proven() {
     let world = lived();

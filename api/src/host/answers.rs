@@ -196,6 +196,7 @@ impl Scene {
             self.layout.journal(name),
             self.layout.tables(name),
             self.layout.index(name),
+            self.layout.scrub(name),
             self.layout.cookies(name),
         ];
         places.extend(spool);

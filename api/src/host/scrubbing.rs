@@ -5,15 +5,18 @@
 //! date outlives the projections, and a difference that is left is the cause in `scenario status` until a later scrub
 //! finds none.
 
+mod keeper;
+
 use super::Host;
 use super::answers::kept_beside;
 use super::scene::Scene;
 use crate::definition::Setting;
 use crate::engine::{
-    EngineError, EngineResult, Level, Progress, ScrubDifference, ScrubReport, ScrubRequest, State,
+    EngineError, EngineResult, Interrupt, Level, Progress, ScrubDifference, ScrubReport, ScrubRequest, State,
 };
 use journal::proofs::Scrubbed;
 use journal::{ErrorKind, Lsn, RootNo};
+use keeper::Keeper;
 use replication::replica::{Difference, ScrubError, ScrubHost, ScrubOptions, ScrubReport as Found, Side};
 use replication::stream::LinkError;
 use std::collections::BTreeSet;
@@ -31,8 +34,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_WAIT: Duration = Duration::from_secs(600);
 /// How long a master that is about to call is waited for.
 const MASTER_WAIT: Duration = Duration::from_secs(60);
-/// Differences that get a line in the log each.
-const LINES_MAX: usize = 100;
+/// How often it is kept how far a scrub is, at most.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Differences that get a line in the log each, and names that were not compared.
+const LINES_MAX: u64 = 100;
 
 /// What is wrong, if the last scrub left a difference.
 pub(super) fn cause(scrubbed: &Scrubbed) -> Option<String> {
@@ -67,6 +72,7 @@ fn still_left(left: &mut Left, before: u64, found: &Found) -> u64 {
 struct Asking<'a> {
     scene: &'a Scene,
     progress: &'a dyn Progress,
+    cursor: &'a Keeper,
 }
 
 impl Asking<'_> {
@@ -140,6 +146,29 @@ impl ScrubHost for Asking<'_> {
         self.progress.report("scrub", bytes, None, "bytes");
         tracing::trace!(entries, bytes, "scrub");
     }
+
+    fn found(&self, difference: &Difference, number: u64) {
+        if number <= LINES_MAX {
+            self.scene.tell_found(difference, self.progress);
+        }
+    }
+
+    fn passed(&self, root: RootNo, path: &[u8], why: &'static str, number: u64) {
+        if number <= LINES_MAX {
+            let path = self.scene.path_of(root, path);
+            self.progress.note(Level::Warning, &format!("{} was not compared: {why}", path.display()));
+        }
+    }
+
+    fn reached(&self, cursor: &[u8]) {
+        self.cursor.keep(cursor);
+    }
+
+    fn goes_on(&self, entries: u64, bytes: u64) {
+        let text =
+            format!("the scrub goes on behind {entries} names and {bytes} bytes that were compared before");
+        self.progress.note(Level::Info, &text);
+    }
 }
 
 impl Host {
@@ -167,25 +196,13 @@ impl Scene {
             let message = format!("scenario \"{}\" is being scrubbed already", self.name());
             return Err(EngineError::new(&codes::BUSY, message));
         };
-        self.wait_for_master(progress)?;
-        let definition = self.definition();
-        let options = ScrubOptions {
-            below: request.path.as_deref().map(|path| self.below(path)).transpose()?,
-            repair: request.repair,
-            bytes_per_second: request.rate,
-            roots: definition.roots.len() as u16,
-        };
-        let (whole, replica) = (options.below.is_none(), self.replica()?);
-        let mut found = Found::default();
-        let outcome = replica.scrub(options, &Asking { scene: self, progress }, &mut found);
-        self.tell_found(&found, progress);
-        if outcome.is_ok() && whole {
-            let before = replica.journal().proofs().scrubbed.map_or(0, |scrubbed| scrubbed.replica_differs);
-            let mut sums = found.sums.clone();
-            sums.replica_differs += still_left(&mut left, before, &found);
-            replica.journal().scrubbed(sums)?;
+        let cursor = Keeper::new(&self.layout.scrub(self.name()), progress.job());
+        let outcome = self.scrub_from(&cursor, &mut left, request, progress);
+        // Only who is ended by the end of the daemon comes again.
+        if outcome.is_ok() || progress.interrupted() != Some(Interrupt::Shutdown) {
+            cursor.remove();
         }
-        outcome.map_err(|error| self.scrub_failed(error, progress))?;
+        let found = outcome?;
         let difference = |difference: Difference| ScrubDifference {
             path: self.path_of(difference.root, &difference.path),
             what: difference.what,
@@ -200,6 +217,37 @@ impl Scene {
             repaired: found.repaired,
             elapsed: began.elapsed(),
         })
+    }
+
+    fn scrub_from(
+        &self,
+        cursor: &Keeper,
+        left: &mut Left,
+        request: &ScrubRequest,
+        progress: &dyn Progress,
+    ) -> EngineResult<Found> {
+        self.wait_for_master(progress)?;
+        let options = ScrubOptions {
+            from: cursor.read(),
+            asker: progress.job().unwrap_or(0),
+            tell_every: KEEP_EVERY,
+            below: request.path.as_deref().map(|path| self.below(path)).transpose()?,
+            repair: request.repair,
+            bytes_per_second: request.rate,
+            roots: self.definition().roots.len() as u16,
+        };
+        let (whole, replica) = (options.below.is_none(), self.replica()?);
+        let mut found = Found::default();
+        let outcome = replica.scrub(options, &Asking { scene: self, progress, cursor }, &mut found);
+        self.tell_more(&found, progress);
+        if outcome.is_ok() && whole {
+            let before = replica.journal().proofs().scrubbed.map_or(0, |scrubbed| scrubbed.replica_differs);
+            let mut sums = found.sums.clone();
+            sums.replica_differs += still_left(left, before, &found);
+            replica.journal().scrubbed(sums)?;
+        }
+        outcome.map_err(|error| self.scrub_failed(error, progress))?;
+        Ok(found)
     }
 
     /// Waits while the scenario is on its way to replicate: after a restart of the daemon the job is there before the
@@ -223,38 +271,36 @@ impl Scene {
         }
     }
 
-    /// A line for each difference, and for each name that was not compared; of many, for the first.
-    fn tell_found(&self, found: &Found, progress: &dyn Progress) {
-        for difference in found.differences.iter().take(LINES_MAX) {
-            let path = self.path_of(difference.root, &difference.path);
-            let what = difference.what;
-            let whose = match difference.side {
-                Side::Replica => "the replica has not what was captured",
-                Side::Master => "capture had missed it",
-                Side::Rot => {
-                    "the master has what nothing says was written, rot or a memory map; the replica is left as it is"
-                }
-                Side::Unknown => "it cannot be told which side is right",
-            };
-            let end = if difference.repaired { "; repaired" } else { "" };
-            let aside = difference.aside.as_ref().map(|place| self.aside(difference.root, place));
-            let aside =
-                aside.map_or(String::new(), |place| format!("; what stood there is now {}", place.display()));
-            let level = if difference.repaired { Level::Warning } else { Level::Error };
-            progress.note(level, &format!("{} differs: {what}: {whose}{end}{aside}", path.display()));
-        }
-        let more = found.found.saturating_sub(found.differences.len().min(LINES_MAX) as u64);
+    /// A line for a difference.
+    fn tell_found(&self, difference: &Difference, progress: &dyn Progress) {
+        let path = self.path_of(difference.root, &difference.path);
+        let what = difference.what;
+        let whose = match difference.side {
+            Side::Replica => "the replica has not what was captured",
+            Side::Master => "capture had missed it",
+            Side::Rot => {
+                "the master has what nothing says was written, rot or a memory map; the replica is left as it is"
+            }
+            Side::Unknown => "it cannot be told which side is right",
+        };
+        let end = if difference.repaired { "; repaired" } else { "" };
+        let aside = difference.aside.as_ref().map(|place| self.aside(difference.root, place));
+        let aside =
+            aside.map_or(String::new(), |place| format!("; what stood there is now {}", place.display()));
+        let level = if difference.repaired { Level::Warning } else { Level::Error };
+        progress.note(level, &format!("{} differs: {what}: {whose}{end}{aside}", path.display()));
+    }
+
+    /// Of how many nothing more was told than their number.
+    fn tell_more(&self, found: &Found, progress: &dyn Progress) {
+        let more = found.found.saturating_sub(LINES_MAX);
         if more > 0 {
             progress.note(
                 Level::Error,
                 &format!("{more} more differences; the log of the daemon names them all"),
             );
         }
-        for (root, path, why) in &found.passed {
-            let path = self.path_of(*root, path);
-            progress.note(Level::Warning, &format!("{} was not compared: {why}", path.display()));
-        }
-        let more = found.sums.passed.saturating_sub(found.passed.len() as u64);
+        let more = found.sums.passed.saturating_sub(LINES_MAX);
         if more > 0 {
             progress.note(Level::Warning, &format!("{more} more names were not compared"));
         }

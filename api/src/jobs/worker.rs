@@ -88,4 +88,8 @@ impl Progress for JobProgress<'_> {
     fn interrupted(&self) -> Option<Interrupt> {
         self.live.interrupted()
     }
+
+    fn job(&self) -> Option<u64> {
+        Some(self.live.id().0)
+    }
 }

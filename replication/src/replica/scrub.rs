@@ -20,6 +20,7 @@
 //! replica tree are put aside (`mend`); those that are missing are made again, the bytes of files had from the master (`fetch`).
 
 mod confirm;
+mod cursor;
 mod fetch;
 mod look;
 mod mend;
@@ -28,10 +29,13 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use cursor::SCRUB_CURSOR_MAX;
+
 use super::Replica;
 use journal::log::RecordAt;
 use journal::proofs::Scrubbed;
 use journal::{Edge, JournalError, Lsn, NodeId, RootNo, TreeIo};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::stream::{CaptureItem, SCRUB_BLOCK_BITS, ScrubAnswer, ScrubAsk};
 
@@ -51,6 +55,10 @@ const PASSED_MAX: usize = 100;
 const LEFT_OUT: &str = "it is excluded, or on another file system";
 const UNREADABLE: &str = "the master cannot read it";
 const MOVING: &str = "it changed all the while";
+const NOT_KEPT: &str = "capture could not keep it";
+const UNLISTED: &str = "its names cannot be listed";
+/// Bytes a second that telling how far it is may take on a disk.
+const TOLD_BYTES_A_SECOND: u64 = 256 << 10;
 /// How often a file that moves is looked at again at the end.
 const ROUNDS: usize = 8;
 /// Pause between two of those rounds.
@@ -69,6 +77,12 @@ pub struct ScrubOptions {
     pub bytes_per_second: u64,
     /// So many roots.
     pub roots: u16,
+    /// What [`ScrubHost::reached`] was told last of a scrub that was cut off; one of something else is left aside.
+    pub from: Option<Vec<u8>>,
+    /// Who asks for it: whoever goes on with it says the same. Nobody else does.
+    pub asker: u64,
+    /// How often the host is told at most, unless something was found.
+    pub tell_every: Duration,
 }
 
 /// The way to the master, and who waits.
@@ -87,6 +101,14 @@ pub trait ScrubHost {
     fn interrupted(&self) -> bool;
     /// How far it is: names, files and bytes compared.
     fn progress(&self, entries: u64, files: u64, bytes: u64);
+    /// A difference, as soon as it is sure; the how manieth it is, those of earlier attempts included.
+    fn found(&self, difference: &Difference, number: u64);
+    /// A name that is not compared, and why; the how manieth it is.
+    fn passed(&self, root: RootNo, path: &[u8], why: &'static str, number: u64);
+    /// What [`ScrubOptions::from`] has to be for the scrub to go on from here, if it is cut off.
+    fn reached(&self, cursor: &[u8]);
+    /// An earlier scrub that was cut off is gone on with, which had compared so many names and bytes.
+    fn goes_on(&self, entries: u64, bytes: u64);
 }
 
 /// Why a scrub ended before its end.
@@ -165,6 +187,16 @@ pub(super) struct Suspect {
     node: Option<NodeId>,
     /// First block of the stretch that differed.
     first: u64,
+    /// It was found to differ, and what was begun to put it right was not seen to its end.
+    tried: Option<Tried>,
+}
+
+/// What was found, and what was done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tried {
+    differs: look::Differs,
+    /// Where it was moved to.
+    aside: Option<String>,
 }
 
 pub(super) struct Scrub<'s, T: TreeIo, H: ScrubHost> {
@@ -173,12 +205,19 @@ pub(super) struct Scrub<'s, T: TreeIo, H: ScrubHost> {
     options: ScrubOptions,
     report: ScrubReport,
     suspects: Vec<Suspect>,
-    later: Vec<Suspect>,
+    later: VecDeque<Suspect>,
+    /// Of a scrub of one path, what it leads to.
+    top: Option<walk::Top>,
+    position: cursor::Position,
     /// The last barrier behind which suspicions were looked at, and a place in the redo stream before what came after it.
     since: (RecordAt, Lsn),
     privileged: bool,
     /// When the present stretch of reading began, and bytes read since.
     pace: (Instant, u64),
+    /// When the host is to be told how far it is.
+    tell_at: Instant,
+    /// It was too much to be told, which has been said.
+    too_much: bool,
 }
 
 impl<T: TreeIo> Replica<T> {
@@ -195,7 +234,10 @@ impl<T: TreeIo> Replica<T> {
         let mut scrub = Scrub::new(self, host, options);
         scrub.report.sums.began = self.journal.clock().now();
         scrub.report.sums.captured = self.journal.applied().captured;
-        let outcome = scrub.run();
+        let outcome = scrub.begin().and_then(|()| scrub.run());
+        if outcome.is_err() {
+            scrub.tell_tried();
+        }
         scrub.report.sums.ended = self.journal.clock().now();
         scrub.report.sums.complete = outcome.is_ok();
         *report = scrub.report;
@@ -211,11 +253,79 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
             options,
             report: ScrubReport::default(),
             suspects: Vec::new(),
-            later: Vec::new(),
+            later: VecDeque::new(),
+            top: None,
+            position: cursor::Position::default(),
             since: (RecordAt::default(), Lsn::ZERO),
             privileged: rustix::process::geteuid().is_root(),
             pace: (Instant::now(), 0),
+            tell_at: Instant::now(),
+            too_much: false,
         }
+    }
+
+    /// Goes on where an earlier one was cut off, if it was this one; else at the beginning.
+    fn begin(&mut self) -> Result<(), ScrubError> {
+        // A tree that shows something else may well not have it.
+        self.top = self.top().or_else(|error| self.follows().and(Err(error)))?;
+        let begun = self.options.from.take().and_then(|from| cursor::read(&self.of(), &from));
+        let Some(begun) = begun else {
+            self.position = self.beginning();
+            return Ok(());
+        };
+        self.host.goes_on(begun.report.sums.entries, begun.report.sums.bytes);
+        // It began when that one did.
+        (self.report, self.position) = (begun.report, begun.position);
+        (self.suspects, self.later) = (begun.suspects, begun.later.into());
+        Ok(())
+    }
+
+    /// What it is of.
+    fn of(&self) -> cursor::Of {
+        let top = self.top.as_ref().map(|top| (top.edge.parent, top.node));
+        cursor::Of::these(self.replica.journal.id(), top, &self.options)
+    }
+
+    /// Tells the host how far it is, if it is time.
+    fn reached(&mut self) {
+        if Instant::now() >= self.tell_at {
+            self.tell();
+        }
+    }
+
+    /// Tells the host how far it is. To be called only where `position` is true of everything in the report.
+    fn tell(&mut self) {
+        let began = Instant::now();
+        let cursor =
+            cursor::write(&self.of(), &self.position, &self.report, &self.suspects, self.later.iter());
+        let bytes = cursor.as_ref().map_or(SCRUB_CURSOR_MAX, Vec::len) as u64;
+        match cursor {
+            Some(cursor) => self.host.reached(&cursor),
+            None if !std::mem::replace(&mut self.too_much, true) => {
+                let directories = self.position.stack.len();
+                tracing::warn!(directories, "a scrub has too much before it to be gone on with where it is");
+            }
+            None => {}
+        }
+        // A long one is told of less often.
+        let every = self.options.tell_every;
+        let cost = (began.elapsed() * 20).max(Duration::from_secs(bytes / TOLD_BYTES_A_SECOND));
+        self.tell_at = Instant::now() + every.max(cost.min(every * 60));
+    }
+
+    /// What was found to differ by the time the scrub was given up.
+    fn tell_tried(&mut self) {
+        let suspects = std::mem::take(&mut self.suspects);
+        for suspect in suspects.into_iter().chain(std::mem::take(&mut self.later)) {
+            self.left(suspect);
+        }
+    }
+
+    /// If something was found to differ and nobody has looked at it since, it is told as left.
+    fn left(&mut self, suspect: Suspect) -> bool {
+        let Some(Tried { differs, aside }) = suspect.tried else { return false };
+        self.found((suspect.root, suspect.path), differs, false, aside);
+        true
     }
 
     fn run(&mut self) -> Result<(), ScrubError> {
@@ -223,6 +333,8 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
         if self.options.repair {
             self.clear_kept()?;
         }
+        // What is missing is made again before what is in it is looked at.
+        self.confirm()?;
         self.walk()?;
         self.confirm()?;
         for _ in 0..ROUNDS {
@@ -234,13 +346,15 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
                 self.go_on()?;
                 std::thread::sleep(LOOK_EVERY);
             }
-            for suspect in std::mem::take(&mut self.later) {
+            // Those that move still come back to the end of the list.
+            for _ in 0..self.later.len() {
+                let Some(suspect) = self.later.pop_front() else { break };
                 self.suspect(suspect)?;
             }
             self.confirm()?;
         }
         for suspect in std::mem::take(&mut self.later) {
-            self.pass(suspect.root, suspect.path, MOVING);
+            self.give_up(suspect, MOVING);
         }
         self.follows()
     }
@@ -306,16 +420,29 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
         }
     }
 
+    /// Takes note of a suspicion, and looks at all of them again if they are many; `position` is behind it by now.
     fn suspect(&mut self, suspect: Suspect) -> Result<(), ScrubError> {
         self.suspects.push(suspect);
+        self.confirm_if_many()
+    }
+
+    fn confirm_if_many(&mut self) -> Result<(), ScrubError> {
         if self.suspects.len() >= SUSPECTS_MAX { self.confirm() } else { Ok(()) }
     }
 
     fn put_off(&mut self, suspect: Suspect) {
         if self.later.len() < LATER_MAX {
-            self.later.push(suspect);
+            self.later.push_back(suspect);
         } else {
-            self.pass(suspect.root, suspect.path, MOVING);
+            self.give_up(suspect, MOVING);
+        }
+    }
+
+    /// Something is not looked at again.
+    fn give_up(&mut self, suspect: Suspect, why: &'static str) {
+        let (root, path) = (suspect.root, suspect.path.clone());
+        if !self.left(suspect) {
+            self.pass(root, path, why);
         }
     }
 
@@ -326,12 +453,22 @@ impl<'s, T: TreeIo, H: ScrubHost> Scrub<'s, T, H> {
             return;
         }
         self.report.sums.passed += 1;
+        self.host.passed(root, &path, why, self.report.sums.passed);
         if self.report.passed.len() < PASSED_MAX {
             self.report.passed.push((root, path, why));
         }
     }
 
-    fn found(&mut self, difference: Difference) {
+    fn found(
+        &mut self,
+        (root, path): (RootNo, Vec<u8>),
+        differs: look::Differs,
+        repaired: bool,
+        aside: Option<String>,
+    ) {
+        let look::Differs { what, side, offset } = differs;
+        let difference = Difference { root, path, what, side, offset, repaired, aside };
+        self.host.found(&difference, self.report.found + 1);
         self.report.found += 1;
         self.report.repaired += u64::from(difference.repaired);
         // What is left is left, whoever has it wrong; a change that was captured is no loss, but was missed.

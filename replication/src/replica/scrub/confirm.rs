@@ -1,9 +1,11 @@
 //! What looked different is looked at again between two barriers, told, and put right; see the head of the module.
 
 use super::fetch::Fetched;
-use super::look::{Differs, read_for};
+use super::look::{Differs, child, read_for};
 use super::mend::Mended;
-use super::{Difference, LEFT_OUT, Scrub, ScrubError, ScrubHost, Side, Suspect, UNREADABLE};
+use super::{
+    LEFT_OUT, NOT_KEPT, SUSPECTS_MAX, Scrub, ScrubError, ScrubHost, Side, Suspect, Tried, UNREADABLE,
+};
 use journal::state::{State, links_of};
 use journal::{Edge, Event, Lsn, NodeId, RootNo, SkippedWhat, TreeIo};
 use std::collections::HashSet;
@@ -63,22 +65,31 @@ enum Verdict {
 }
 
 impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
-    /// Looks again at everything suspected.
+    /// Looks again at everything suspected, some at a time.
     pub(super) fn confirm(&mut self) -> Result<(), ScrubError> {
-        let mut suspects = std::mem::take(&mut self.suspects);
-        if suspects.is_empty() {
-            return Ok(());
+        while !self.suspects.is_empty() {
+            let some = self.suspects.drain(..self.suspects.len().min(SUSPECTS_MAX)).collect();
+            self.confirm_these(some)?;
         }
-        let verdicts = self.verdicts(&mut suspects)?;
+        Ok(())
+    }
+
+    /// Whoever goes on after an end of the daemon in the middle of this looks at all of them again: the host is told
+    /// of what was found before anything is done about it, and when that has been seen to its end.
+    fn confirm_these(&mut self, mut suspects: Vec<Suspect>) -> Result<(), ScrubError> {
+        let verdicts = match self.verdicts(&mut suspects) {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                self.suspects.extend(suspects);
+                return Err(error);
+            }
+        };
         let (mut anew, mut wrong) = (Vec::new(), Vec::new());
-        for (suspect, verdict) in suspects.into_iter().zip(verdicts) {
+        for (mut suspect, verdict) in suspects.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Equal => {
-                    let file = suspect.first == 0 && suspect.node.is_some();
-                    self.report.sums.files += u64::from(file);
-                }
+                Verdict::Equal => self.is_equal(suspect),
                 Verdict::Moving => self.put_off(suspect),
-                Verdict::Passed(why) => self.pass(suspect.root, suspect.path, why),
+                Verdict::Passed(why) => self.give_up(suspect, why),
                 Verdict::Differs(differs) => {
                     tracing::error!(
                         path = %String::from_utf8_lossy(&suspect.path),
@@ -90,26 +101,62 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
                     if self.is_to_be_captured(differs) {
                         anew.push(CaptureItem { at: suspect.edge.clone(), node: suspect.node });
                     }
+                    let aside = suspect.tried.take().and_then(|before| before.aside);
+                    suspect.tried = Some(Tried { differs, aside });
                     wrong.push((suspect, differs));
                 }
             }
         }
-        let (mended, failed) = self.mend_all(&wrong, &mut anew);
-        let done = mended.iter().any(|one| one.done);
-        let looked = self.look_after(anew, done, failed, &wrong);
-        // What was moved is told whatever became of the others.
-        let (verdicts, outcome) = match looked {
-            Ok(verdicts) => (verdicts, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        };
-        let mut verdicts = verdicts.into_iter();
-        for ((suspect, differs), mended) in wrong.into_iter().zip(mended) {
-            let (root, path) = (suspect.root, suspect.path);
-            let Differs { what, side, offset } = differs;
-            let repaired = matches!(verdicts.next(), Some(Verdict::Equal));
-            self.found(Difference { root, path, what, side, offset, repaired, aside: mended.aside });
+        self.put_right(wrong, anew)
+    }
+
+    fn is_equal(&mut self, suspect: Suspect) {
+        match suspect.tried {
+            Some(Tried { differs, aside }) => {
+                self.found((suspect.root, suspect.path), differs, true, aside);
+            }
+            None => self.report.sums.files += u64::from(suspect.first == 0 && suspect.node.is_some()),
         }
-        outcome
+    }
+
+    /// Puts right what can be, of what differs.
+    fn put_right(
+        &mut self,
+        mut wrong: Vec<(Suspect, Differs)>,
+        mut anew: Vec<CaptureItem>,
+    ) -> Result<(), ScrubError> {
+        let repairs = |(_, differs): &(Suspect, Differs)| differs.side == Side::Replica;
+        let tries = !anew.is_empty() || (self.options.repair && wrong.iter().any(repairs));
+        if tries {
+            let others = self.suspects.len();
+            self.suspects.extend(wrong.iter().map(|(suspect, _)| suspect.clone()));
+            self.tell();
+            self.suspects.truncate(others);
+        }
+        let (mended, failed) = self.mend_all(&wrong, &mut anew);
+        for ((suspect, _), mended) in wrong.iter_mut().zip(&mended) {
+            if let (Some(tried), Some(aside)) = (&mut suspect.tried, &mended.aside) {
+                tried.aside = Some(aside.clone());
+            }
+        }
+        let done = mended.iter().any(|one| one.done);
+        let mut verdicts = match self.look_after(anew, done, failed, &wrong) {
+            Ok(verdicts) => verdicts.into_iter(),
+            Err(error) => {
+                self.suspects.extend(wrong.into_iter().map(|(suspect, _)| suspect));
+                self.tell();
+                return Err(error);
+            }
+        };
+        for (suspect, differs) in wrong {
+            let repaired = matches!(verdicts.next(), Some(Verdict::Equal));
+            let aside = suspect.tried.and_then(|tried| tried.aside);
+            self.found((suspect.root, suspect.path), differs, repaired, aside);
+        }
+        if tries {
+            self.tell();
+        }
+        Ok(())
     }
 
     /// Puts names right, each in its turn, up to the first of which it cannot be said what became of it, and why; and what
@@ -217,12 +264,16 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
 
     /// The path of a name below its root as the tables have it; `None`: its directory is not in the tree.
     fn path_now(&self, edge: &Edge) -> Result<Option<Vec<u8>>, ScrubError> {
-        let mut names = vec![edge.name.clone()];
-        let mut at = edge.parent;
+        Ok(self.place_of(edge.parent)?.map(|(_, above)| child(&above, &edge.name)))
+    }
+
+    /// Where a directory is now; `None`: not in the tree.
+    pub(super) fn place_of(&self, directory: NodeId) -> Result<Option<(RootNo, Vec<u8>)>, ScrubError> {
+        let (mut names, mut at) = (Vec::new(), directory);
         for _ in 0..DEPTH_MAX {
-            if at.as_root_or_kept().is_some() {
+            if let Some(root) = at.as_root_or_kept() {
                 let parts: Vec<&[u8]> = names.iter().rev().map(journal::Name::as_bytes).collect();
-                return Ok((!at.is_kept_area()).then(|| parts.join(&b'/')));
+                return Ok((!at.is_kept_area()).then(|| (root, parts.join(&b'/'))));
             }
             let Some(above) = links_of(&**self.replica.journal.tables(), at)?.into_iter().next() else {
                 return Ok(None);
@@ -277,7 +328,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         }
         let skipped = self.skipped(suspect.root, &suspect.path);
         if skipped.is_some_and(|what| what != SkippedWhat::Xattrs) {
-            return Ok(Verdict::Passed("capture could not keep it"));
+            return Ok(Verdict::Passed(NOT_KEPT));
         }
         let blocks = (suspect.first, self.blocks_at_once());
         let Some(ours) = self.ours(&view, &suspect.edge, node, blocks)? else { return Ok(Verdict::Equal) };

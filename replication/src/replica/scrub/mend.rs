@@ -119,6 +119,7 @@ impl<T: TreeIo, H: ScrubHost> Scrub<'_, T, H> {
         let Some(dir) = locator.directory(edge.parent)? else { return Ok(false) };
         let looked = look_through(&*self.replica.tree, &dir, &edge.name, 0, &|| self.go_on().is_ok());
         if let Err(error) = looked {
+            self.go_on()?;
             let name = String::from_utf8_lossy(edge.name.as_bytes()).into_owned();
             tracing::warn!(name, %error, "something may be mounted there: it is left");
             return Ok(false);

@@ -2,6 +2,7 @@
 
 mod failing;
 mod faulty;
+mod going_on;
 mod missing;
 
 use super::{Difference, Scrub, ScrubError, ScrubHost, ScrubOptions, ScrubReport, Side};
@@ -96,6 +97,15 @@ struct Bench {
     forgets: Cell<bool>,
     /// Called with bytes before they are given, which it may change.
     gives: RefCell<Gives>,
+    /// The names that the master was asked for, each with its first bytes.
+    asked: RefCell<Vec<Vec<u8>>>,
+    /// Told so often how far it is the scrub is to stop, and what it was told last.
+    stops: Cell<Option<u64>>,
+    cursor: RefCell<Option<Vec<u8>>>,
+    /// Differences as they were told: path, whether it is repaired, number.
+    told: RefCell<Vec<(Vec<u8>, bool, u64)>>,
+    /// Scrubs that went on where another was.
+    went_on: Cell<usize>,
 }
 
 /// What is captured is what the replica was made of.
@@ -109,17 +119,37 @@ fn put(path: &Path, bytes: &[u8]) {
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
+/// A directory's time is what it was before names in it changed.
+fn rest(directory: &Path) {
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(directory).unwrap().set_modified(time).unwrap();
+}
+
 impl Bench {
     fn new(files: &[&str]) -> Bench {
         Bench::with(files, ReplicaOptions::default())
     }
 
     fn with(files: &[&str], options: ReplicaOptions) -> Bench {
+        Bench::made(options, &|root| {
+            for name in files {
+                let path = root.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                put(&path, &contents(name));
+            }
+            for directory in files.iter().flat_map(|name| Path::new(name).ancestors().skip(1)) {
+                rest(&root.join(directory));
+            }
+        })
+    }
+
+    /// Both sides have what is made in each.
+    fn made(options: ReplicaOptions, make: &dyn Fn(&Path)) -> Bench {
         let place = tempfile::tempdir().unwrap();
         for side in ["master", "root"] {
             let root = place.path().join(side);
             fs::create_dir(&root).unwrap();
-            files.iter().for_each(|name| put(&root.join(name), &contents(name)));
+            make(&root);
         }
         let tree = Arc::new(Faulty::new(OsTree::open(vec![place.path().join("root")]).unwrap()));
         let refuses = Refuses::default();
@@ -141,6 +171,11 @@ impl Bench {
             refuses,
             forgets: Cell::new(false),
             gives: RefCell::new(Box::new(|_| {})),
+            asked: RefCell::default(),
+            stops: Cell::default(),
+            cursor: RefCell::default(),
+            told: RefCell::default(),
+            went_on: Cell::default(),
         }
     }
 
@@ -153,10 +188,15 @@ impl Bench {
     }
 
     fn mark(&self, marker: Marker) -> Lsn {
+        self.captures(vec![Event::Mark(marker)])
+    }
+
+    /// Until it is journaled.
+    fn captures(&self, events: Vec<Event>) -> Lsn {
         let journal = self.replica.journal();
         let lsn = Lsn::captured(journal.journaled().captured + 1);
         let time = Timestamp(journal.journaled_time().0 + 1);
-        let (provenance, events) = (Provenance::Derived, vec![Event::Mark(marker)]);
+        let provenance = Provenance::Derived;
         let capture = Capture { lsn, time, provenance, root: ROOT, path: Vec::new(), events };
         self.replica.ingest(vec![Part { number: 0, last: true, capture }], |done| assert!(done.is_ok()));
         while journal.journaled() < lsn {
@@ -207,6 +247,8 @@ impl ScrubHost for Bench {
         let actual = Actual::open(&CaptureRoot { number: ROOT, path, exclude: Vec::new() }).unwrap();
         Ok(match ask {
             ScrubAsk::Examine { items, bytes_max, .. } => {
+                let first = items.iter().filter(|item| item.first == 0).map(|item| item.path.clone());
+                self.asked.borrow_mut().extend(first);
                 let of = |item: &_| {
                     actual.examine(std::slice::from_ref(item), bytes_max, &|_, range| {
                         self.known(&item.path, range)
@@ -245,10 +287,27 @@ impl ScrubHost for Bench {
 
     fn interrupted(&self) -> bool {
         // A test that goes round in circles has failed.
-        self.lists.get() > 10_000
+        self.lists.get() > 10_000 || self.stops.get() == Some(0)
     }
 
     fn progress(&self, _: u64, _: u64, _: u64) {}
+
+    fn found(&self, difference: &Difference, number: u64) {
+        self.told.borrow_mut().push((difference.path.clone(), difference.repaired, number));
+    }
+
+    fn passed(&self, _: RootNo, path: &[u8], _: &'static str, number: u64) {
+        assert!(path.len() < 4096 && number > 0);
+    }
+
+    fn reached(&self, cursor: &[u8]) {
+        self.stops.set(self.stops.get().map(|left| left.saturating_sub(1)));
+        *self.cursor.borrow_mut() = Some(cursor.to_vec());
+    }
+
+    fn goes_on(&self, _: u64, _: u64) {
+        self.went_on.set(self.went_on.get() + 1);
+    }
 }
 
 fn one(report: &ScrubReport) -> &Difference {
@@ -495,7 +554,8 @@ fn nothing_is_put_right_by_an_apply_that_does_not_go_on() {
     let bench = Bench::new(&["a"]);
     put(&bench.replica("strange"), b"who put it here?");
     let edge = Edge::new(NodeId::root(ROOT), Name::new(b"strange").unwrap());
-    let suspect = super::Suspect { root: ROOT, path: b"strange".to_vec(), edge, node: None, first: 0 };
+    let suspect =
+        super::Suspect { root: ROOT, path: b"strange".to_vec(), edge, node: None, first: 0, tried: None };
     let differs = super::look::Differs { what: "extra", side: Side::Replica, offset: None };
     let none = super::fetch::Fetched::none();
     let scrub = || Scrub::new(&bench.replica, &bench, ScrubOptions::default());

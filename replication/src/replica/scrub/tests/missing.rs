@@ -218,8 +218,14 @@ fn a_repair_does_not_fill_the_disk() {
     let edge = Edge::new(NodeId::root(ROOT), Name::new(b"a").unwrap());
     let options = ScrubOptions { repair: true, roots: 1, ..ScrubOptions::default() };
     let mut scrub = Scrub::new(&bench.replica, &bench, options);
-    let suspect =
-        crate::replica::scrub::Suspect { root: ROOT, path: b"a".to_vec(), edge, node: Some(node), first: 0 };
+    let suspect = crate::replica::scrub::Suspect {
+        root: ROOT,
+        path: b"a".to_vec(),
+        edge,
+        node: Some(node),
+        first: 0,
+        tried: None,
+    };
     let missing = crate::replica::scrub::look::Differs { what: "missing", side: Side::Replica, offset: None };
     scrub.since = (bench.replica.journal().cursor_redo(), bench.replica.journal().applied());
     let fetched = scrub.fetch_all(&[(suspect, missing)]).unwrap();
