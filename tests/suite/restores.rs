@@ -380,9 +380,14 @@ fn a_daemon_that_is_killed_goes_on_onto_the_replica() {
     let (_, session) = ground.backup();
     let id = session["id"].as_str().unwrap().to_owned();
     copy(&master, &kept);
+    // So many that what the next daemon compares takes longer than beginning its jobs again.
     for number in 0..200_u64 {
         std::fs::write(master.join(format!("noise-{number:03}")), noise(100_000, 1000 + number)).unwrap();
+        for other in 0..6 {
+            std::fs::write(master.join(format!("small-{number}-{other}")), "small").unwrap();
+        }
     }
+    ground.world.ok("bookmark set docs small");
     ground.world.flush();
     for wait in [30_u64, 300] {
         let world = &mut ground.world;
@@ -397,6 +402,16 @@ fn a_daemon_that_is_killed_goes_on_onto_the_replica() {
         world.ok("scenario resume docs");
         world.flush();
         assert_same(&master, &world.replica(), "the replica follows again");
+
+        // A rewind as well.
+        let line = "rewind docs --to small --onto replica --yes --detach";
+        let job = world.ok(line)["job"].as_str().unwrap().to_owned();
+        world.kill();
+        world.start();
+        assert_eq!(world.ok(&format!("job wait {job}"))["state"], "done");
+        assert_same(&master, &world.replica(), "rewound after a kill");
+        world.ok("scenario resume docs");
+        world.flush();
     }
 }
 

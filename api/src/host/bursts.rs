@@ -287,7 +287,7 @@ impl Scene {
         if request.onto == Onto::Master {
             return self.last_good_onto_master((range, request.again), &filters, progress, began);
         }
-        let _turning = self.turning.lock();
+        let _turning = self.turn(request.again, progress)?;
         let replica = self.replica()?;
         if self.state() == State::Synchronizing {
             let message = format!("scenario \"{}\" is being synchronized", self.name());

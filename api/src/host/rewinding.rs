@@ -12,6 +12,7 @@ use crate::points::PointSpec;
 use crate::records::Wanted;
 use journal::journal::{Clock, SystemClock};
 use journal::{Lsn, RootNo};
+use parking_lot::MutexGuard;
 use replication::os_tree::OsTree;
 use restore::{ExtractOptions, PathFilter, RewindOptions, return_to_capture, rewind_replica};
 use std::ffi::OsStr;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::codes;
 use wire::stream::Command;
+
+/// How often it is looked whether a comparison is over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Scene {
     pub(super) fn filters(&self, paths: &[PathBuf]) -> EngineResult<Vec<PathFilter>> {
@@ -133,7 +137,7 @@ impl Scene {
             Onto::Directory(directory) => {
                 self.extract(to, directory, filters, request.again, progress, began)?
             }
-            Onto::Replica => self.rewind_onto_replica(to, filters, progress, began)?,
+            Onto::Replica => self.rewind_onto_replica(to, (filters, request.again), progress, began)?,
         };
         match report.skipped_count {
             0 => {
@@ -148,14 +152,30 @@ impl Scene {
         Ok(report)
     }
 
+    /// The turn of somebody who changes the replica's tree. A job that is begun again after a restart meets the comparison
+    /// that the restart brought, and waits for its end: it had been accepted, and nobody is there to ask again.
+    pub(super) fn turn(&self, again: bool, progress: &dyn Progress) -> EngineResult<MutexGuard<'_, ()>> {
+        loop {
+            let turning = self.turning.lock();
+            if !again || self.state() != State::Synchronizing {
+                return Ok(turning);
+            }
+            drop(turning);
+            if let Some(interrupt) = progress.interrupted() {
+                return Err(EngineError::interrupted(interrupt));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     fn rewind_onto_replica(
         &self,
         to: ResolvedPoint,
-        paths: Vec<PathFilter>,
+        (paths, again): (Vec<PathFilter>, bool),
         progress: &dyn Progress,
         began: Instant,
     ) -> EngineResult<RewindReport> {
-        let _turning = self.turning.lock();
+        let _turning = self.turn(again, progress)?;
         let replica = self.replica()?;
         if self.state() == State::Synchronizing {
             let message = format!("scenario \"{}\" is being synchronized", self.name());

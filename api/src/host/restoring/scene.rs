@@ -65,7 +65,7 @@ impl Scene {
             let (receipt, before) = (done.receipt, done.before);
             return Ok(RestoreReport { receipt, before, onto_master: true, ..RestoreReport::default() });
         }
-        let _turning = self.turning.lock();
+        let _turning = self.turn(request.again, progress)?;
         let replica = self.replica()?;
         self.check_stoppable(&replica, request.continue_if_not_stopped)?;
         let control = Control(Arc::clone(&replica));
