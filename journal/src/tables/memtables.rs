@@ -95,6 +95,13 @@ impl Memtables {
         Ok(true)
     }
 
+    /// Whether something may be on its way to disk, or is there and not let go of: another [`Memtables::settle`] is due
+    /// soon.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.holds.load(Ordering::Relaxed)
+    }
+
     fn rotate(&self) -> fjall::Result<()> {
         self.bytes.store(0, Ordering::Relaxed);
         self.spaces.iter().try_for_each(|space| {

@@ -251,6 +251,11 @@ impl Index {
         })
     }
 
+    /// Whether it is worth while to settle again soon.
+    pub(super) fn holds(&self) -> bool {
+        self.memtables.holds()
+    }
+
     /// Closes the index in good order: it is what the stream says up to `lsn`.
     ///
     /// # Errors

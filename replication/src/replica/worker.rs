@@ -20,6 +20,10 @@ type State = Arc<(Mutex<Shared>, Condvar)>;
 const BLOCKS_A_TURN: usize = 16;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// With nothing to be applied for so long, it is looked after everything else.
+const IDLE: Duration = Duration::from_millis(500);
+/// The same when memory was just written out: what the allocator holds of it is given back soon.
+const SETTLE_LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn start<T: TreeIo>(
     journal: &Arc<Journal>,
@@ -238,7 +242,7 @@ impl<T: TreeIo> Worker<T> {
             return Work::Stop;
         }
         if state.unsynced {
-            self.shared.1.wait_for(&mut state, Duration::from_millis(500));
+            self.shared.1.wait_for(&mut state, IDLE);
             return Work::Wait;
         }
         if !state.detached && state.halt.is_none() && self.errand.lock().waits() {
@@ -268,7 +272,7 @@ impl<T: TreeIo> Worker<T> {
                 Next::Nothing => {}
             }
         }
-        self.shared.1.wait_for(&mut state, Duration::from_millis(500));
+        self.shared.1.wait_for(&mut state, if self.settled { SETTLE_LOOK } else { IDLE });
         Work::Wait
     }
 

@@ -28,6 +28,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(500);
 /// Idle for so long, descriptors of directories are closed.
 const IDLE: Duration = Duration::from_secs(1);
+/// How soon it is looked again whether the index's memory can be let go of, when nothing else is due.
+const SETTLE_LOOK: Duration = Duration::from_millis(200);
 
 pub(super) struct Barrier {
     pub(super) name: String,
@@ -206,6 +208,10 @@ impl Runner {
         if self.writing.holds() {
             timeout = timeout.min(SAFE_LOOK);
         }
+        let settling = (self.settled || self.core.index.holds()) && self.due().is_none();
+        if settling {
+            timeout = timeout.min(SETTLE_LOOK);
+        }
         let timespec =
             Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         let watch = self.core.watch.as_fd();
@@ -224,7 +230,7 @@ impl Runner {
             }
         }
         let mounted = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
-        let idle = timeout >= IDLE && fds.iter().all(|fd| fd.revents().is_empty());
+        let idle = (timeout >= IDLE || settling) && fds.iter().all(|fd| fd.revents().is_empty());
         drop(fds);
         let mut counter = [0u8; 8];
         let _ = rustix::io::read(&*self.wake, &mut counter);
